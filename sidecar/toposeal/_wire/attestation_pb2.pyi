@@ -1,0 +1,47 @@
+from toposeal._wire import evidence_pb2 as _evidence_pb2
+from toposeal._wire import peer_pb2 as _peer_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class MemberRecord(_message.Message):
+    __slots__ = ("identity", "ik_signature", "ca_signature", "hello", "commit")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    IK_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    CA_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    identity: bytes
+    ik_signature: bytes
+    ca_signature: bytes
+    hello: _peer_pb2.Signed
+    commit: _peer_pb2.Commit
+    def __init__(self, identity: _Optional[bytes] = ..., ik_signature: _Optional[bytes] = ..., ca_signature: _Optional[bytes] = ..., hello: _Optional[_Union[_peer_pb2.Signed, _Mapping]] = ..., commit: _Optional[_Union[_peer_pb2.Commit, _Mapping]] = ...) -> None: ...
+
+class Live(_message.Message):
+    __slots__ = ("iid", "challenge", "evidence")
+    IID_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    iid: bytes
+    challenge: bytes
+    evidence: _evidence_pb2.Evidence
+    def __init__(self, iid: _Optional[bytes] = ..., challenge: _Optional[bytes] = ..., evidence: _Optional[_Union[_evidence_pb2.Evidence, _Mapping]] = ...) -> None: ...
+
+class AttestationDocument(_message.Message):
+    __slots__ = ("topology", "manifest", "members", "live", "collateral")
+    TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    COLLATERAL_FIELD_NUMBER: _ClassVar[int]
+    topology: bytes
+    manifest: bytes
+    members: _containers.RepeatedCompositeFieldContainer[MemberRecord]
+    live: Live
+    collateral: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, topology: _Optional[bytes] = ..., manifest: _Optional[bytes] = ..., members: _Optional[_Iterable[_Union[MemberRecord, _Mapping]]] = ..., live: _Optional[_Union[Live, _Mapping]] = ..., collateral: _Optional[_Iterable[bytes]] = ...) -> None: ...

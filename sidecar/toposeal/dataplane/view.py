@@ -1,0 +1,38 @@
+"""What the data plane of one pod is rendered from: a sealed manifest seen by one member. No IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toposeal.topology.model import Topology
+
+
+@dataclass(frozen=True)
+class MeshMember:
+    """One sealed member as its peers' Envoys need it."""
+
+    iid: bytes  # 48
+    role: str
+    domain: str  # member_domain: trust domain, SNI and DNS name
+    ca_pem: str
+    addresses: tuple[str, ...]  # IP literals, checked against the deny-list
+
+
+@dataclass(frozen=True)
+class PodView:
+    """The whole input of the renderer: same view, same bytes."""
+
+    topology: Topology
+    own: MeshMember
+    members: tuple[MeshMember, ...]  # all of the manifest, own included, ascending (role, iid)
+    generation: int  # names the update; rises with each one
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where Envoy finds its files and sockets; absolute paths."""
+
+    xds: str  # directory of lds.json, cds.json, sds-id.json, sds-ingress.json
+    admin: str  # Envoy's admin socket, outside the xds directory
+    attestation: str  # the daemon's HTTP socket for attestation documents
+    probe: str  # the daemon's socket that answers the data path probe

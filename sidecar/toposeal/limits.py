@@ -1,0 +1,62 @@
+"""Every bound of the system, each with its reason. Sizes in bytes, times in milliseconds."""
+
+from __future__ import annotations
+
+# Identifiers.
+DIGEST_SIZE = 48  # SHA-384
+NONCE_SIZE = 32
+REPORT_DATA_SIZE = 64  # TDX and SNP: exactly one SHA-512
+MAX_NAME_LENGTH = 40  # roles and meshes; two of them and a member name fit one DNS name
+
+# Topology (DESIGN "The topology"): what one owner can reasonably sign, far below parser trouble.
+MAX_TOPOLOGY_SIZE = 1 << 20
+MAX_TOPOLOGY_DEPTH = 16
+MAX_ROLES = 256
+MAX_REPLICAS = 1000  # members of one manifest, all roles together
+MAX_PORTS_PER_ROLE = 64
+MAX_REFERENCES_PER_ROLE = 64
+MAX_PLATFORMS = 4096
+MAX_OWNER_KEYS = 64
+MAX_VERSION = (1 << 53) - 1  # exact in every JSON reader
+MAX_EPOCH = (1 << 53) - 1
+
+# Evidence.
+MAX_QUOTE_SIZE = 32 << 10  # the kernel's own cap on outblob (linux report.c)
+MAX_TDX_QUOTE_SIZE = 8 << 10  # larger blobs are not DCAP v4/v5 (Linux ABI, configfs-tsm)
+MAX_COLLATERAL_SIZE = 256 << 10  # one platform family; real ones are 15 to 21 KiB
+MAX_COLLATERAL_ENTRIES = 16
+MAX_CERTIFICATE_SIZE = 2048  # our own CA profile needs about 600
+
+# Peer link.
+MAX_MESSAGE_SIZE = 4 << 20
+MAX_ENVELOPE_SIZE = 384 << 10  # an introduction with evidence; every other message is smaller
+MAX_ADDRESSES = 8
+MAX_EPOCH_STEP = 64  # above the highest epoch that anything verified proves
+MAX_CANDIDATES_PER_ROLE = 64  # above the role's maximum; a stranger cannot grow the table (P12)
+MAX_PENDING_APPRAISALS = 64
+MAX_PEER_CONNECTIONS = 1024
+MAX_REQUESTS_PER_SECOND = 200  # from one source address
+PEER_TIMEOUT = 5_000
+
+# Outside verification.
+MAX_DOCUMENT_SIZE = 16 << 20
+VERIFY_TIMEOUT = 10_000
+MAX_HTTP_HEADER = 8 << 10
+LIVE_QUOTES_PER_SECOND = 5
+
+# Ports and addresses of the pod. 15000-15499 are the sidecar's; a topology may not use them.
+OUTBOUND_PORT = 15001
+INBOUND_PORT = 15006
+DNS_PORT = 15053
+PEER_PORT = 15443
+RESERVED_PORTS = range(15000, 15500)
+ENVOY_UID = 1337
+DAEMON_UID = 1338
+PROBE_UID = 1339
+VIP_NETWORK = "240.10.0.0/16"
+PROBE_ADDRESS = "240.10.255.254"
+PROBE_PORT = 15007
+DNS_TTL = 5  # seconds
+
+# Envoy: the oldest patch of each line that carries the fixes of SECURITY.md.
+ENVOY_FLOOR = ((1, 36, 10), (1, 37, 6), (1, 38, 4), (1, 39, 1))

@@ -1,0 +1,81 @@
+"""The checked topology as one frozen value. Only `topology.parse` makes it; no IO here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timers:
+    """Milliseconds on CLOCK_BOOTTIME; the defaults are those of DESIGN "States"."""
+
+    view_ms: int = 2_000
+    quote_ms: int = 45_000
+    ping_ms: int = 2_000
+    attempt_ms: int = 60_000
+    leaf_lifetime_ms: int = 86_400_000
+
+
+@dataclass(frozen=True)
+class TdxReference:
+    """One admitted TDX measurement. `None` is the owner's explicit `any`; nothing is optional."""
+
+    mrtd: bytes  # 48
+    rtmr: tuple[bytes | None, bytes | None, bytes | None, bytes | None]  # 48 each
+    mrconfigid: bytes  # 48: the role's config digest (CoCo initdata)
+    mrowner: bytes  # 48
+    mrownerconfig: bytes  # 48
+    mrseam: frozenset[bytes] | None  # 48 each
+    td_attributes: bytes  # 8, compared whole, little-endian as in the quote
+    xfam: bytes  # 8, compared whole
+
+
+@dataclass(frozen=True)
+class TdxPolicy:
+    """Which TDX platforms and TCB levels every role accepts."""
+
+    tcb_status: frozenset[str]  # never empty; Intel's spellings
+    advisories: frozenset[str]  # admitted INTEL-SA identifiers; any other is refused
+    min_tcb_evaluation: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """An edge: members of the declaring role may connect to `port` of `role`."""
+
+    role: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Ingress:
+    """`port` is open to outside clients (server TLS) and leads to the application's `target`."""
+
+    port: int
+    target: int
+
+
+@dataclass(frozen=True)
+class Role:
+    name: str
+    min_replicas: int
+    max_replicas: int
+    tdx: tuple[TdxReference, ...]
+    platforms: frozenset[bytes] | None  # TDX PPIDs, 16 bytes each; None is the explicit `any`
+    serves: tuple[int, ...]  # ascending
+    calls: tuple[Call, ...]  # ascending (role, port)
+    ingress: tuple[Ingress, ...]  # ascending port
+
+
+@dataclass(frozen=True)
+class Topology:
+    mesh: str
+    version: int
+    issued_at: int  # Unix seconds: a lower bound of now (O2)
+    owner_root_digest: bytes  # 48: SHA-384 of the owner root's canonical JSON
+    attestation_port: int
+    timers: Timers
+    tdx: TdxPolicy | None  # None: no role lists a TDX reference
+    roles: Mapping[str, Role]  # ascending name, read-only
+    digest: bytes  # 48: topo_digest over the exact signed payload bytes

@@ -1,0 +1,39 @@
+"""Values that verification takes and gives. No IO; `now` and collateral are parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toposeal.evidence.binding import Binding
+
+
+@dataclass(frozen=True)
+class TrustAnchors:
+    """The roots a build trusts. Production has the vendors' alone; only toposeal_lab makes others."""
+
+    intel_sgx_root_ca: bytes  # DER
+
+
+@dataclass(frozen=True)
+class AppraisalContext:
+    """Everything besides the evidence that a verdict depends on."""
+
+    anchors: TrustAnchors
+    collateral: tuple[bytes, ...]  # dcap-qvl JSON, one per FMSPC; checked, never trusted
+    now: int  # Unix seconds, the local wall clock: a second check, never the only one
+
+
+@dataclass(frozen=True)
+class VerifiedEvidence:
+    """Proof that a quote is authentic, acceptable, of `role` by measurement, and says `binding`.
+
+    Constructed by `verification.appraise` alone.
+    """
+
+    tee: str  # "tdx"
+    role: str
+    binding: Binding
+    tcb_status: str
+    advisories: tuple[str, ...]
+    platform: bytes  # TDX PPID, 16 bytes
+    expires_at: int  # Unix seconds: the earliest expiry of what the verdict rests on
