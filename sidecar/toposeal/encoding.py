@@ -58,5 +58,7 @@ def decode(kind: type[M], data: bytes, field: str, limit: int) -> M:
         ) from error
     message.DiscardUnknownFields()  # type: ignore[no-untyped-call]
     if encode(message) != data:
-        raise RemoteProtocolError.of(Reason.NOT_CANONICAL, field, "another encoding", "the canonical encoding")
+        raise RemoteProtocolError.of(
+            Reason.NOT_CANONICAL, field, "another encoding", "the canonical encoding"
+        )
     return message

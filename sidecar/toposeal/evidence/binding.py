@@ -76,11 +76,26 @@ def join_binding(mesh_id: bytes, role: str, iid: bytes, id_digest: bytes) -> Bin
 
 
 def seal_binding(
-    mesh_id: bytes, topology_digest: bytes, epoch: int, manifest_digest: bytes, role: str, iid: bytes, hello: bytes
+    mesh_id: bytes,
+    topology_digest: bytes,
+    epoch: int,
+    manifest_digest: bytes,
+    role: str,
+    iid: bytes,
+    hello: bytes,
 ) -> Binding:
     """SEAL: the commitment of one member to one manifest; fresh to all, since D holds every nonce."""
     return Binding(
-        Purpose.SEAL, mesh_id, topology_digest, epoch, manifest_digest, role, iid, hello, ZERO_NONCE, Status.COMMITTED
+        Purpose.SEAL,
+        mesh_id,
+        topology_digest,
+        epoch,
+        manifest_digest,
+        role,
+        iid,
+        hello,
+        ZERO_NONCE,
+        Status.COMMITTED,
     )
 
 
