@@ -56,7 +56,7 @@ def decode(kind: type[M], data: bytes, field: str, limit: int) -> M:
         raise RemoteProtocolError.of(
             Reason.MALFORMED, field, type(error).__name__, kind.DESCRIPTOR.full_name
         ) from error
-    message.DiscardUnknownFields()  # type: ignore[no-untyped-call]
+    message.DiscardUnknownFields()
     if encode(message) != data:
         raise RemoteProtocolError.of(
             Reason.NOT_CANONICAL, field, "another encoding", "the canonical encoding"

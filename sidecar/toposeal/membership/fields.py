@@ -1,0 +1,31 @@
+"""Checks of single message fields. No IO."""
+
+from __future__ import annotations
+
+from toposeal.errors import Reason, RemoteProtocolError
+from toposeal.limits import DIGEST_SIZE, MAX_EPOCH, NONCE_SIZE
+
+
+def digest_field(value: bytes, field: str) -> bytes:
+    """Exactly 48 bytes, or RemoteProtocolError naming `field`."""
+    return _sized(value, DIGEST_SIZE, field)
+
+
+def nonce_field(value: bytes, field: str) -> bytes:
+    """Exactly 32 bytes that are not all zero (a zero nonce is an RNG that failed, K7)."""
+    if not any(_sized(value, NONCE_SIZE, field)):
+        raise RemoteProtocolError.of(Reason.MALFORMED, field, "zero", "random bytes")
+    return value
+
+
+def epoch_field(value: int, field: str) -> int:
+    """1 to 2^53 - 1."""
+    if not 1 <= value <= MAX_EPOCH:
+        raise RemoteProtocolError.of(Reason.MALFORMED, field, value, f"1 to {MAX_EPOCH}")
+    return value
+
+
+def _sized(value: bytes, size: int, field: str) -> bytes:
+    if len(value) != size:
+        raise RemoteProtocolError.of(Reason.MALFORMED, field, f"{len(value)} bytes", f"{size} bytes")
+    return value
