@@ -1,0 +1,164 @@
+"""PING, PONG, PROPOSE, COMMIT and SEALED: small signed bodies (PROTOCOL.md 4.3 to 4.6). No IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toposeal._wire import evidence_pb2 as wire_evidence
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import decode, encode
+from toposeal.errors import Reason, RemoteProtocolError
+from toposeal.limits import MAX_REPLICAS
+from toposeal.membership.fields import digest_field, epoch_field, nonce_field
+from toposeal.membership.identity import Identity
+from toposeal.membership.manifest import Manifest
+from toposeal.membership.signing import SigningKeys, Tag, verify_ca, verify_ik
+
+_MAX_SMALL_BODY = 256
+_MAX_PROPOSE_BODY = 256 + MAX_REPLICAS * 104
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """A PING or a PONG."""
+
+    sender: bytes  # iid
+    receiver: bytes  # iid
+    nonce: bytes  # 32
+    target_epoch: int
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a member would commit to; binds nobody and may be replaced."""
+
+    sender: bytes
+    epoch: int
+    manifest_digest: bytes
+    members: tuple[tuple[bytes, bytes], ...]  # (iid, hello_digest)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """COMMIT or SEALED: `sender` stands to manifest `manifest_digest` of `epoch`."""
+
+    body: bytes
+    sender: bytes
+    epoch: int
+    manifest_digest: bytes
+
+
+@dataclass(frozen=True)
+class SignedCommit:
+    """A COMMIT with both signatures verified. Its SEAL evidence is not appraised yet."""
+
+    decision: Decision
+    ik_signature: bytes
+    ca_signature: bytes
+    evidence: wire_evidence.Evidence
+
+
+def make_liveness(
+    keys: SigningKeys, tag: Tag, sender: bytes, receiver: bytes, nonce: bytes, epoch: int
+) -> wire.Signed:
+    """A PING or PONG, by `tag`."""
+    body = encode(wire.Ping(sender=sender, receiver=receiver, nonce=nonce, target_epoch=epoch))
+    return wire.Signed(body=body, signature=keys.sign(tag, body))
+
+
+def parse_liveness(signed: wire.Signed, field: str) -> Liveness:
+    """Parse without checking the signature: the sender's key is looked up by what this gives."""
+    message = decode(wire.Ping, signed.body, field, _MAX_SMALL_BODY)
+    return Liveness(
+        sender=digest_field(message.sender, f"{field}.sender"),
+        receiver=digest_field(message.receiver, f"{field}.receiver"),
+        nonce=nonce_field(message.nonce, f"{field}.nonce"),
+        target_epoch=epoch_field(message.target_epoch, f"{field}.target_epoch"),
+    )
+
+
+def make_propose(keys: SigningKeys, sender: bytes, manifest: Manifest) -> wire.Signed:
+    body = encode(
+        wire.Propose(
+            sender=sender,
+            epoch=manifest.epoch,
+            manifest_digest=manifest.digest,
+            members=[wire.Listed(iid=e.iid, hello_digest=e.hello_digest) for e in manifest.members],
+        )
+    )
+    return wire.Signed(body=body, signature=keys.sign(Tag.PROPOSE, body))
+
+
+def parse_propose(signed: wire.Signed) -> Proposal:
+    """Parse without checking the signature (see `parse_liveness`)."""
+    message = decode(wire.Propose, signed.body, "propose", _MAX_PROPOSE_BODY)
+    if not 1 <= len(message.members) <= MAX_REPLICAS:
+        raise RemoteProtocolError.of(
+            Reason.MALFORMED, "propose.members", len(message.members), f"1 to {MAX_REPLICAS}"
+        )
+    return Proposal(
+        sender=digest_field(message.sender, "propose.sender"),
+        epoch=epoch_field(message.epoch, "propose.epoch"),
+        manifest_digest=digest_field(message.manifest_digest, "propose.manifest_digest"),
+        members=tuple(
+            (
+                digest_field(m.iid, "propose.members.iid"),
+                digest_field(m.hello_digest, "propose.members.hello_digest"),
+            )
+            for m in message.members
+        ),
+    )
+
+
+def make_commit(
+    keys: SigningKeys, sender: bytes, manifest: Manifest, evidence: wire_evidence.Evidence
+) -> SignedCommit:
+    """The own COMMIT over the SEAL evidence just quoted."""
+    body = _decision_body(sender, manifest)
+    return SignedCommit(
+        decision=parse_decision(body, "commit"),
+        ik_signature=keys.sign(Tag.COMMIT, body),
+        ca_signature=keys.sign_ca(Tag.COMMIT, body),
+        evidence=evidence,
+    )
+
+
+def commit_message(commit: SignedCommit) -> wire.Commit:
+    return wire.Commit(
+        body=commit.decision.body,
+        ik_signature=commit.ik_signature,
+        ca_signature=commit.ca_signature,
+        evidence=commit.evidence,
+    )
+
+
+def verify_commit(message: wire.Commit, identity: Identity) -> SignedCommit:
+    """Both signatures of a COMMIT under the keys of `identity`. Raises RemoteProtocolError."""
+    decision = parse_decision(message.body, "commit")
+    if decision.sender != identity.iid:
+        raise RemoteProtocolError.of(
+            Reason.IDENTITY_MISMATCH, "commit.sender", decision.sender, identity.iid.hex()
+        )
+    verify_ik(identity.ik, Tag.COMMIT, message.body, message.ik_signature)
+    verify_ca(identity.ca.public_key, Tag.COMMIT, message.body, message.ca_signature)
+    return SignedCommit(decision, message.ik_signature, message.ca_signature, message.evidence)
+
+
+def make_sealed(keys: SigningKeys, sender: bytes, manifest: Manifest) -> wire.Signed:
+    body = _decision_body(sender, manifest)
+    return wire.Signed(body=body, signature=keys.sign(Tag.SEALED, body))
+
+
+def parse_decision(body: bytes, field: str) -> Decision:
+    """Parse a COMMIT or SEALED body without checking a signature."""
+    message = decode(wire.Decision, body, field, _MAX_SMALL_BODY)
+    return Decision(
+        body=body,
+        sender=digest_field(message.sender, f"{field}.sender"),
+        epoch=epoch_field(message.epoch, f"{field}.epoch"),
+        manifest_digest=digest_field(message.manifest_digest, f"{field}.manifest_digest"),
+    )
+
+
+def _decision_body(sender: bytes, manifest: Manifest) -> bytes:
+    return encode(wire.Decision(sender=sender, epoch=manifest.epoch, manifest_digest=manifest.digest))
