@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -127,7 +128,7 @@ class ToposealError(Exception):
         return self.mismatches[0].reason
 
     @classmethod
-    def of(cls, reason: Reason, field: str, found: object, expected: object) -> ToposealError:
+    def of(cls, reason: Reason, field: str, found: object, expected: object) -> Self:
         """Build the common one-mismatch refusal of this class."""
         return cls(Mismatch(reason, field, printable(found), printable(expected)))
 

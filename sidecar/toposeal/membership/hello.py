@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from toposeal._wire import peer_pb2 as wire
@@ -99,9 +100,9 @@ def peek_id_digest(body: bytes) -> bytes:
     return digest_field(decode(wire.Hello, body, "hello", _MAX_HELLO_SIZE).id_digest, "hello.id_digest")
 
 
-def check_addresses(addresses: object) -> tuple[str, ...]:
+def check_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
     """1 to 8 distinct canonical IP literals that a peer may be told to dial (P5)."""
-    found = tuple(addresses)  # type: ignore[arg-type]
+    found = tuple(addresses)
     if not 1 <= len(found) <= MAX_ADDRESSES or len(set(found)) != len(found):
         raise _refused(len(found), f"1 to {MAX_ADDRESSES} distinct addresses")
     for text in found:

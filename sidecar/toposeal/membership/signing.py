@@ -6,7 +6,7 @@ IK is Ed25519 and the CA key signs ECDSA P-256 with RFC 6979 nonces: both determ
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -21,7 +21,7 @@ from toposeal.encoding import transcript
 from toposeal.errors import Reason, RemoteProtocolError
 
 
-class Tag(str, Enum):
+class Tag(StrEnum):
     """Domain separation: a signature under one tag is worth nothing under another."""
 
     IDENTITY = "toposeal/v1/sig/identity"
