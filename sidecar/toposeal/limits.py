@@ -60,3 +60,27 @@ DNS_TTL = 5  # seconds
 
 # Envoy: the oldest patch of each line that carries the fixes of SECURITY.md.
 ENVOY_FLOOR = ((1, 36, 10), (1, 37, 6), (1, 38, 4), (1, 39, 1))
+
+# Certificates. Times in seconds.
+MAX_CA_LIFETIME = 731 * 86_400  # one boot; long enough for any, the manifest is what ends trust
+CLOCK_SKEW = 3_600  # certificates start this much earlier: pods' clocks differ
+
+# Topology: single fields and files.
+POD_DNS_PORT = 53  # the pod's own resolver answers it on every address, so no role can
+MAX_TOPOLOGY_ENVELOPE_SIZE = 2 << 20  # base64 of a payload, and its signatures
+MAX_OWNER_ROOT_SIZE = 64 << 10
+MAX_KEY_FILE_SIZE = 16 << 10
+MAX_CALLS_PER_ROLE = 256
+MAX_ADVISORIES = 256
+MAX_SEAM_MODULES = 64
+MAX_TCB_EVALUATION = (1 << 31) - 1  # a u32 in Intel's collateral, kept clear of sign trouble
+MAX_TIME = 253_402_300_799  # seconds: the last one of year 9999, so that RFC 3339 can write it
+MAX_VERSION_STEP = 1 << 20  # a dated version (20260101) may skip a year; burning 2^53 needs 2^33 steps
+MAX_MISMATCHES = 64  # in one refusal: enough to repair a file, too few to flood a log
+TIMER_BOUNDS = {  # milliseconds; the defaults are model.Timers
+    "view_ms": (50, 600_000),
+    "quote_ms": (1_000, 600_000),  # a quote takes 40 ms, over 1 s through some stacks
+    "ping_ms": (100, 60_000),
+    "attempt_ms": (1_000, 3_600_000),
+    "leaf_lifetime_ms": (10_000, 30 * 86_400_000),  # half of it leaves time for an acknowledged update
+}
