@@ -1,0 +1,76 @@
+# make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit test-vectors test-netns test-sim compose-test lint format coverage \
+        coverage-table bench fuzz proto lock images clean
+
+BIN := .venv/bin
+ENGINE := $(shell [ "$$(id -u)" = 0 ] && command -v dockerd)
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
+
+demo:  ## three roles of real programs seal, serve and are attacked, on this machine (root)
+	@.ci/prepare lab
+	@$(BIN)/toposeal-lab demo $(ARGS)
+
+test:  ## what CI runs; the compose stage only where a Docker engine is installed
+	@.ci/run prepare lint unit vectors netns sim $(if $(ENGINE),compose)
+
+test-unit:  ## unit and property tests, with the branch coverage of the pure packages
+	@.ci/run prepare unit
+
+test-vectors:  ## real quotes through the real verifier
+	@.ci/run prepare vectors
+
+test-netns:  ## real Envoy, rules and processes in network namespaces (root)
+	@.ci/run prepare netns
+
+test-sim:  ## the protocol under faults, seeded
+	@.ci/run prepare sim
+
+compose-test:  ## the images under a real, isolated Docker engine (root)
+	@.ci/run prepare compose
+
+lint:  ## ruff and mypy --strict
+	@.ci/run prepare lint
+
+format:  ## what lint's format check asks for
+	@.ci/prepare dev
+	@$(BIN)/ruff check --fix sidecar tests
+	@$(BIN)/ruff format sidecar tests
+
+coverage: test-unit  ## test-unit, then the lines and branches without a test as a page in build/
+	@$(BIN)/coverage html -q -d build/coverage && echo build/coverage/index.html
+
+coverage-table:  ## docs/catalogue-coverage.md from the names of the tests
+	@.ci/prepare dev
+	@$(BIN)/pytest -q --collect-only --catalogue docs/catalogue-coverage.md tests >/dev/null
+
+bench:  ## the numbers that the README states, measured here (root)
+	@.ci/prepare lab
+	@$(BIN)/toposeal-lab bench $(ARGS)
+
+FUZZ_SECONDS := 60
+fuzz: build/fuzz/bin/python  ## every parser under atheris: make fuzz FUZZ_SECONDS=60 ONLY=quote
+	@build/fuzz/bin/python tests/fuzz/parsers.py $(FUZZ_SECONDS) $(ONLY)
+
+# The stubs refuse a runtime older than their generator, so that is the oldest one we support.
+proto: build/proto/bin/python  ## sidecar/toposeal/_wire from proto/
+	@build/proto/bin/python -m grpc_tools.protoc -I toposeal/_wire=proto \
+		--python_out=sidecar --pyi_out=sidecar proto/*.proto
+	@build/proto/bin/python -m grpc_tools.protoc -I toposeal/_wire=proto \
+		--grpc_python_out=sidecar proto/peer.proto
+
+lock: build/lock/bin/python  ## requirements/*.txt from pyproject.toml and requirements/*.in
+	@PATH=build/lock/bin:$$PATH .ci/lock
+
+build/%/bin/python: requirements/%.txt
+	@rm -rf build/$* && python3 -m venv build/$*
+	@build/$*/bin/pip install -q --disable-pip-version-check --require-hashes $(foreach r,\
+		$(if $(filter fuzz,$*),requirements/base.txt) $<,-r $(r))
+
+images:  ## the lab image, on the running Docker engine: make images BASE_IMAGE=debian:bookworm-slim
+	@images/build
+
+clean:  ## everything that is not in git and not a finding
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .coverage sidecar/*.egg-info

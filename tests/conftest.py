@@ -1,0 +1,49 @@
+"""What every test run shares: the tally for .ci/run, hypothesis profiles, the shared vectors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CI = os.environ.get("CI") == "true"
+
+# Shared machines stall for seconds: an example's duration says nothing, so there is no deadline.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=20_000)
+hypothesis.settings.load_profile("ci" if CI else "default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tally", metavar="FILE", help="append one line: passed failed skipped")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    path = config.getoption("--tally")
+    if path is None:
+        return
+    stats = terminalreporter.stats
+    passed, skipped = len(stats.get("passed", ())), len(stats.get("skipped", ()))
+    failed = len(stats.get("failed", ())) + len(stats.get("error", ()))
+    with open(path, "a", encoding="ascii") as tally:
+        print(passed, failed, skipped, file=tally)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a run in which nothing passed has tested nothing, whatever the reason."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if CI and session.config.getoption("--tally") and not (reporter and reporter.stats.get("passed")):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.fixture(scope="session")
+def shared_vectors() -> Path:
+    """Real hardware evidence beside the repository; in CI a missing folder is a failure."""
+    path = ROOT.parent / "shared" / "vectors"
+    if not path.is_dir():
+        (pytest.fail if CI else pytest.skip)(f"no real evidence at {path}")
+    return path
