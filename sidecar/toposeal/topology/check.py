@@ -1,0 +1,137 @@
+"""What a well-formed topology must also mean: edges, counts, ports, references. No IO.
+
+Cycles and calls to the own role are legal: all members open together, so there is no order of
+starting that a cycle could break.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import combinations
+
+from toposeal.errors import Mismatch, Reason
+from toposeal.limits import MAX_REPLICAS, POD_DNS_PORT, RESERVED_PORTS
+from toposeal.topology.model import Role, TdxReference, Timers, Topology
+from toposeal.topology.schema import Findings, mismatch
+
+_USER_DEBUG_BITS = 0xFF  # TUD: a debugger or profiler may look inside (Intel TDX module ABI, ATTRIBUTES)
+_SERVTD_EXT = 1 << 17
+_SEPT_VE_DISABLE = 1 << 28
+_MIGRATABLE = 1 << 29
+
+
+def check_topology(topology: Topology) -> None:
+    """Raise TopologyError with every mismatch of meaning, if there is one."""
+    findings = Findings()
+    findings.add(*_replicas(topology))
+    findings.add(*_timers(topology.timers))
+    findings.add(*_port("attestation_port", topology.attestation_port))
+    for role in topology.roles.values():
+        findings.add(*_edges(role, topology))
+        findings.add(*_ports(role, topology.attestation_port))
+        for index, reference in enumerate(role.tdx):
+            findings.add(*_attributes(f"roles.{role.name}.tdx[{index}].td_attributes", reference))
+    findings.add(*_indistinguishable(topology))
+    findings.check()
+
+
+def _replicas(topology: Topology) -> Iterator[Mismatch]:
+    roles = topology.roles.values()
+    for role in roles:
+        if role.min_replicas > role.max_replicas:
+            yield mismatch(
+                f"roles.{role.name}.replicas.min", role.min_replicas, f"at most max, {role.max_replicas}"
+            )
+    total = sum(role.max_replicas for role in roles)
+    if total > MAX_REPLICAS:
+        yield mismatch("roles", f"{total} replicas by their max", f"at most {MAX_REPLICAS} in all")
+    if not any(role.min_replicas for role in roles):
+        yield mismatch("roles", "min 0 for every role", "one role at least that must be there")
+
+
+def _timers(timers: Timers) -> Iterator[Mismatch]:
+    if timers.attempt_ms < timers.quote_ms:
+        expected = f"at least quote_ms, {timers.quote_ms}: an attempt waits for a quote"
+        yield mismatch("timers.attempt_ms", timers.attempt_ms, expected)
+
+
+def _edges(role: Role, topology: Topology) -> Iterator[Mismatch]:
+    path = f"roles.{role.name}.calls"
+    for call in role.calls:
+        callee = topology.roles.get(call.role)
+        if callee is None:
+            yield mismatch(path, call.role, "a role of this topology")
+        elif call.port not in callee.serves:
+            yield mismatch(path, f"{call.role}:{call.port}", "a port that the role serves")
+
+
+def _ports(role: Role, attestation_port: int) -> Iterator[Mismatch]:
+    """One inbound listener tells connections apart by port alone: each port has one meaning."""
+    path = f"roles.{role.name}"
+    opened = [entry.port for entry in role.ingress]
+    for port in role.serves:
+        yield from _port(f"{path}.serves", port)
+    for port in sorted(set(opened)):
+        yield from _port(f"{path}.ingress", port)
+        if opened.count(port) > 1:
+            yield mismatch(f"{path}.ingress", f"port {port} twice", "every ingress port once")
+        if port in role.serves:
+            yield mismatch(f"{path}.ingress", port, "a port that the role does not serve inside the mesh")
+    for field, ports in ((f"{path}.serves", role.serves), (f"{path}.ingress", opened)):
+        if attestation_port in ports:
+            yield mismatch(field, attestation_port, "a port other than the attestation port")
+    for entry in role.ingress:
+        if entry.target not in role.serves:
+            yield mismatch(f"{path}.ingress", f"target {entry.target}", "a port that the role serves")
+
+
+def _port(field: str, port: int) -> Iterator[Mismatch]:
+    if port in RESERVED_PORTS:
+        own = f"{RESERVED_PORTS.start} to {RESERVED_PORTS.stop - 1}"
+        yield mismatch(field, port, f"a port outside the sidecar's own, {own}")
+    if port == POD_DNS_PORT:
+        yield mismatch(field, port, "another port: the sidecar answers the pod's DNS")
+
+
+def _attributes(field: str, reference: TdxReference) -> Iterator[Mismatch]:
+    """No owner can admit a guest that the host may look into or move (DESIGN fact 7)."""
+    bits = int.from_bytes(reference.td_attributes, "little")
+    found = reference.td_attributes.hex()
+    if bits & _USER_DEBUG_BITS:
+        yield mismatch(field, found, "bits 0 to 7 clear: no debug, no profiling", Reason.TD_DEBUG)
+    if bits & _MIGRATABLE:
+        yield mismatch(field, found, "bit 29 (MIGRATABLE) clear", Reason.TD_MIGRATABLE)
+    if bits & _SERVTD_EXT:
+        yield mismatch(field, found, "bit 17 (SERVTD_EXT) clear", Reason.SERVICE_TD)
+    if not bits & _SEPT_VE_DISABLE:
+        yield mismatch(field, found, "bit 28 (SEPT_VE_DISABLE) set", Reason.TD_ATTRIBUTES)
+
+
+def _indistinguishable(topology: Topology) -> Iterator[Mismatch]:
+    """Every pair of roles that one measured guest could claim (T2, DESIGN fact 4)."""
+    alike: defaultdict[tuple[bytes, bytes], list[tuple[str, int, TdxReference]]] = defaultdict(list)
+    for role in topology.roles.values():
+        for index, reference in enumerate(role.tdx):
+            alike[reference.mrtd, reference.mrconfigid].append((role.name, index, reference))
+    reported: set[tuple[str, str]] = set()
+    for group in alike.values():
+        for (name, index, one), (other, place, two) in combinations(group, 2):
+            if name != other and (name, other) not in reported and _same_guest(one, two):
+                reported.add((name, other))
+                yield mismatch(
+                    f"roles.{other}.tdx[{place}]",
+                    f"the same guest as roles.{name}.tdx[{index}]",
+                    "another mrtd, rtmr1, rtmr2, rtmr3 or mrconfigid",
+                    Reason.ROLES_INDISTINGUISHABLE,
+                )
+
+
+def _same_guest(one: TdxReference, two: TdxReference) -> bool:
+    """Whether some measured guest fits both; `mrtd` and `mrconfigid` are already known to be equal.
+
+    Not asked, because the host alone chooses them for one and the same guest and could so choose
+    its role: RTMR0 (the virtual hardware), MROWNER, MROWNERCONFIG, MRSEAM, attributes and XFAM.
+    """
+    pairs = list(zip(one.rtmr, two.rtmr, strict=True))[1:]
+    return all(a is None or b is None or a == b for a, b in pairs)
