@@ -74,13 +74,9 @@ def verify_identity(
 def _parse(body: bytes, mesh_id: bytes, mesh: str) -> Identity:
     message = decode(wire.Identity, body, "identity", _MAX_IDENTITY_SIZE)
     if message.protocol != PROTOCOL:
-        raise RemoteProtocolError.of(
-            Reason.PROTOCOL_VERSION, "identity.protocol", message.protocol, PROTOCOL
-        )
+        raise RemoteProtocolError.of(Reason.PROTOCOL_VERSION, "identity.protocol", message.protocol, PROTOCOL)
     if message.mesh_id != mesh_id:
-        raise RemoteProtocolError.of(
-            Reason.MESH_MISMATCH, "identity.mesh_id", message.mesh_id, mesh_id.hex()
-        )
+        raise RemoteProtocolError.of(Reason.MESH_MISMATCH, "identity.mesh_id", message.mesh_id, mesh_id.hex())
     if not is_name(message.role):
         raise RemoteProtocolError.of(Reason.MALFORMED, "identity.role", message.role, "[a-z0-9-]{1,40}")
     iid = digest_field(message.iid, "identity.iid")

@@ -82,9 +82,7 @@ def parse_manifest(body: bytes) -> Manifest:
     """Parse exactly one well-formed manifest. Raises RemoteProtocolError naming the field."""
     message = decode(wire.Manifest, body, "manifest", MAX_MESSAGE_SIZE)
     if message.protocol != PROTOCOL:
-        raise RemoteProtocolError.of(
-            Reason.PROTOCOL_VERSION, "manifest.protocol", message.protocol, PROTOCOL
-        )
+        raise RemoteProtocolError.of(Reason.PROTOCOL_VERSION, "manifest.protocol", message.protocol, PROTOCOL)
     if not 1 <= len(message.members) <= MAX_REPLICAS:
         raise _invalid("manifest.members", len(message.members), f"1 to {MAX_REPLICAS}")
     manifest = Manifest(
@@ -108,7 +106,9 @@ def bounds_mismatches(members: Sequence[Entry], topology: Topology) -> list[Mism
     """Check 5: every role of the topology within its bounds, and no other role."""
     count = Counter(e.role for e in members)
     wrong = [
-        Mismatch(Reason.MANIFEST_BOUNDS, f"manifest.members[{name}]", str(count[name]), _bounds(topology, name))
+        Mismatch(
+            Reason.MANIFEST_BOUNDS, f"manifest.members[{name}]", str(count[name]), _bounds(topology, name)
+        )
         for name, role in topology.roles.items()
         if not role.min_replicas <= count[name] <= role.max_replicas
     ]

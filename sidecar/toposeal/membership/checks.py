@@ -1,0 +1,56 @@
+"""What a member checks before it commits, as one list (PROTOCOL.md 5.2; DESIGN "Phase 2"). No IO."""
+
+from __future__ import annotations
+
+from toposeal.errors import Mismatch, Reason
+from toposeal.evidence.binding import ZERO_DIGEST
+from toposeal.membership.candidates import is_candidate
+from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches
+from toposeal.membership.state import Attempt, Member
+
+
+def commit_mismatches(member: Member, attempt: Attempt, manifest: Manifest, now: int) -> list[Mismatch]:
+    """Everything that speaks against committing to `manifest`; empty when nothing does."""
+    topology = member.own.topology.topology
+    found: list[Mismatch] = []
+    # (1) The topology is mine, and no verified one is newer or contradicts it.
+    if manifest.topology_digest != topology.digest or manifest.topology_version != topology.version:
+        found.append(_mismatch(Reason.TOPOLOGY_MISMATCH, "topology_digest", manifest.topology_digest.hex()))
+    if member.blocked is not None:
+        found.append(member.blocked)
+    if manifest.mesh_id != member.own.identity.mesh_id:
+        found.append(_mismatch(Reason.MESH_MISMATCH, "mesh_id", manifest.mesh_id.hex()))
+    # (2) My own entry is exactly my current HELLO.
+    if manifest.entry(member.own.iid) != attempt.hello.entry(member.own.identity):
+        found.append(_mismatch(Reason.MANIFEST_OWN_ENTRY, "members", "another entry for us"))
+    # (3) Sorted and unique: `parse_manifest` makes no other.
+    # (4) Every other entry is a candidate: identity, JOIN evidence, HELLO, role, platform, epoch.
+    if manifest.epoch != attempt.epoch:
+        found.append(_mismatch(Reason.STALE_ATTEMPT, "epoch", str(manifest.epoch)))
+    found += [m for e in manifest.members if (m := _entry_mismatch(member, attempt, e, now))]
+    # (5) Counts within bounds. Roles are distinguishable, or the topology would not have parsed.
+    found += bounds_mismatches(manifest.members, topology)
+    # (6) CA profile: `parse_ca` accepts no other, at the parsing of IDENTITY.
+    # (7) Genesis only, and only by a member that has sealed nothing: the phase knows no sealed manifest.
+    if manifest.previous != ZERO_DIGEST or manifest.lineage != ZERO_DIGEST:
+        found.append(_mismatch(Reason.MANIFEST_LINEAGE, "previous", manifest.previous.hex()))
+    # (8) One commitment per epoch number, and numbers only rise (S3).
+    if manifest.epoch <= member.last_commitment:
+        found.append(_mismatch(Reason.COMMIT_REPEATED, "epoch", str(manifest.epoch)))
+    # (9) concerns manifests that are not a genesis; (10) auxiliary evidence: no role can demand any.
+    return found
+
+
+def _entry_mismatch(member: Member, attempt: Attempt, entry: Entry, now: int) -> Mismatch | None:
+    if entry.iid == member.own.iid:
+        return None
+    peer = member.peers.get(entry.iid)
+    if peer is None or not is_candidate(member, attempt, peer, now):
+        return _mismatch(Reason.UNKNOWN_MEMBER, f"members[{entry.role}].iid", entry.iid.hex())
+    if peer.hello.entry(peer.identity) != entry:
+        return _mismatch(Reason.MANIFEST_MISMATCH, f"members[{entry.role}]", "another identity or HELLO")
+    return None
+
+
+def _mismatch(reason: Reason, field: str, found: str) -> Mismatch:
+    return Mismatch(reason, f"manifest.{field}", found, "what this member verified")

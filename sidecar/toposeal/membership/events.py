@@ -1,0 +1,148 @@
+"""What goes into the member's state machine and what comes out (PROTOCOL.md 6). No IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from toposeal._wire import evidence_pb2 as wire_evidence
+from toposeal.errors import Mismatch
+from toposeal.evidence.binding import Binding, Purpose
+from toposeal.membership.sealed import SealedManifest
+from toposeal.verification.model import VerifiedEvidence
+
+
+class Subject(StrEnum):
+    """What an appraisal is about."""
+
+    JOIN = "join"
+    COMMIT = "commit"
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Names one appraisal: whose evidence, over which id_digest (JOIN) or manifest digest (COMMIT)."""
+
+    subject: Subject
+    iid: bytes
+    digest: bytes
+
+
+# Events.
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """The platform answered a `Quote` effect."""
+
+    binding: Binding
+    evidence: wire_evidence.Evidence
+
+
+@dataclass(frozen=True)
+class QuoteFailed:
+    binding: Binding
+    mismatch: Mismatch
+
+
+@dataclass(frozen=True)
+class Received:
+    """One envelope from the peer link, exact bytes, from anybody."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Appraised:
+    """Verification accepted the evidence of an `Appraise` effect."""
+
+    ticket: Ticket
+    verified: VerifiedEvidence
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Verification refused it."""
+
+    ticket: Ticket
+    mismatch: Mismatch
+
+
+@dataclass(frozen=True)
+class Timer:
+    """The deadline has passed. The only way for entropy to enter: 64 fresh random bytes."""
+
+    entropy: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something in the pod failed that the protocol cannot explain."""
+
+    mismatch: Mismatch
+
+
+Event = Quoted | QuoteFailed | Received | Appraised | Refused | Timer | Fault
+
+
+# Effects.
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Ask the platform for one quote over `binding.report_data()`."""
+
+    binding: Binding
+
+    @property
+    def purpose(self) -> Purpose:
+        return self.binding.purpose
+
+
+@dataclass(frozen=True)
+class Appraise:
+    """Verify `evidence` against `binding` outside the machine; answer with the ticket."""
+
+    ticket: Ticket
+    evidence: wire_evidence.Evidence
+    binding: Binding
+
+
+@dataclass(frozen=True)
+class Send:
+    """Deliver `data` to member `iid` at any of `addresses`."""
+
+    iid: bytes
+    addresses: tuple[str, ...]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Announce:
+    """Deliver `data` to every configured peer address: the own Introduction."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Tell the operator; the state went on."""
+
+    mismatch: Mismatch
+
+
+@dataclass(frozen=True)
+class Activate:
+    """Every member has sealed: the gate may open on this manifest."""
+
+    sealed: SealedManifest
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Close the gate, stop Envoy, wipe the keys, exit."""
+
+    mismatch: Mismatch
+
+
+Effect = Quote | Appraise | Send | Announce | Alarm | Activate | Fence

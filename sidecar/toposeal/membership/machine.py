@@ -1,0 +1,214 @@
+"""The member as a pure state machine: `step(state, event, now) -> (state, effects)`.
+
+It handles all of PROTOCOL.md 4 to 6; quotes, verification, delivery, clocks and entropy are effects
+and events, and happen elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import decode
+from toposeal.errors import LocalProtocolError, Reason, RemoteProtocolError
+from toposeal.evidence.binding import Binding, Purpose, live_binding
+from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_EPOCH_STEP
+from toposeal.membership import peers, rounds, timers
+from toposeal.membership.events import (
+    Alarm,
+    Appraise,
+    Appraised,
+    Event,
+    Fault,
+    Fence,
+    Quote,
+    Quoted,
+    QuoteFailed,
+    Received,
+    Refused,
+    Subject,
+    Ticket,
+    Timer,
+)
+from toposeal.membership.peers import Step
+from toposeal.membership.sealed import join_of, seal_of
+from toposeal.membership.state import (
+    Active,
+    Boot,
+    Committed,
+    Fenced,
+    Gathering,
+    Member,
+    Own,
+    Phase,
+    Proposed,
+    Sealed,
+    Waiting,
+    initial,
+)
+
+FIRST_EPOCH = 1
+
+# Which message means anything in which phase (PROTOCOL.md 6.2). Everything else is refused as stale.
+# Introductions, HELLOs and topologies are taken in every phase, so that a newcomer learns of us.
+MESSAGES: Mapping[str, tuple[type[Phase], ...]] = {
+    "introduction": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "hello": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "ping": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "pong": (Gathering, Proposed),
+    "propose": (Gathering, Proposed, Committed),
+    "commit": (Gathering, Proposed, Committed, Sealed, Active),
+    "sealed": (Committed, Sealed, Active),
+    "topology": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
+}
+
+# Every change of phase that exists; the diagram in PROTOCOL.md is made from this table.
+TRANSITIONS: Mapping[type[Phase], tuple[type[Phase], ...]] = {
+    Boot: (Waiting, Fenced),
+    Waiting: (Gathering, Proposed, Committed, Fenced),
+    Gathering: (Waiting, Proposed, Committed, Fenced),
+    Proposed: (Waiting, Gathering, Committed, Fenced),
+    Committed: (Waiting, Sealed, Active, Fenced),
+    Sealed: (Active, Fenced),
+    Active: (Fenced,),
+    Fenced: (),
+}
+
+
+def start(own: Own, now: int) -> Step:
+    """A new boot: ask for the JOIN evidence, once."""
+    return initial(own, now), (Quote(join_of(own.identity)),)
+
+
+def step(member: Member, event: Event, now: int) -> Step:
+    """One event. Raises RemoteProtocolError or TopologyError for a message that is refused, which
+    changes nothing, and LocalProtocolError for an event that cannot be. `now` is in ms.
+    """
+    if isinstance(member.phase, Fenced):
+        return member, ()
+    after, effects = _dispatch(member, event, now)
+    if (
+        type(after.phase) is not type(member.phase)
+        and type(after.phase) not in TRANSITIONS[type(member.phase)]
+    ):
+        raise LocalProtocolError.of(
+            Reason.ILLEGAL_EVENT,
+            "phase",
+            phase_name(after.phase),
+            f"a successor of {phase_name(member.phase)}",
+        )
+    return after, effects
+
+
+def deadline(member: Member) -> int | None:
+    """When `step` wants a `Timer`, in ms on the clock of `now`; None for never."""
+    return timers.deadline(member)
+
+
+def live(member: Member, challenge: bytes) -> Binding:
+    """What a LIVE quote on `challenge` (32 bytes) must say; RemoteProtocolError unless ACTIVE."""
+    phase = member.phase
+    if not isinstance(phase, Active):
+        raise RemoteProtocolError.of(Reason.NOT_ACTIVE, "phase", phase_name(phase), "active")
+    manifest = phase.sealed.manifest
+    entry = manifest.entry(member.own.iid)
+    if entry is None:
+        raise LocalProtocolError.of(Reason.MANIFEST_OWN_ENTRY, "manifest.members", "no own entry", "one")
+    return live_binding(seal_of(manifest, entry), challenge)
+
+
+def phase_name(phase: Phase) -> str:
+    """Lower-case name for logs, status and metrics."""
+    return type(phase).__name__.lower()
+
+
+def _dispatch(member: Member, event: Event, now: int) -> Step:
+    match event:
+        case Received(data):
+            return _received(member, data, now)
+        case Timer():
+            return timers.on_timer(member, event, now)
+        case Quoted():
+            return _quoted(member, event, now)
+        case QuoteFailed():
+            return _quote_failed(member, event, now)
+        case Appraised():
+            return _appraised(member, event, now)
+        case Refused():
+            return _refused(member, event)
+        case Fault(mismatch):
+            return rounds.fence(member, Fence(mismatch))
+
+
+def _received(member: Member, data: bytes, now: int) -> Step:
+    envelope = decode(wire.Envelope, data, "envelope", MAX_ENVELOPE_SIZE)
+    kind = envelope.WhichOneof("message")
+    if kind is None:
+        raise RemoteProtocolError.of(Reason.MALFORMED, "envelope.message", "nothing", "one message")
+    if not isinstance(member.phase, MESSAGES[kind]):
+        raise peers.stale(f"envelope.{kind}", phase_name(member.phase))
+    match kind:
+        case "introduction":
+            return peers.on_introduction(member, envelope.introduction, now)
+        case "hello":
+            return peers.on_hello(member, envelope.hello, now)
+        case "ping":
+            return peers.on_ping(member, envelope.ping)
+        case "pong":
+            return _then_evaluate(peers.on_pong(member, envelope.pong, now), now)
+        case "propose":
+            return _then_evaluate(rounds.on_propose(member, envelope.propose), now)
+        case "commit":
+            return rounds.on_commit(member, envelope.commit)
+        case "sealed":
+            return rounds.on_sealed(member, envelope.sealed)
+        case _:
+            return peers.on_topology(member, envelope.topology)
+
+
+def _quoted(member: Member, event: Quoted, now: int) -> Step:
+    if event.binding.purpose is Purpose.SEAL:
+        return rounds.on_seal_quoted(member, event)
+    if not isinstance(member.phase, Boot) or event.binding != join_of(member.own.identity):
+        raise LocalProtocolError.of(
+            Reason.ILLEGAL_EVENT, "quoted.purpose", event.binding.purpose.name, "a quote that was asked for"
+        )
+    # Our own JOIN evidence passes the same appraisal as a peer's before anybody else sees it.
+    identity = member.own.identity
+    ticket = Ticket(Subject.JOIN, identity.iid, identity.id_digest)
+    return replace(member, join=event.evidence), (Appraise(ticket, event.evidence, event.binding),)
+
+
+def _quote_failed(member: Member, event: QuoteFailed, now: int) -> Step:
+    """Without JOIN evidence there is no member; without SEAL evidence the attempt has failed."""
+    if event.binding.purpose is Purpose.SEAL:
+        if isinstance(member.phase, Committed):
+            member = replace(member, phase=replace(member.phase, deadline=now))
+        return member, (Alarm(event.mismatch),)
+    return rounds.fence(member, Fence(event.mismatch))
+
+
+def _appraised(member: Member, event: Appraised, now: int) -> Step:
+    if event.ticket.subject is Subject.COMMIT:
+        return rounds.on_seal_verified(member, event, now)
+    if event.ticket.iid != member.own.iid:
+        return peers.on_admitted(member, event, now)
+    if isinstance(member.phase, Boot):
+        epoch = max(FIRST_EPOCH, min(member.highest_seen, MAX_EPOCH_STEP))
+        return replace(member, phase=Waiting(epoch, now)), ()
+    return member, ()
+
+
+def _refused(member: Member, event: Refused) -> Step:
+    if event.ticket.subject is Subject.COMMIT:
+        return rounds.on_seal_refused(member, event)
+    if event.ticket.iid == member.own.iid:
+        return rounds.fence(member, Fence(event.mismatch))
+    return peers.on_not_admitted(member, event)
+
+
+def _then_evaluate(done: Step, now: int) -> Step:
+    member, effects = done
+    member, more = rounds.evaluate(member, now)
+    return member, effects + more

@@ -1,0 +1,109 @@
+"""Envelopes ready to send: the own messages of the present state. No IO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import digest, encode, u64
+from toposeal.limits import NONCE_SIZE
+from toposeal.membership.events import Announce, Effect, Send
+from toposeal.membership.manifest import Manifest
+from toposeal.membership.signing import Tag
+from toposeal.membership.state import Attempt, Committed, Member, Peer, Sealed, attempt_of
+from toposeal.membership.votes import commit_message, make_liveness, make_propose, make_sealed
+
+
+def announce(member: Member) -> tuple[Effect, ...]:
+    """The own Introduction to every configured address."""
+    data = introduction(member)
+    return (Announce(data),) if data else ()
+
+
+def introduction(member: Member) -> bytes | None:
+    """IDENTITY, JOIN evidence and the current HELLO in one; None before there is one of each."""
+    attempt = attempt_of(member.phase)
+    if attempt is None or member.join is None:
+        return None
+    signed = member.own.signed
+    return encode(
+        wire.Envelope(
+            introduction=wire.Introduction(
+                identity=signed.identity.body,
+                ik_signature=signed.ik_signature,
+                ca_signature=signed.ca_signature,
+                join=member.join,
+                hello=_hello(attempt),
+            )
+        )
+    )
+
+
+def hello(attempt: Attempt) -> bytes:
+    return encode(wire.Envelope(hello=_hello(attempt)))
+
+
+def ping(member: Member, attempt: Attempt, peer: Peer) -> tuple[Member, tuple[Effect, ...]]:
+    """Ask `peer` whether it lives in this attempt, with a nonce never used before."""
+    peer = replace(peer, pings=peer.pings + 1)
+    signed = make_liveness(
+        member.own.keys,
+        Tag.PING,
+        member.own.iid,
+        peer.identity.iid,
+        ping_nonce(attempt, peer, peer.pings),
+        attempt.epoch,
+    )
+    return member.with_peer(peer), (send(peer, encode(wire.Envelope(ping=signed))),)
+
+
+def ping_nonce(attempt: Attempt, peer: Peer, count: int) -> bytes:
+    """32 bytes; unpredictable to all others, since the attempt's secret is."""
+    return digest("toposeal/v1/ping-nonce", attempt.ping_secret, peer.identity.iid, u64(count))[:NONCE_SIZE]
+
+
+def pong(member: Member, attempt: Attempt, peer: Peer, nonce: bytes) -> Effect:
+    signed = make_liveness(member.own.keys, Tag.PONG, member.own.iid, peer.identity.iid, nonce, attempt.epoch)
+    return send(peer, encode(wire.Envelope(pong=signed)))
+
+
+def topology(member: Member, peer: Peer) -> Effect:
+    return send(peer, encode(wire.Envelope(topology=member.own.topology.envelope)))
+
+
+def propose(member: Member, manifest: Manifest) -> tuple[Effect, ...]:
+    """PROPOSE to every other member of `manifest`."""
+    data = encode(wire.Envelope(propose=make_propose(member.own.keys, member.own.iid, manifest)))
+    return to_listed(member, manifest, data)
+
+
+def votes(member: Member, phase: Committed | Sealed) -> tuple[bytes, ...]:
+    """The own COMMIT, once quoted, and the own SEALED, once sealed."""
+    if isinstance(phase, Committed):
+        commits = [phase.commit] if phase.commit else []
+        return tuple(encode(wire.Envelope(commit=commit_message(c))) for c in commits)
+    own = phase.sealed.member(member.own.iid)
+    sealed = make_sealed(member.own.keys, member.own.iid, phase.sealed.manifest)
+    return (
+        encode(wire.Envelope(commit=commit_message(own.commit))),
+        encode(wire.Envelope(sealed=sealed)),
+    )
+
+
+def to_listed(member: Member, manifest: Manifest, data: bytes) -> tuple[Effect, ...]:
+    """`data` to every other member of `manifest`."""
+    others = (e.iid for e in manifest.members if e.iid != member.own.iid)
+    return to_peers(member, others, data)
+
+
+def to_peers(member: Member, iids: Iterable[bytes], data: bytes) -> tuple[Effect, ...]:
+    return tuple(send(member.peers[iid], data) for iid in iids if iid in member.peers)
+
+
+def send(peer: Peer, data: bytes) -> Effect:
+    return Send(peer.identity.iid, peer.hello.addresses, data)
+
+
+def _hello(attempt: Attempt) -> wire.Signed:
+    return wire.Signed(body=attempt.hello.body, signature=attempt.hello.signature)

@@ -1,0 +1,187 @@
+"""The state of one member as immutable values (PROTOCOL.md 6.1). No IO, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from toposeal._wire import evidence_pb2 as wire_evidence
+from toposeal.errors import Mismatch
+from toposeal.membership.hello import Hello
+from toposeal.membership.identity import Identity, SignedIdentity
+from toposeal.membership.manifest import Manifest
+from toposeal.membership.sealed import AdmittedPeer, SealedManifest, SealedMember
+from toposeal.membership.signing import SigningKeys
+from toposeal.membership.votes import Proposal, SignedCommit
+from toposeal.topology.accept import SignedTopology
+from toposeal.topology.owner import OwnerRoot
+
+
+@dataclass(frozen=True)
+class Own:
+    """What stays the same for the whole boot."""
+
+    signed: SignedIdentity
+    keys: SigningKeys
+    owner: OwnerRoot
+    topology: SignedTopology
+    addresses: tuple[str, ...]
+
+    @property
+    def identity(self) -> Identity:
+        return self.signed.identity
+
+    @property
+    def iid(self) -> bytes:
+        return self.signed.identity.iid
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try to seal one epoch. `hello` is the own HELLO; it stands for nothing after it."""
+
+    hello: Hello
+    ping_secret: bytes  # 32: nonces of pings are derived from it
+
+    @property
+    def epoch(self) -> int:
+        return self.hello.target_epoch
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One other instance: authenticated by signature, admitted once its JOIN evidence is verified."""
+
+    signed: SignedIdentity
+    hello: Hello
+    admitted: AdmittedPeer | None = None
+    pings: int = 0
+    pong_at: int | None = None  # ms; in the current attempt
+    silent: int = 0  # pings in a row without an answer
+    proposal: Proposal | None = None
+    commit: SignedCommit | None = None
+    sealed: bytes | None = None  # the D that its SEALED names
+
+    @property
+    def identity(self) -> Identity:
+        return self.signed.identity
+
+
+# Phases. Each carries exactly what it needs.
+
+
+@dataclass(frozen=True)
+class Boot:
+    """No JOIN evidence yet."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Between attempts: the next one is for `epoch` and begins at `until`, or earlier with a peer's."""
+
+    epoch: int
+    until: int
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """HELLO: collecting candidates. `since` is when the present selection was first complete."""
+
+    attempt: Attempt
+    selection: tuple[bytes, ...] = ()
+    since: int = 0
+
+
+@dataclass(frozen=True)
+class Proposed:
+    attempt: Attempt
+    manifest: Manifest
+    deadline: int
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The one commitment of this epoch is made; `members` are those whose COMMIT is verified."""
+
+    attempt: Attempt
+    manifest: Manifest
+    deadline: int
+    commit: SignedCommit | None
+    members: Mapping[bytes, SealedMember]
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """Certificate complete; waiting for SEALED of every member."""
+
+    sealed: SealedManifest
+    deadline: int
+
+
+@dataclass(frozen=True)
+class Active:
+    sealed: SealedManifest
+
+
+@dataclass(frozen=True)
+class Fenced:
+    mismatch: Mismatch
+
+
+Phase = Boot | Waiting | Gathering | Proposed | Committed | Sealed | Active | Fenced
+
+
+@dataclass(frozen=True)
+class Member:
+    """The whole state. `step` returns a new one and never changes an old one."""
+
+    own: Own
+    phase: Phase
+    join: wire_evidence.Evidence | None
+    peers: Mapping[bytes, Peer]  # by iid
+    by_id_digest: Mapping[bytes, bytes]  # id_digest -> iid
+    resend_at: int  # ms: when to introduce, ping or repeat votes again
+    last_commitment: int  # epoch of the highest commitment, 0 before the first (S3)
+    highest_seen: int  # highest target epoch of an admitted peer or of our own
+    highest_version: int  # of any topology whose threshold was verified
+    failures: int  # attempts that failed in a row
+    blocked: Mismatch | None  # commitments are stopped: owner equivocation or a newer topology
+
+    def with_peer(self, peer: Peer) -> Member:
+        """This state with `peer` inserted or replaced."""
+        peers = {**self.peers, peer.identity.iid: peer}
+        ids = {**self.by_id_digest, peer.identity.id_digest: peer.identity.iid}
+        return replace(self, peers=peers, by_id_digest=ids)
+
+    def without_peer(self, iid: bytes) -> Member:
+        """This state without `iid`."""
+        peers = {k: v for k, v in self.peers.items() if k != iid}
+        ids = {k: v for k, v in self.by_id_digest.items() if v != iid}
+        return replace(self, peers=peers, by_id_digest=ids)
+
+
+def initial(own: Own, now: int) -> Member:
+    """A member that has made its identity and not yet asked for its JOIN evidence."""
+    return Member(
+        own=own,
+        phase=Boot(),
+        join=None,
+        peers={},
+        by_id_digest={},
+        resend_at=now,
+        last_commitment=0,
+        highest_seen=0,
+        highest_version=own.topology.topology.version,
+        failures=0,
+        blocked=None,
+    )
+
+
+def attempt_of(phase: Phase) -> Attempt | None:
+    """The running attempt, if any."""
+    return phase.attempt if isinstance(phase, (Gathering, Proposed, Committed)) else None
+
+
+def sealed_of(phase: Phase) -> SealedManifest | None:
+    """The sealed manifest, once there is one."""
+    return phase.sealed if isinstance(phase, (Sealed, Active)) else None
