@@ -42,6 +42,7 @@ class Reason(StrEnum):
     QE_IDENTITY = "qe_identity"
     PCE_ID = "pce_id"
     EVIDENCE_KIND = "evidence_kind"
+    REVOKED = "revoked"
 
     # Evidence: is it acceptable, and does it say what the message says?
     REPORT_DATA = "report_data"
@@ -174,8 +175,8 @@ class PodError(ToposealError):
 _PRINTABLE_LIMIT = 160
 
 
-def printable(value: object) -> str:
+def printable(value: object, limit: int = _PRINTABLE_LIMIT) -> str:
     """Render untrusted `value` for logs and terminals: ASCII, no controls, bounded length (C2)."""
     text = value.hex() if isinstance(value, (bytes, bytearray)) else str(value)
-    clean = "".join(c if " " <= c <= "~" else f"\\u{{{ord(c):x}}}" for c in text[: _PRINTABLE_LIMIT + 1])
-    return clean if len(clean) <= _PRINTABLE_LIMIT else clean[:_PRINTABLE_LIMIT] + "..."
+    clean = "".join(c if " " <= c <= "~" else f"\\u{{{ord(c):x}}}" for c in text[: limit + 1])
+    return clean if len(clean) <= limit else clean[:limit] + "..."
