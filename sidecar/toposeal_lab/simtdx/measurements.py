@@ -33,7 +33,7 @@ class TdxMeasurements:
         """The `tdx` reference of a topology role that admits exactly this TD (hex strings)."""
         return {
             "mrtd": self.mrtd.hex(),
-            "rtmr": [register.hex() for register in self.rtmr],
+            **{f"rtmr{index}": register.hex() for index, register in enumerate(self.rtmr)},
             "mrconfigid": self.mrconfigid.hex(),
             "mrowner": self.mrowner.hex(),
             "mrownerconfig": self.mrownerconfig.hex(),

@@ -1,0 +1,77 @@
+"""PEM chains of vendor certificates: canonical text in, parsed values out. No IO, no trust."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from toposeal.errors import EvidenceError, Reason
+
+MAX_CHAIN_SIZE = 16 << 10  # three Intel certificates take under 4 KiB
+
+# All that `cryptography` raises over hostile DER; x509's own exceptions are not ValueErrors.
+X509_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One X.509 certificate with the facts that the checks need; times in Unix seconds."""
+
+    x509: x509.Certificate
+    der: bytes
+    pem: bytes
+    public_key: ec.EllipticCurvePublicKey  # P-256, as every key of Intel's
+    common_name: str
+    not_before: int
+    not_after: int
+
+    def issued_by(self, issuer: Certificate) -> bool:
+        """Whether `issuer`'s subject and key are those that this certificate names and verifies with."""
+        try:
+            self.x509.verify_directly_issued_by(issuer.x509)
+        except (*X509_ERRORS, InvalidSignature):
+            return False
+        return True
+
+
+def parse_chain(pem: bytes, length: int, field: str, reason: Reason) -> tuple[Certificate, ...]:
+    """Parse exactly `length` certificates, leaf first. Raises EvidenceError(`reason`) naming `field`.
+
+    The text must be what we would write ourselves, so that no other PEM reader sees other
+    certificates in it and no bit of it is free; a missing last newline and NULs after it are admitted,
+    since genuine chains differ there.
+    """
+    if len(pem) > MAX_CHAIN_SIZE:
+        raise EvidenceError.of(reason, field, f"{len(pem)} bytes", f"at most {MAX_CHAIN_SIZE}")
+    try:
+        chain = tuple(_certificate(each) for each in x509.load_pem_x509_certificates(pem))
+    except X509_ERRORS as error:
+        raise EvidenceError.of(reason, field, error, "PEM certificates") from error
+    if pem.rstrip(b"\0").removesuffix(b"\n") != b"".join(each.pem for each in chain).removesuffix(b"\n"):
+        raise EvidenceError.of(reason, field, "another encoding", "canonical PEM")
+    if len(chain) != length:
+        raise EvidenceError.of(reason, field, f"{len(chain)} certificates", length)
+    return chain
+
+
+def _certificate(certificate: x509.Certificate) -> Certificate:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(names) != 1:
+        raise ValueError(f"{len(names)} common names in one subject")
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("a key that is not on P-256")
+    return Certificate(
+        x509=certificate,
+        der=certificate.public_bytes(Encoding.DER),
+        pem=certificate.public_bytes(Encoding.PEM),
+        public_key=key,
+        common_name=str(names[0].value),
+        not_before=int(certificate.not_valid_before_utc.timestamp()),
+        not_after=int(certificate.not_valid_after_utc.timestamp()),
+    )

@@ -1,0 +1,176 @@
+"""TDX collateral: a dcap-qvl QuoteCollateralV3 in JSON, parsed strictly into one frozen value. No IO.
+
+Shapes: Intel PCS API version 4 (TCB info version 3, TD QE identity version 2). Nothing here is
+believed before `verification.tdx_authentic` has checked signer, signatures and freshness.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+
+from toposeal.errors import EvidenceError, Reason, ToposealError
+from toposeal.evidence.certificates import X509_ERRORS, Certificate, parse_chain
+from toposeal.evidence.strict_json import parse_object
+from toposeal.limits import MAX_COLLATERAL_SIZE
+
+_MEMBERS = frozenset(
+    {
+        "pck_crl_issuer_chain",
+        "root_ca_crl",
+        "pck_crl",
+        "tcb_info_issuer_chain",
+        "tcb_info",
+        "tcb_info_signature",
+        "qe_identity_issuer_chain",
+        "qe_identity",
+        "qe_identity_signature",
+    }
+)
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})*", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+
+
+@dataclass(frozen=True)
+class SignedDocument:
+    """TCB info or QE identity: the exact text that is signed, and what the checks read in it."""
+
+    text: str
+    signature: bytes  # 64, r | s, big-endian
+    chain: tuple[Certificate, ...]  # signer, root
+    evaluation: int  # tcbEvaluationDataNumber
+    issued: int  # Unix seconds
+    next_update: int  # Unix seconds
+
+
+@dataclass(frozen=True)
+class Crl:
+    """One revocation list; `next_update` in Unix seconds."""
+
+    x509: x509.CertificateRevocationList
+    der: bytes
+    next_update: int
+
+
+@dataclass(frozen=True)
+class Collateral:
+    """All that is needed to judge the quotes of one platform family."""
+
+    fmspc: bytes  # 6
+    pce_id: bytes  # 2
+    tcb_info: SignedDocument
+    qe_identity: SignedDocument
+    qe_mrsigner: bytes  # 32
+    pck_crl_chain: tuple[Certificate, ...]  # platform CA, root
+    pck_crl: Crl
+    root_ca_crl: Crl
+
+    @property
+    def valid_until(self) -> int:
+        """Unix seconds: the earliest end of validity of any part."""
+        chains = self.tcb_info.chain + self.qe_identity.chain + self.pck_crl_chain
+        updates = (self.tcb_info, self.qe_identity, self.pck_crl, self.root_ca_crl)
+        return min(*(each.next_update for each in updates), *(each.not_after for each in chains))
+
+
+def parse_collateral(data: bytes) -> Collateral:
+    """Parse one JSON object of exactly the nine members of QuoteCollateralV3.
+
+    `pck_certificate_chain`, which newer writers may add, is refused: the PCK chain is the quote's.
+    Raises EvidenceError(COLLATERAL_INVALID), or TOO_LARGE above 256 KiB.
+    """
+    if len(data) > MAX_COLLATERAL_SIZE:
+        raise EvidenceError.of(
+            Reason.TOO_LARGE, "collateral", f"{len(data)} bytes", f"at most {MAX_COLLATERAL_SIZE}"
+        )
+    parts = _strings(data)
+    tcb = parse_object(parts["tcb_info"], "collateral.tcb_info")
+    _expect_kind(tcb, "TDX", 3, "collateral.tcb_info")
+    qe = parse_object(parts["qe_identity"], "collateral.qe_identity")
+    _expect_kind(qe, "TD_QE", 2, "collateral.qe_identity")
+    return Collateral(
+        fmspc=_hex(tcb.get("fmspc"), "collateral.tcb_info.fmspc", 6),
+        pce_id=_hex(tcb.get("pceId"), "collateral.tcb_info.pceId", 2),
+        tcb_info=_document(parts, tcb, "tcb_info"),
+        qe_identity=_document(parts, qe, "qe_identity"),
+        qe_mrsigner=_hex(qe.get("mrsigner"), "collateral.qe_identity.mrsigner", 32),
+        pck_crl_chain=_chain(parts, "pck_crl_issuer_chain"),
+        pck_crl=_crl(parts, "pck_crl"),
+        root_ca_crl=_crl(parts, "root_ca_crl"),
+    )
+
+
+def _strings(data: bytes) -> dict[str, str]:
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise _invalid("", error, "ASCII") from error
+    parts = parse_object(text, "collateral")
+    if parts.keys() != _MEMBERS:
+        raise _invalid("", sorted(parts.keys() ^ _MEMBERS), "exactly the nine members, no other difference")
+    for name, value in parts.items():
+        if not isinstance(value, str) or not value.isascii():
+            raise _invalid(f".{name}", type(value).__name__, "an ASCII string")
+    return parts
+
+
+def _expect_kind(document: dict[str, Any], kind: str, version: int, field: str) -> None:
+    found = (document.get("id"), document.get("version"))
+    if found != (kind, version):
+        raise EvidenceError.of(Reason.COLLATERAL_INVALID, f"{field}.id", found, (kind, version))
+
+
+def _document(parts: dict[str, str], document: dict[str, Any], name: str) -> SignedDocument:
+    evaluation = document.get("tcbEvaluationDataNumber")
+    if type(evaluation) is not int or evaluation < 0:
+        raise _invalid(f".{name}.tcbEvaluationDataNumber", evaluation, "a whole number")
+    return SignedDocument(
+        text=parts[name],
+        signature=_hex(parts[f"{name}_signature"], f"collateral.{name}_signature", 64),
+        chain=_chain(parts, f"{name}_issuer_chain"),
+        evaluation=evaluation,
+        issued=_date(document.get("issueDate"), f".{name}.issueDate"),
+        next_update=_date(document.get("nextUpdate"), f".{name}.nextUpdate"),
+    )
+
+
+def _chain(parts: dict[str, str], name: str) -> tuple[Certificate, ...]:
+    """Issuer and root. A longer chain is how a key of another role would sign collateral."""
+    return parse_chain(parts[name].encode("ascii"), 2, f"collateral.{name}", Reason.COLLATERAL_SIGNER)
+
+
+def _crl(parts: dict[str, str], name: str) -> Crl:
+    der = _hex(parts[name], f"collateral.{name}")
+    try:
+        crl = x509.load_der_x509_crl(der)
+        next_update = crl.next_update_utc
+    except X509_ERRORS as error:
+        raise _invalid(f".{name}", error, "a DER revocation list") from error
+    if next_update is None:
+        raise _invalid(f".{name}.nextUpdate", "nothing", "a date: a list without one never expires")
+    return Crl(crl, der, int(next_update.timestamp()))
+
+
+def _hex(text: object, field: str, size: int | None = None) -> bytes:
+    """Hexadecimal of exactly `size` bytes, of any size without one; either case, nothing between."""
+    if not isinstance(text, str) or _HEX.fullmatch(text) is None or (size and len(text) != 2 * size):
+        wanted = "hexadecimal" if size is None else f"{size} bytes in hexadecimal"
+        raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, text, wanted)
+    return bytes.fromhex(text)
+
+
+def _date(text: object, field: str) -> int:
+    if not isinstance(text, str) or _DATE.fullmatch(text) is None:
+        raise _invalid(field, text, "a date like 2026-01-31T00:00:00Z")
+    try:
+        return int(datetime.fromisoformat(text).timestamp())
+    except ValueError as error:
+        raise _invalid(field, text, "a date of the calendar") from error
+
+
+def _invalid(member: str, found: object, expected: object) -> ToposealError:
+    return EvidenceError.of(Reason.COLLATERAL_INVALID, f"collateral{member}", found, expected)

@@ -1,0 +1,162 @@
+"""Is a TDX quote authentic: made by genuine hardware, certified by the pinned root, under valid collateral?
+
+dcap-qvl checks chains, revocation, signatures and TCB levels; what it leaves to its caller is done here,
+before it. Whether an authentic quote is acceptable is for `verification.tdx_policy`. No IO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence import dcap
+from toposeal.evidence.certificates import Certificate
+from toposeal.evidence.collateral import Collateral, parse_collateral
+from toposeal.evidence.pck import PckChain, parse_pck_chain
+from toposeal.evidence.tdx_quote import TdxQuote
+from toposeal.verification.model import TrustAnchors
+from toposeal.verification.tdx_diagnosis import diagnose
+
+PCK_NAME = "Intel SGX PCK Certificate"
+PLATFORM_CA_NAME = "Intel SGX PCK Platform CA"
+TCB_SIGNER_NAME = "Intel SGX TCB Signing"
+
+
+@dataclass(frozen=True)
+class AuthenticTdx:
+    """An authentic quote with what Intel says about the platform that made it."""
+
+    quote: TdxQuote
+    ppid: bytes  # 16
+    tcb_status: str  # the worse of platform and quoting enclave, Intel's spelling
+    statuses: frozenset[str]  # all three as dcap-qvl gives them; a policy has to admit each
+    advisories: tuple[str, ...]
+    evaluation: int
+    expires_at: int  # Unix seconds
+
+
+def authenticate(
+    quote: TdxQuote, collateral: Sequence[bytes], anchors: TrustAnchors, now: int
+) -> AuthenticTdx:
+    """Verify `quote` at `now` (Unix seconds) with the first entry of `collateral` for its platform.
+
+    Entries stand in the caller's order of preference. Raises EvidenceError; the reason names the cause.
+    """
+    # (1) The PCK chain is leaf, platform CA and the pinned root, by name and by bytes.
+    pck = parse_pck_chain(quote.auth.pck_chain)
+    _expect_pck_chain(pck, anchors)
+    # (2) Collateral for this platform is at hand. None is a refusal, never a skip.
+    chosen = _collateral_for(pck, collateral)
+    # (3) It speaks of the same PCE, of one TCB recovery, and it is in force.
+    _expect_same_platform(pck, chosen)
+    _expect_in_force(pck, chosen, now)
+    # (4) Whoever signed it may sign collateral.
+    _expect_signers(chosen, anchors)
+    # (5) The QE report binds the attestation key and nothing else.
+    _expect_zero_tail(quote)
+    # (6) Chains, revocation, signatures, QE identity and TCB levels are dcap-qvl's.
+    try:
+        verdict = dcap.verify(quote.raw, chosen, anchors.intel_sgx_root_ca, now)
+    except EvidenceError as refusal:
+        raise diagnose(quote, pck, chosen, refusal) from refusal
+    return AuthenticTdx(
+        quote=quote,
+        ppid=pck.ppid,
+        tcb_status=verdict.status,
+        statuses=frozenset((verdict.status, verdict.platform_status, verdict.qe_status)),
+        advisories=verdict.advisories,
+        evaluation=chosen.tcb_info.evaluation,
+        expires_at=min(pck.valid_until, chosen.valid_until),
+    )
+
+
+def _expect_pck_chain(pck: PckChain, anchors: TrustAnchors) -> None:
+    _expect_root(pck.root, anchors, "quote.pck_chain.root", Reason.QUOTE_SIGNATURE)
+    wanted = ((pck.leaf, PCK_NAME), (pck.platform_ca, PLATFORM_CA_NAME))
+    for certificate, name in wanted:
+        if certificate.common_name != name:
+            raise EvidenceError.of(
+                Reason.QUOTE_SIGNATURE, "quote.pck_chain.subject", certificate.common_name, name
+            )
+
+
+def _collateral_for(pck: PckChain, collateral: Sequence[bytes]) -> Collateral:
+    for entry in collateral:
+        parsed = parse_collateral(entry)
+        if parsed.fmspc == pck.fmspc:
+            return parsed
+    raise EvidenceError.of(
+        Reason.COLLATERAL_MISSING,
+        "collateral",
+        f"{len(collateral)} entries",
+        f"one for FMSPC {pck.fmspc.hex()}",
+    )
+
+
+def _expect_same_platform(pck: PckChain, collateral: Collateral) -> None:
+    if collateral.pce_id != pck.pce_id:
+        raise EvidenceError.of(Reason.PCE_ID, "collateral.tcb_info.pceId", collateral.pce_id, pck.pce_id)
+    if collateral.tcb_info.evaluation != collateral.qe_identity.evaluation:
+        raise EvidenceError.of(
+            Reason.COLLATERAL_INVALID,
+            "collateral.qe_identity.tcbEvaluationDataNumber",
+            collateral.qe_identity.evaluation,
+            f"{collateral.tcb_info.evaluation}, that of TCB info",
+        )
+
+
+def _expect_in_force(pck: PckChain, collateral: Collateral, now: int) -> None:
+    """Every part covers `now`. A list's thisUpdate is left alone on purpose: a younger list than our
+    clock says nothing worse than an older one would, and evaluation numbers order the rest."""
+    for field, start, end in _windows(pck, collateral):
+        if not start <= now <= end:
+            raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, f"now {now}", f"{start} to {end}")
+
+
+def _windows(pck: PckChain, collateral: Collateral) -> Iterator[tuple[str, int, int]]:
+    for name in ("tcb_info", "qe_identity"):
+        document = getattr(collateral, name)
+        yield f"collateral.{name}", document.issued, document.next_update
+        for certificate in document.chain:
+            yield f"collateral.{name}_issuer_chain", certificate.not_before, certificate.not_after
+    yield "collateral.pck_crl", 0, collateral.pck_crl.next_update
+    yield "collateral.root_ca_crl", 0, collateral.root_ca_crl.next_update
+    for certificate in (pck.leaf, pck.platform_ca, pck.root):
+        yield "quote.pck_chain", certificate.not_before, certificate.not_after
+
+
+def _expect_signers(collateral: Collateral, anchors: TrustAnchors) -> None:
+    """TCB info and QE identity are signed by the TCB signer, which the pinned root issued itself.
+
+    Any key under the root would satisfy dcap-qvl: one leaked PCK key of an old machine could then
+    declare that machine up to date.
+    """
+    for field, chain in (
+        ("tcb_info_issuer_chain", collateral.tcb_info.chain),
+        ("qe_identity_issuer_chain", collateral.qe_identity.chain),
+    ):
+        signer, root = chain
+        _expect_root(root, anchors, f"collateral.{field}.root", Reason.COLLATERAL_SIGNER)
+        if signer.common_name != TCB_SIGNER_NAME:
+            raise EvidenceError.of(
+                Reason.COLLATERAL_SIGNER, f"collateral.{field}.subject", signer.common_name, TCB_SIGNER_NAME
+            )
+        if not signer.issued_by(root):
+            raise EvidenceError.of(
+                Reason.COLLATERAL_SIGNER, f"collateral.{field}.issuer", "another issuer", "the pinned root"
+            )
+    crl_root = collateral.pck_crl_chain[-1]
+    _expect_root(crl_root, anchors, "collateral.pck_crl_issuer_chain.root", Reason.COLLATERAL_SIGNER)
+
+
+def _expect_root(root: Certificate, anchors: TrustAnchors, field: str, reason: Reason) -> None:
+    """The very bytes of the anchor. A test root is thereby refused by a production build (E17)."""
+    if root.der != anchors.intel_sgx_root_ca:
+        raise EvidenceError.of(reason, field, root.x509.subject.rfc4514_string(), "the pinned root")
+
+
+def _expect_zero_tail(quote: TdxQuote) -> None:
+    tail = quote.auth.qe_report.report_data[32:]
+    if any(tail):
+        raise EvidenceError.of(Reason.QE_IDENTITY, "quote.qe_report.report_data", tail, "32 zero bytes")
