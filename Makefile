@@ -44,7 +44,7 @@ coverage: test-unit  ## test-unit, then the lines and branches without a test as
 
 coverage-table:  ## docs/catalogue-coverage.md from the names of the tests
 	@.ci/prepare dev
-	@$(BIN)/pytest -q --collect-only --catalogue docs/catalogue-coverage.md tests >/dev/null
+	@$(BIN)/python -I tests/support/catalogue.py
 
 bench:  ## the numbers that the README states, measured here (root)
 	@.ci/prepare lab
