@@ -1,0 +1,163 @@
+"""Delivers envelopes to peers: one channel and one bounded queue per address, retried for a while.
+
+Loss is allowed: the state machine repeats what matters. Order per address is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Collection, Iterable
+
+import grpc
+import grpc.aio
+from tenacity import (
+    AsyncRetrying,
+    RetryError,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from toposeal.errors import NetworkError, Reason
+from toposeal.host.peer_server import METHOD, SERVICE
+from toposeal.host.throwaway import SERVER_NAME, shown_certificate
+from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_PEER_CONNECTIONS, PEER_TIMEOUT
+
+_QUEUE_LENGTH = 64
+_TIMEOUT_S = PEER_TIMEOUT / 1000
+_OPTIONS = [
+    ("grpc.ssl_target_name_override", SERVER_NAME),
+    ("grpc.max_send_message_length", MAX_ENVELOPE_SIZE),
+    ("grpc.max_receive_message_length", 1024),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+Endpoint = tuple[str, int]
+
+
+class PeerClient:
+    """Sends to endpoints; `own` addresses are never dialled."""
+
+    def __init__(self, own: Collection[str], port: int) -> None:
+        self._own = frozenset(own)
+        self._port = port
+        self._links: dict[Endpoint, _Link] = {}
+
+    def send(self, addresses: Iterable[str], data: bytes) -> None:
+        """Queue `data` for the first of `addresses`, the one that the peer named first."""
+        for address in addresses:
+            self._queue((address, self._port), data)
+            return
+
+    async def announce(self, seeds: Iterable[Endpoint], data: bytes) -> None:
+        """Queue `data` for every address that the seeds resolve to; names that fail are skipped."""
+        for host, port in seeds:
+            for address in await resolve(host, port):
+                if address not in self._own:
+                    self._queue((address, port), data)
+
+    async def close(self) -> None:
+        for link in self._links.values():
+            await link.close()
+        self._links.clear()
+
+    def _queue(self, endpoint: Endpoint, data: bytes) -> None:
+        link = self._links.get(endpoint)
+        if link is None:
+            if len(self._links) >= MAX_PEER_CONNECTIONS:
+                self._drop_idle()
+            link = self._links[endpoint] = _Link(endpoint)
+        link.put(data)
+
+    def _drop_idle(self) -> None:
+        endpoint = next((e for e, link in self._links.items() if link.idle), next(iter(self._links)))
+        self._links.pop(endpoint).abandon()
+
+
+class _Link:
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue(_QUEUE_LENGTH)
+        self._channel: grpc.aio.Channel | None = None
+        self._busy = False
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def idle(self) -> bool:
+        return self._queue.empty() and not self._busy
+
+    def put(self, data: bytes) -> None:
+        """Queue, forgetting the oldest message when the peer does not keep up."""
+        if self._queue.full():
+            self._queue.get_nowait()
+        self._queue.put_nowait(data)
+
+    def abandon(self) -> None:
+        self._task.cancel()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                data = await self._queue.get()
+                self._busy = True
+                await self._deliver(data)
+                self._busy = False
+        finally:
+            await self._hang_up()
+
+    async def _deliver(self, data: bytes) -> None:
+        """At most PEER_TIMEOUT of tries with growing pauses; then the message is lost."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(NetworkError),
+            stop=stop_after_delay(_TIMEOUT_S),
+            wait=wait_random_exponential(multiplier=0.05, max=1),
+        )
+        with contextlib.suppress(RetryError):
+            async for attempt in retrying:
+                with attempt:
+                    await self._try(data)
+
+    async def _try(self, data: bytes) -> None:
+        channel = self._channel or await self._dial()
+        call = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        try:
+            await call(data, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _GONE:
+                await self._hang_up()
+                raise NetworkError.of(Reason.NETWORK, self._endpoint[0], error.code().name, "OK") from error
+
+    async def _dial(self) -> grpc.aio.Channel:
+        host, port = self._endpoint
+        root = await shown_certificate(host, port, _TIMEOUT_S)
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(root), options=_OPTIONS)
+        return self._channel
+
+    async def _hang_up(self) -> None:
+        if self._channel is not None:
+            await self._channel.close(grace=None)
+            self._channel = None
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The IP literals that `host` stands for now, through untrusted DNS; empty when it has none."""
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError, UnicodeError):
+        return []
+    return sorted({str(entry[4][0]) for entry in found})

@@ -1,0 +1,110 @@
+"""The peer port: gRPC over TLS for anybody, with size, rate and time limits; it interprets nothing.
+
+Everything that arrives is exact bytes for the state machine, which authenticates it. A stranger sees
+a receipt or one of four coarse status codes, without text.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import grpc
+import grpc.aio
+
+from toposeal.errors import Reason, ToposealError
+from toposeal.host.throwaway import ThrowawayIdentity
+from toposeal.limits import (
+    MAX_ENVELOPE_SIZE,
+    MAX_PEER_CONNECTIONS,
+    MAX_REQUESTS_PER_SECOND,
+    PEER_TIMEOUT,
+)
+
+Deliver = Callable[[bytes], None]
+
+SERVICE = "toposeal.v1.Peer"
+METHOD = "Deliver"
+_MAX_SOURCES = 4096  # rate-limit entries kept; the oldest is forgotten first
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_ENVELOPE_SIZE),
+    ("grpc.max_send_message_length", 1024),
+    ("grpc.max_metadata_size", 4096),
+    ("grpc.max_concurrent_streams", 32),
+    ("grpc.server_handshake_timeout_ms", PEER_TIMEOUT),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", PEER_TIMEOUT),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+    ("grpc.so_reuseport", 0),
+]
+_STATUS = {
+    Reason.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.STALE_ATTEMPT: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.UNKNOWN_MEMBER: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.INTERNAL: grpc.StatusCode.INTERNAL,
+}
+
+
+class PeerServer:
+    """Listens on one port. `deliver` takes the bytes and raises ToposealError to refuse them."""
+
+    def __init__(self, deliver: Deliver, identity: ThrowawayIdentity) -> None:
+        self._deliver = deliver
+        self._rate = RateLimit(MAX_REQUESTS_PER_SECOND, time.monotonic)
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=MAX_PEER_CONNECTIONS, options=_OPTIONS, compression=None
+        )
+        handler = grpc.unary_unary_rpc_method_handler(self._take)
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
+        )
+        self._credentials = grpc.ssl_server_credentials([(identity.key_pem, identity.certificate_pem)])
+
+    async def start(self, address: str) -> int:
+        """Bind `address` (`[::]:15443`), which fails if anybody holds it; returns the port."""
+        port = self._server.add_secure_port(address, self._credentials)
+        await self._server.start()
+        return port
+
+    async def stop(self) -> None:
+        await self._server.stop(grace=None)
+
+    async def _take(self, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        if not self._rate.allow(_source(context.peer())):
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED)
+        try:
+            self._deliver(data)
+        except ToposealError as error:
+            await context.abort(coarse_status(error))
+        return b""
+
+
+class RateLimit:
+    """A token bucket per source; `clock` in seconds. One second's worth may come at once."""
+
+    def __init__(self, per_second: int, clock: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # source -> (tokens, when)
+
+    def allow(self, source: str) -> bool:
+        now = self._clock()
+        tokens, when = self._buckets.pop(source, (float(self._per_second), now))
+        tokens = min(self._per_second, tokens + (now - when) * self._per_second)
+        allowed = tokens >= 1
+        self._buckets[source] = (tokens - 1 if allowed else tokens, now)
+        if len(self._buckets) > _MAX_SOURCES:
+            self._buckets.pop(next(iter(self._buckets)))
+        return allowed
+
+
+def coarse_status(error: ToposealError) -> grpc.StatusCode:
+    """The only thing that a stranger learns of a refusal."""
+    return _STATUS.get(error.reason, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def _source(peer: str) -> str:
+    """`ipv4:10.0.0.1:4711` without the port."""
+    return peer.rpartition(":")[0]
