@@ -33,7 +33,7 @@ class AuthenticTdx:
     statuses: frozenset[str]  # all three as dcap-qvl gives them; a policy has to admit each
     advisories: tuple[str, ...]
     evaluation: int
-    expires_at: int  # Unix seconds
+    expires_at: int  # Unix seconds: from here on some part is, or may be, no longer in force
 
 
 def authenticate(
@@ -120,8 +120,8 @@ def _windows(pck: PckChain, collateral: Collateral) -> Iterator[tuple[str, int, 
         yield f"collateral.{name}", document.issued, document.next_update
         for certificate in document.chain:
             yield f"collateral.{name}_issuer_chain", certificate.not_before, certificate.not_after
-    yield "collateral.pck_crl", 0, collateral.pck_crl.next_update
-    yield "collateral.root_ca_crl", 0, collateral.root_ca_crl.next_update
+    for name in ("pck_crl", "root_ca_crl"):
+        yield f"collateral.{name}", 0, getattr(collateral, name).next_update - 1
     for certificate in (pck.leaf, pck.platform_ca, pck.root):
         yield "quote.pck_chain", certificate.not_before, certificate.not_after
 
