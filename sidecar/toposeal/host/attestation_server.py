@@ -57,6 +57,7 @@ class AttestationServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
+        writer.transport.set_write_buffer_limits(high=0)  # so that drained means handed to the kernel
         try:
             if self._connections <= _MAX_CONNECTIONS:
                 async with asyncio.timeout(_EXCHANGE_TIMEOUT_S):
@@ -66,7 +67,7 @@ class AttestationServer:
             pass  # a stranger that is slow or gone is owed nothing
         finally:
             self._connections -= 1
-            writer.close()
+            writer.transport.abort()  # close() would keep the document for one who never reads
 
     async def _respond(self, reader: asyncio.StreamReader) -> bytes:
         try:

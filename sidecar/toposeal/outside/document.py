@@ -14,18 +14,8 @@ from toposeal._wire import peer_pb2 as wire_peer
 from toposeal.encoding import decode, encode
 from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.limits import MAX_COLLATERAL_ENTRIES, MAX_COLLATERAL_SIZE, MAX_DOCUMENT_SIZE, MAX_REPLICAS
-from toposeal.membership.hello import Hello
-from toposeal.membership.identity import SignedIdentity
-from toposeal.membership.votes import SignedCommit, commit_message
-
-
-@dataclass(frozen=True)
-class MemberRecord:
-    """What every member holds of every member once a manifest is sealed."""
-
-    identity: SignedIdentity
-    hello: Hello
-    commit: SignedCommit
+from toposeal.membership.sealed import SealedManifest, SealedMember
+from toposeal.membership.votes import commit_message
 
 
 @dataclass(frozen=True)
@@ -38,18 +28,14 @@ class LiveAnswer:
 
 
 def build_document(
-    envelope: bytes,
-    manifest: bytes,
-    records: Sequence[MemberRecord],
-    live: LiveAnswer,
-    collateral: Sequence[bytes] = (),
+    envelope: bytes, sealed: SealedManifest, live: LiveAnswer, collateral: Sequence[bytes] = ()
 ) -> bytes:
-    """The document's bytes: topology envelope, exact manifest, `records` in the manifest's order."""
+    """The document's bytes; `envelope` is the signed topology that `sealed` rests on."""
     return encode(
         wire.AttestationDocument(
             topology=envelope,
-            manifest=manifest,
-            members=[_record(record) for record in records],
+            manifest=sealed.manifest.body,
+            members=[_record(member) for member in sealed.members],
             live=wire.Live(iid=live.iid, challenge=live.challenge, evidence=live.evidence),
             collateral=collateral,
         )
@@ -69,14 +55,13 @@ def parse_document(data: bytes) -> wire.AttestationDocument:
     return document
 
 
-def _record(record: MemberRecord) -> wire.MemberRecord:
-    signed = record.identity
+def _record(member: SealedMember) -> wire.MemberRecord:
     return wire.MemberRecord(
-        identity=signed.identity.body,
-        ik_signature=signed.ik_signature,
-        ca_signature=signed.ca_signature,
-        hello=wire_peer.Signed(body=record.hello.body, signature=record.hello.signature),
-        commit=commit_message(record.commit),
+        identity=member.identity.body,
+        ik_signature=member.signed.ik_signature,
+        ca_signature=member.signed.ca_signature,
+        hello=wire_peer.Signed(body=member.hello.body, signature=member.hello.signature),
+        commit=commit_message(member.commit),
     )
 
 

@@ -13,7 +13,7 @@ ATTESTATION_ALPN = "toposeal-attest/1"  # tells an ingress port that the documen
 ATTESTATION_TYPE = "application/vnd.toposeal.attestation.v1+protobuf"
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|[0-9A-Fa-f:.]+", re.ASCII)
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|(?=.*:)[0-9A-Fa-f:.]+", re.ASCII)
 _HOST_PORT = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<name>[^:]*)):(?P<port>[0-9]{1,5})", re.ASCII)
 _MAX_HOST = 253
 _HTTPS_PORT = 443

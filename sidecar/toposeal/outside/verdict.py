@@ -1,0 +1,107 @@
+"""One decision of `toposeal verify`, and its two renderings: text for people, JSON for programs. No IO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from toposeal.errors import ToposealError
+from toposeal.outside.model import VerifiedMember, VerifiedMesh
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Either a verified mesh or the refusal; both renderings say what this says (C5)."""
+
+    outcome: VerifiedMesh | ToposealError
+    notes: Sequence[str] = ()  # for people; none of them weakens the verdict (C4)
+
+    def as_json(self) -> dict[str, object]:
+        """The object that `verify --json` prints; digests are lower-case hex."""
+        if isinstance(self.outcome, ToposealError):
+            return _refused_json(self.outcome)
+        mesh = self.outcome
+        return {
+            "verified": True,
+            "reasons": [],
+            "mesh": mesh.mesh,
+            "owner_root": mesh.owner_root.hex(),
+            "topology_version": mesh.topology_version,
+            "lineage": mesh.lineage.hex(),
+            "epoch": mesh.epoch,
+            "manifest_digest": mesh.manifest_digest.hex(),
+            "members": [_member_json(member) for member in mesh.members],
+        }
+
+    def as_text(self) -> str:
+        """The verdict first, then who runs what; every character is printable ASCII (C2)."""
+        if isinstance(self.outcome, ToposealError):
+            lines = ["NOT VERIFIED", *(f"  {mismatch}" for mismatch in self.outcome.mismatches)]
+        else:
+            lines = [*_mesh_lines(self.outcome)]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def curl_hint(mesh: VerifiedMesh, host: str, pins: str) -> str | None:
+    """A curl command that uses the pins in file `pins`, for a member with an ingress port, if any.
+
+    `host` is where the document came from; only the member that answered is known to be behind it.
+    """
+    member = next((m for m in (mesh.proven_now, *mesh.members) if m.ingress), None)
+    if member is None:
+        return None
+    port = member.ingress[0]
+    where = host if member == mesh.proven_now else "HOST"
+    return f"curl --cacert {pins} --connect-to ::{where}:{port} https://{member.domain}:{port}/"
+
+
+def _refused_json(error: ToposealError) -> dict[str, object]:
+    mismatches = [
+        {"reason": m.reason.value, "field": m.field, "found": m.found, "expected": m.expected}
+        for m in error.mismatches
+    ]
+    reasons = list(dict.fromkeys(m.reason.value for m in error.mismatches))
+    return {"verified": False, "reasons": reasons, "mismatches": mismatches}
+
+
+def _member_json(member: VerifiedMember) -> dict[str, object]:
+    return {
+        "iid": member.iid.hex(),
+        "role": member.role,
+        "tee": member.tee,
+        "tcb_status": member.tcb_status,
+        "ca_spki_sha384": member.ca_spki_sha384.hex(),
+    }
+
+
+def _mesh_lines(mesh: VerifiedMesh) -> Iterator[str]:
+    now = mesh.proven_now
+    yield f"VERIFIED {mesh.mesh}: topology version {mesh.topology_version}, epoch {mesh.epoch}"
+    yield f"proven now: 1 member ({now.role} {_label(now)}); committed to this manifest: {len(mesh.members)}"
+    yield ""
+    rows = [("ROLE", "MEMBER", "TEE", "TCB", "PLATFORM", "ADDRESS"), *map(_row, mesh.members)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield ""
+    yield f"owner root  {mesh.owner_root.hex()}"
+    yield f"lineage     {mesh.lineage.hex()}"
+    yield f"manifest    {mesh.manifest_digest.hex()}"
+    yield f"collateral  in force until {datetime.fromtimestamp(mesh.expires_at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _row(member: VerifiedMember) -> tuple[str, ...]:
+    tcb = " ".join((member.tcb_status, *member.advisories))
+    return (
+        member.role,
+        _label(member),
+        member.tee,
+        tcb,
+        member.platform.hex(),
+        ", ".join(member.addresses),
+    )
+
+
+def _label(member: VerifiedMember) -> str:
+    return member.domain.partition(".")[0]

@@ -1,0 +1,207 @@
+"""The outside verifier: an attestation document becomes a VerifiedMesh, or a refusal. No IO.
+
+Everything in a document was chosen by a stranger. The owner's key, the caller's nonce and the
+vendors' roots decide; nobody that answered is trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from toposeal._wire import attestation_pb2 as wire
+from toposeal.errors import (
+    Mismatch,
+    PolicyError,
+    Reason,
+    RemoteProtocolError,
+    TopologyError,
+    printable,
+)
+from toposeal.evidence.binding import live_binding
+from toposeal.membership.hello import Hello, verify_hello
+from toposeal.membership.identity import Identity, verify_identity
+from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches, parse_manifest
+from toposeal.membership.sealed import seal_of
+from toposeal.membership.votes import SignedCommit, verify_commit
+from toposeal.names import mesh_id
+from toposeal.outside.document import parse_document
+from toposeal.outside.model import VerifiedMember, VerifiedMesh, VerifyRequest
+from toposeal.topology.accept import accept
+from toposeal.topology.model import Topology
+from toposeal.verification.appraise import appraise
+from toposeal.verification.model import AppraisalContext, VerifiedEvidence
+
+
+@dataclass(frozen=True)
+class Introduced:
+    """A member as it introduced itself: signed by its own keys, not yet backed by hardware."""
+
+    entry: Entry
+    identity: Identity
+    hello: Hello
+
+
+def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
+    """Check everything; cheap steps first. Raises at the first step that fails (PROTOCOL.md 8):
+
+    (1) size, canonical encoding, number of parts;
+    (2) it answers this request's nonce;
+    (3) the topology: the owner's signatures, mesh, lowest version (DESIGN "The topology");
+    (4) the manifest is well-formed, of this mesh, and rests on exactly this topology;
+    (5) its members are within every role's bounds;
+    (6) the records are exactly the manifest's members, in its order (V3);
+    (7) each IDENTITY: mesh, CA profile, both signatures, and the entry's id_digest;
+    (8) each HELLO: signature, this epoch and topology, and every other field of the entry;
+    (9) each COMMIT: both signatures, over this epoch and D;
+    (10) each SEAL quote: authentic, acceptable, of the entry's role by measurement, saying exactly this;
+    (11) the LIVE quote of a listed member on the nonce, status active (V1, V4).
+
+    Raises RemoteProtocolError and EvidenceError for what does not hold, PolicyError for what holds and
+    is not acceptable. JOIN evidence and PONG are left out on purpose: they guard members against
+    strangers before a manifest exists, and SEAL repeats all that they prove.
+    """
+    parts = parse_document(document)  # (1)
+    if parts.live.challenge != request.nonce:  # (2)
+        raise RemoteProtocolError.of(
+            Reason.NONCE_MISMATCH, "live.challenge", parts.live.challenge, request.nonce.hex()
+        )
+    topology = _accept(parts.topology, request)  # (3)
+    manifest = _manifest(parts.manifest, topology, mesh_id(request.owner.canonical, request.mesh))  # (4)
+    _check_bounds(manifest, topology)  # (5)
+    introduced = introductions(parts.members, manifest, topology)  # (6) (7) (8)
+    context = request.context
+    if not context.collateral:
+        context = replace(context, collateral=tuple(parts.collateral))
+    commits = [_commit(r, m, manifest) for r, m in zip(parts.members, introduced, strict=True)]  # (9)
+    seals = [  # (10)
+        appraise(commit.evidence, seal_of(manifest, entry), topology, context)
+        for commit, entry in zip(commits, manifest.members, strict=True)
+    ]
+    live = _live(parts.live, manifest, topology, context)  # (11)
+    members = tuple(_verified(m, s, topology) for m, s in zip(introduced, seals, strict=True))
+    return VerifiedMesh(
+        mesh=topology.mesh,
+        owner_root=request.owner.digest,
+        topology_version=topology.version,
+        lineage=manifest.digest if manifest.is_genesis else manifest.lineage,
+        epoch=manifest.epoch,
+        manifest_digest=manifest.digest,
+        members=members,
+        proven_now=next(m for m in members if m.iid == live.binding.iid),
+        expires_at=min(evidence.expires_at for evidence in (*seals, live)),
+    )
+
+
+def introductions(
+    records: Sequence[wire.MemberRecord], manifest: Manifest, topology: Topology
+) -> tuple[Introduced, ...]:
+    """Steps (6) to (8): exactly the manifest's members, each signed by its own keys.
+
+    Raises RemoteProtocolError. Nothing here shows that a TEE is behind a member.
+    """
+    if len(records) != len(manifest.members):  # (6)
+        raise RemoteProtocolError.of(
+            Reason.MEMBERS_INCOMPLETE, "document.members", len(records), f"{len(manifest.members)} members"
+        )
+    return tuple(
+        _introduced(record, entry, manifest, topology)
+        for record, entry in zip(records, manifest.members, strict=True)
+    )
+
+
+def _accept(envelope: bytes, request: VerifyRequest) -> Topology:
+    """A stranger brought this envelope: what is wrong with it is the stranger's fault, not the owner's."""
+    try:
+        return accept(envelope, request.owner, request.mesh, request.min_version).topology
+    except TopologyError as error:
+        kind = PolicyError if error.reason is Reason.TOPOLOGY_ROLLBACK else RemoteProtocolError
+        raise kind(*error.mismatches) from error
+
+
+def _manifest(body: bytes, topology: Topology, mesh: bytes) -> Manifest:
+    manifest = parse_manifest(body)
+    _require_equal(Reason.MESH_MISMATCH, ("manifest.mesh_id", manifest.mesh_id, mesh))
+    _require_equal(
+        Reason.TOPOLOGY_MISMATCH,
+        ("manifest.topology_version", manifest.topology_version, topology.version),
+        ("manifest.topology_digest", manifest.topology_digest, topology.digest),
+    )
+    return manifest
+
+
+def _check_bounds(manifest: Manifest, topology: Topology) -> None:
+    wrong = bounds_mismatches(manifest.members, topology)
+    if wrong:
+        raise PolicyError(*wrong)
+
+
+def _introduced(
+    record: wire.MemberRecord, entry: Entry, manifest: Manifest, topology: Topology
+) -> Introduced:
+    identity = verify_identity(  # (7)
+        record.identity, record.ik_signature, record.ca_signature, manifest.mesh_id, topology.mesh
+    ).identity
+    _require_equal(Reason.MEMBERS_INCOMPLETE, ("identity.iid", identity.iid, entry.iid))  # (6)
+    hello = verify_hello(record.hello.body, record.hello.signature, identity)  # (8)
+    _require_equal(Reason.STALE_ATTEMPT, ("hello.target_epoch", hello.target_epoch, manifest.epoch))
+    _require_equal(
+        Reason.TOPOLOGY_MISMATCH,
+        ("hello.topology_version", hello.topology_version, manifest.topology_version),
+        ("hello.topology_digest", hello.topology_digest, manifest.topology_digest),
+    )
+    offered = hello.entry(identity)
+    names = ("role", "id_digest", "hello_digest", "ca_digest", "nonce", "aux_digest")
+    _require_equal(
+        Reason.MANIFEST_MISMATCH,
+        *((f"manifest.members.{name}", getattr(entry, name), getattr(offered, name)) for name in names),
+    )
+    return Introduced(entry, identity, hello)
+
+
+def _commit(record: wire.MemberRecord, member: Introduced, manifest: Manifest) -> SignedCommit:
+    commit = verify_commit(record.commit, member.identity)
+    _require_equal(
+        Reason.MANIFEST_MISMATCH,
+        ("commit.manifest_digest", commit.decision.manifest_digest, manifest.digest),
+        ("commit.epoch", commit.decision.epoch, manifest.epoch),
+    )
+    return commit
+
+
+def _live(
+    live: wire.Live, manifest: Manifest, topology: Topology, context: AppraisalContext
+) -> VerifiedEvidence:
+    entry = manifest.entry(live.iid)
+    if entry is None:
+        raise RemoteProtocolError.of(Reason.UNKNOWN_MEMBER, "live.iid", live.iid, "a listed member")
+    return appraise(live.evidence, live_binding(seal_of(manifest, entry), live.challenge), topology, context)
+
+
+def _verified(member: Introduced, seal: VerifiedEvidence, topology: Topology) -> VerifiedMember:
+    ca = member.identity.ca
+    return VerifiedMember(
+        iid=member.entry.iid,
+        role=seal.role,
+        tee=seal.tee,
+        tcb_status=seal.tcb_status,
+        advisories=seal.advisories,
+        platform=seal.platform,
+        ca_spki_sha384=hashlib.sha384(ca.spki).digest(),
+        ca_pem=ca.pem,
+        domain=ca.domain,
+        addresses=member.hello.addresses,
+        ingress=tuple(entry.port for entry in topology.roles[seal.role].ingress),
+    )
+
+
+def _require_equal(reason: Reason, *fields: tuple[str, object, object]) -> None:
+    """Raise RemoteProtocolError naming every one of (field, found, expected) that differs."""
+    wrong = [
+        Mismatch(reason, field, printable(found), printable(expected))
+        for field, found, expected in fields
+        if found != expected
+    ]
+    if wrong:
+        raise RemoteProtocolError(*wrong)

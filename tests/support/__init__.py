@@ -1,0 +1,1 @@
+"""What several tests share: builders of real inputs and small real servers."""

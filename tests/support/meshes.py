@@ -1,0 +1,207 @@
+"""Whole sealed meshes on a simulated TDX platform, in process: every byte is what real members send.
+
+`build_mesh()` has four members. Change one thing with `changed`, which re-encodes canonically.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from toposeal._wire.attestation_pb2 import AttestationDocument
+from toposeal._wire.evidence_pb2 import TDX, Evidence
+from toposeal.encoding import digest, encode
+from toposeal.evidence.binding import Binding, live_binding
+from toposeal.membership.hello import Hello, make_hello
+from toposeal.membership.identity import SignedIdentity, make_identity
+from toposeal.membership.manifest import Manifest, build_genesis
+from toposeal.membership.sealed import SealedManifest, SealedMember, seal_of
+from toposeal.membership.signing import SigningKeys
+from toposeal.membership.votes import make_commit
+from toposeal.names import mesh_id
+from toposeal.outside.document import LiveAnswer, build_document
+from toposeal.outside.model import VerifyRequest
+from toposeal.pki.mint import mint_ca, serial_number
+from toposeal.topology.accept import SignedTopology, accept
+from toposeal.topology.dsse import sign
+from toposeal.topology.owner import OwnerRoot, spki
+from toposeal.topology.strict_json import canonical
+from toposeal.verification.appraise import appraise
+from toposeal.verification.model import AppraisalContext
+from toposeal_lab.simtdx import LabHost, LabPki, TdxMeasurements, lab_measurements
+
+MESH = "shop"
+NOW = 1_800_000_000
+NONCE = bytes(range(1, 33))
+ROLES = {"web": 1, "api": 2, "db": 1}
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One member with its secrets and the machine that it runs on."""
+
+    index: int
+    role: str
+    keys: SigningKeys
+    signed: SignedIdentity
+    hello: Hello
+    host: LabHost
+    measured: TdxMeasurements
+
+    @property
+    def iid(self) -> bytes:
+        return self.signed.identity.iid
+
+    def quote(self, binding: Binding) -> Evidence:
+        return Evidence(tee=TDX, quote=self.host.quote(binding.report_data(), self.measured))
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A sealed mesh; `pods` stand in the manifest's order."""
+
+    root: OwnerRoot
+    owner_key: Ed25519PrivateKey
+    pki: LabPki
+    signed: SignedTopology
+    pods: tuple[Pod, ...]
+    manifest: Manifest
+
+    @property
+    def collateral(self) -> bytes:
+        return self.pki.collateral()
+
+    def context(self, now: int = NOW, collateral: tuple[bytes, ...] = ()) -> AppraisalContext:
+        return AppraisalContext(self.pki.anchors(), collateral, now)
+
+    def request(self, **changes: Any) -> VerifyRequest:
+        """What an honest caller asks; `changes` are fields of VerifyRequest."""
+        honest = {
+            "owner": self.root,
+            "mesh": self.signed.topology.mesh,
+            "min_version": 1,
+            "nonce": NONCE,
+            "context": self.context(),
+        }
+        return VerifyRequest(**{**honest, **changes})
+
+    @cached_property
+    def sealed(self) -> SealedManifest:
+        return SealedManifest(self.manifest, self.signed.topology, tuple(map(self._seal, self.pods)))
+
+    def live(self, pod: Pod, nonce: bytes = NONCE) -> LiveAnswer:
+        entry = self.manifest.members[self.pods.index(pod)]
+        return LiveAnswer(pod.iid, nonce, pod.quote(live_binding(seal_of(self.manifest, entry), nonce)))
+
+    def document(self, nonce: bytes = NONCE, answering: int = 0) -> bytes:
+        """What member number `answering` serves for `nonce`."""
+        live = self.live(self.pods[answering], nonce)
+        return build_document(self.signed.envelope, self.sealed, live, (self.collateral,))
+
+    def _seal(self, pod: Pod) -> SealedMember:
+        entry = self.manifest.members[self.pods.index(pod)]
+        commit = make_commit(pod.keys, pod.iid, self.manifest, pod.quote(seal_of(self.manifest, entry)))
+        context = self.context(collateral=(self.collateral,))
+        seal = appraise(commit.evidence, seal_of(self.manifest, entry), self.signed.topology, context)
+        return SealedMember(pod.signed, pod.hello, commit, seal)
+
+
+def build_mesh(
+    roles: Mapping[str, int] = ROLES,
+    mesh: str = MESH,
+    version: int = 3,
+    epoch: int = 1,
+    seed: int = 1,
+    now: int = NOW,
+    pki: LabPki | None = None,
+    **topology: Any,
+) -> Mesh:
+    """A mesh with so many members of each role; `seed` changes every member's keys and nonces.
+
+    `topology` replaces members of the topology document.
+    """
+    pki = pki or LabPki.create(now)
+    owner_key = Ed25519PrivateKey.from_private_bytes(bytes([7]) * 32)
+    root = OwnerRoot.of([([spki(owner_key.public_key())], 1)])
+    document = topology_document(roles, mesh, version, root, now) | topology
+    signed = accept(sign(canonical(document), [owner_key]), root, mesh, 1)
+    names = [role for role, count in roles.items() for _ in range(count)]
+    pods = [_pod(index, role, signed, root, pki, epoch, seed, now) for index, role in enumerate(names)]
+    pods.sort(key=lambda pod: (pod.role, pod.iid))
+    entries = [pod.hello.entry(pod.signed.identity) for pod in pods]
+    manifest = build_genesis(mesh_id(root.canonical, mesh), signed.topology, epoch, entries)
+    return Mesh(root, owner_key, pki, signed, tuple(pods), manifest)
+
+
+def topology_document(
+    roles: Mapping[str, int], mesh: str, version: int, root: OwnerRoot, now: int = NOW
+) -> dict[str, Any]:
+    """Every role serves 8080; `web`, where it exists, is open to the outside on 8443."""
+    return {
+        "mesh": mesh,
+        "version": version,
+        "issued_at": now - 1000,
+        "owner_root": root.digest.hex(),
+        "attestation_port": 8444,
+        "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
+        "roles": {role: _role_document(role, count, mesh) for role, count in roles.items()},
+    }
+
+
+def tdx_reference(measured: TdxMeasurements) -> dict[str, Any]:
+    """The reference that admits exactly `measured`."""
+    return {
+        "mrtd": measured.mrtd.hex(),
+        **{f"rtmr{index}": register.hex() for index, register in enumerate(measured.rtmr)},
+        "mrconfigid": measured.mrconfigid.hex(),
+        "mrowner": measured.mrowner.hex(),
+        "mrownerconfig": measured.mrownerconfig.hex(),
+        "mrseam": [measured.mrseam.hex()],
+        "td_attributes": measured.td_attributes.hex(),
+        "xfam": measured.xfam.hex(),
+    }
+
+
+def changed(document: bytes, change: Callable[[AttestationDocument], object]) -> bytes:
+    """`document` after `change` was applied to its parsed form."""
+    message = AttestationDocument.FromString(document)
+    change(message)
+    return encode(message)
+
+
+def _role_document(role: str, count: int, mesh: str) -> dict[str, Any]:
+    return {
+        "replicas": {"min": count, "max": count},
+        "tdx": [tdx_reference(lab_measurements(role, mesh))],
+        "platforms": "any",
+        "serves": [8080],
+        "calls": [],
+        "ingress": [{"port": 8443, "target": 8080}] if role == "web" else [],
+    }
+
+
+def _pod(
+    index: int,
+    role: str,
+    signed: SignedTopology,
+    root: OwnerRoot,
+    pki: LabPki,
+    epoch: int,
+    seed: int,
+    now: int,
+) -> Pod:
+    mesh = signed.topology.mesh
+    fill = digest(f"pod {seed} {index} {mesh}")
+    ca_key = derive_private_key(int.from_bytes(fill[:31], "big") + 1, SECP256R1())
+    keys = SigningKeys(Ed25519PrivateKey.from_private_bytes(fill[:32]), ca_key)
+    ca_der = mint_ca(ca_key, mesh, serial_number(fill[:20]), now)
+    identity = make_identity(keys, mesh_id(root.canonical, mesh), mesh, role, ca_der)
+    address = f"10.0.0.{index + 1}"
+    hello = make_hello(keys, identity.identity, signed.topology, epoch, fill[16:48], (address,))
+    host = LabHost(pki, ppid=bytes([index + 1]) * 16)
+    return Pod(index, role, keys, identity, hello, host, lab_measurements(role, mesh))

@@ -1,0 +1,285 @@
+"""host.attestation_server over its real Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import itertools
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toposeal.errors import LocalProtocolError, QuoteSourceError, Reason, ToposealError
+from toposeal.host import attestation_server
+from toposeal.host.attestation_server import Answer, AttestationServer
+from toposeal.limits import LIVE_QUOTES_PER_SECOND
+
+PATH = b"/.well-known/toposeal/attestation"
+NONCE = bytes(range(32))
+GOOD = b"GET " + PATH + b"?nonce=" + NONCE.hex().encode() + b" HTTP/1.1\r\nHost: shop\r\n\r\n"
+
+Ask = Callable[[bytes], Awaitable[bytes]]
+
+
+async def echo(nonce: bytes) -> bytes:
+    return b"document for " + nonce
+
+
+def serving(tmp_path: Path, answer: Answer, scenario: Callable[[Ask], Coroutine[Any, Any, None]]) -> None:
+    """Run `scenario` against a server; it gets a function that sends bytes and reads to the end."""
+    path = str(tmp_path / "attestation.sock")
+
+    async def ask(request: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(request)
+        await writer.drain()
+        response = await reader.read()
+        writer.close()
+        return response
+
+    async def main() -> None:
+        server = AttestationServer(answer)
+        await server.start(path, os.getgid())
+        try:
+            await asyncio.wait_for(scenario(ask), 20)
+        finally:
+            server.close()
+
+    asyncio.run(main())
+
+
+def status_of(response: bytes) -> int:
+    return int(response.split(b" ", 2)[1])
+
+
+def exchange(tmp_path: Path, request: bytes, answer: Answer = echo) -> bytes:
+    responses = []
+
+    async def scenario(ask: Ask) -> None:
+        responses.append(await ask(request))
+
+    serving(tmp_path, answer, scenario)
+    return responses[0]
+
+
+def test_the_document_for_the_nonce_is_served_and_the_connection_closed(tmp_path: Path) -> None:
+    head, _, body = exchange(tmp_path, GOOD).partition(b"\r\n\r\n")
+    assert body == b"document for " + NONCE
+    assert head.split(b"\r\n") == [
+        b"HTTP/1.1 200 OK",
+        b"Content-Type: application/vnd.toposeal.attestation.v1+protobuf",
+        b"Content-Length: 45",
+        b"Cache-Control: no-store",
+        b"X-Content-Type-Options: nosniff",
+        b"Connection: close",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 404),
+        (b"GET " + PATH + b"/x?nonce=" + b"0" * 64 + b" HTTP/1.1\r\n\r\n", 404),
+        (GOOD.replace(b"GET", b"POST"), 405),
+        (GOOD.replace(b"GET", b"HEAD"), 405),
+        (b"GET " + PATH + b" HTTP/1.1\r\n\r\n", 400),
+        (GOOD.replace(b"00", b"0", 1), 400),
+        (GOOD.replace(b"00", b"000", 1), 400),
+        (GOOD.replace(b"1f", b"1F"), 400),
+        (GOOD.replace(b"1f", b"1g"), 400),
+        (GOOD.replace(b" HTTP", b"&x=1 HTTP"), 400),
+        (GOOD.replace(b"nonce", b"Nonce"), 400),
+        (GOOD.replace(b"?", b"?x=1&"), 400),
+        (GOOD.replace(b"/1.1", b"/2.0"), 400),
+        (b" " + GOOD, 400),
+        (GOOD.replace(b"GET ", b"GET  "), 400),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),
+        (b"GET " + PATH + b"?nonce=" + b"0" * 2000 + b" HTTP/1.1\r\n\r\n", 400),
+        (GOOD.replace(b"Host: shop", b"X: " + b"a" * 20_000), 431),
+    ],
+)
+def test_anything_but_the_exact_request_is_refused_and_not_reflected(
+    tmp_path: Path, request_head: bytes, status: int
+) -> None:
+    response = exchange(tmp_path, request_head)
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert status_of(response) == status
+    assert b"Connection: close" in head
+    assert len(body) < 64
+    assert b"nonce" not in body
+    assert (b"Allow: GET" in head) == (status == 405)
+
+
+def test_a_request_that_ends_early_is_refused(tmp_path: Path) -> None:
+    async def scenario(ask: Ask) -> None:
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "attestation.sock"))
+        writer.write(GOOD[:20])
+        writer.write_eof()
+        assert status_of(await reader.read()) == 400
+        writer.close()
+
+    serving(tmp_path, echo, scenario)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (LocalProtocolError.of(Reason.NOT_ACTIVE, "state", "sealed", "active"), 503),
+        (QuoteSourceError.of(Reason.QUOTE_SOURCE, "outblob", "EIO", "a quote"), 503),
+        (LocalProtocolError.of(Reason.INTERNAL, "x", "secret detail", "y"), 500),
+    ],
+)
+def test_V4_a_member_that_is_not_active_answers_no_document(
+    tmp_path: Path, error: ToposealError, status: int
+) -> None:
+    async def refuse(nonce: bytes) -> bytes:
+        raise error
+
+    response = exchange(tmp_path, GOOD, refuse)
+    assert status_of(response) == status
+    assert b"secret detail" not in response
+
+
+def test_a_defect_of_ours_closes_the_connection_and_is_reported(tmp_path: Path) -> None:
+    reported: list[dict[str, Any]] = []
+
+    async def broken(nonce: bytes) -> bytes:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        raise ZeroDivisionError
+
+    async def scenario(ask: Ask) -> None:
+        assert await ask(GOOD) == b""
+
+    serving(tmp_path, broken, scenario)
+    assert any(isinstance(context.get("exception"), ZeroDivisionError) for context in reported)
+
+
+def test_V10_quotes_are_asked_for_one_at_a_time_and_paced(tmp_path: Path) -> None:
+    running, starts = 0, []
+
+    async def slow(nonce: bytes) -> bytes:
+        nonlocal running
+        running += 1
+        assert running == 1
+        starts.append(time.monotonic())
+        await asyncio.sleep(0.01)
+        running -= 1
+        return nonce
+
+    async def scenario(ask: Ask) -> None:
+        responses = await asyncio.gather(*(ask(GOOD) for _ in range(3)))
+        assert [status_of(r) for r in responses] == [200] * 3
+
+    serving(tmp_path, slow, scenario)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert min(gaps) >= 0.95 / LIVE_QUOTES_PER_SECOND
+
+
+def test_V10_whoever_finds_the_line_full_is_refused_at_once(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def held(nonce: bytes) -> bytes:
+        await release.wait()
+        return nonce
+
+    async def scenario(ask: Ask) -> None:
+        waiting = [asyncio.create_task(ask(GOOD)) for _ in range(8)]
+        await asyncio.sleep(0.2)
+        assert status_of(await ask(GOOD)) == 429
+        release.set()
+        assert [status_of(r) for r in await asyncio.gather(*waiting)] == [200] * 8
+
+    serving(tmp_path, held, scenario)
+
+
+def test_a_caller_that_gives_up_in_line_leaves_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 0.3)
+    calls = 0
+
+    async def first_hangs(nonce: bytes) -> bytes:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(10 if calls == 1 else 0)
+        return nonce
+
+    async def scenario(ask: Ask) -> None:
+        assert await asyncio.gather(*(ask(GOOD) for _ in range(8))) == [b""] * 8
+        assert status_of(await ask(GOOD)) == 200
+
+    serving(tmp_path, first_hangs, scenario)
+
+
+def test_a_request_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attestation_server, "_REQUEST_TIMEOUT_S", 0.2)
+
+    async def scenario(ask: Ask) -> None:
+        started = time.monotonic()
+        assert await ask(GOOD[:-2]) == b""
+        assert time.monotonic() - started < 2
+
+    serving(tmp_path, echo, scenario)
+
+
+def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 0.3)
+
+    async def large(nonce: bytes) -> bytes:
+        return bytes(16 << 20)
+
+    async def scenario(ask: Ask) -> None:
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "attestation.sock"))
+        writer.write(GOOD)
+        await asyncio.sleep(0.8)
+        assert len(await reader.read()) < 16 << 20
+        writer.close()
+
+    serving(tmp_path, large, scenario)
+
+
+def test_R1_connections_above_the_cap_are_closed_at_once(tmp_path: Path) -> None:
+    async def scenario(ask: Ask) -> None:
+        path = str(tmp_path / "attestation.sock")
+        idle = [await asyncio.open_unix_connection(path) for _ in range(64)]
+        await asyncio.sleep(0.1)
+        reader, writer = await asyncio.open_unix_connection(path)
+        assert await reader.read() == b""
+        writer.close()
+        for _, held in idle:
+            held.close()
+        await asyncio.sleep(0.1)
+        assert status_of(await ask(GOOD)) == 200
+
+    serving(tmp_path, echo, scenario)
+
+
+def test_the_socket_is_for_its_owner_and_one_group_alone(tmp_path: Path) -> None:
+    group = max(entry.gr_gid for entry in grp.getgrall() if entry.gr_gid < 60_000)
+    if os.geteuid() != 0:
+        group = os.getgid()
+
+    async def main() -> os.stat_result:
+        server = AttestationServer(echo)
+        server.close()
+        await server.start(str(tmp_path / "s"), group)
+        server.close()
+        return os.stat(tmp_path / "s")
+
+    found = asyncio.run(main())
+    assert stat.S_ISSOCK(found.st_mode)
+    assert stat.S_IMODE(found.st_mode) == 0o660
+    assert found.st_gid == group
+
+
+def test_a_path_that_cannot_be_bound_is_an_error_and_leaks_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError):
+        asyncio.run(AttestationServer(echo).start(str(tmp_path / "taken"), os.getgid()))
+    assert len(os.listdir("/proc/self/fd")) == before
