@@ -10,6 +10,7 @@ from toposeal.errors import (
     PolicyError,
     Reason,
     RemoteProtocolError,
+    TopologyError,
     ToposealError,
     UsageError,
 )
@@ -53,4 +54,5 @@ def exit_code(error: ToposealError) -> Exit:
     for kind, code in _BY_CLASS:
         if isinstance(error, kind):
             return code
-    return _BY_REASON.get(error.reason, Exit.POD)
+    unlisted = Exit.USAGE if isinstance(error, TopologyError) else Exit.POD
+    return _BY_REASON.get(error.reason, unlisted)

@@ -29,7 +29,10 @@ TCB_STATUSES = (
     "TDRelaunchAdvisedConfigurationNeeded",
 )
 
-_NAME = Text(re.compile(r"[a-z0-9-]{1,40}", re.ASCII), "a name of 1 to 40 characters of a-z, 0-9 and -")
+_NAME = Text(
+    re.compile(rf"[a-z0-9-]{{1,{limits.MAX_NAME_LENGTH}}}", re.ASCII),
+    f"a name of 1 to {limits.MAX_NAME_LENGTH} characters of a-z, 0-9 and -",
+)
 _ADVISORY = Text(re.compile(r"INTEL-(?:SA|DOC)-[0-9]{5}", re.ASCII), "INTEL-SA-nnnnn or INTEL-DOC-nnnnn")
 _PORT = Integer(1, 65_535)
 _DIGEST = Hex(limits.DIGEST_SIZE)

@@ -181,14 +181,14 @@ class Object(Generic[T]):
             raise TopologyError(mismatch(path, value, self.expected))
         findings = Findings()
         for name in sorted(value.keys() - self.fields.keys()):
-            findings.add(Mismatch(_INVALID, _join(path, name), "an unknown field", self.expected))
+            findings.add(Mismatch(_INVALID, join(path, name), "an unknown field", self.expected))
         for name in sorted(self.fields.keys() - value.keys() - self.optional):
-            findings.add(Mismatch(_INVALID, _join(path, name), "nothing", self.fields[name].expected))
+            findings.add(Mismatch(_INVALID, join(path, name), "nothing", self.fields[name].expected))
         parsed: dict[str, Any] = {}
         for name, rule in self.fields.items():
             if name in value:
                 with findings:
-                    parsed[name] = rule.read(value[name], _join(path, name))
+                    parsed[name] = rule.read(value[name], join(path, name))
         findings.check()
         return self.build(**parsed)
 
@@ -225,14 +225,15 @@ def mismatch(path: str, found: object, expected: str, reason: Reason = _INVALID)
     return Mismatch(reason, path, _shown(found), expected)
 
 
+def join(path: str, name: str) -> str:
+    """The path of field `name` under `path`, safe for a terminal."""
+    return f"{path}.{printable(name)}" if path else printable(name)
+
+
 def _widened(found: Mismatch, path: str, expected: str) -> Mismatch:
     if found.field != path:
         return found
     return Mismatch(found.reason, path, found.found, expected)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{printable(name)}" if path else printable(name)
 
 
 def _shown(value: object) -> str:
