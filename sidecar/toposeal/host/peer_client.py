@@ -130,7 +130,7 @@ class _Link:
 
     async def _try(self, data: bytes) -> None:
         channel = self._channel or await self._dial()
-        call = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/{METHOD}")
         try:
             await call(data, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:

@@ -1,0 +1,112 @@
+"""What one pod was told: arguments or one measured file, checked before anything is started."""
+
+from __future__ import annotations
+
+import re
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from toposeal.errors import Reason, UsageError, printable
+from toposeal.host.collateral_file import load_collateral
+from toposeal.host.files import read_once
+from toposeal.limits import (
+    MAX_OWNER_ROOT_SIZE,
+    MAX_TOPOLOGY_SIZE,
+    PEER_PORT,
+)
+from toposeal.topology.accept import SignedTopology, accept
+from toposeal.topology.owner import OwnerRoot
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[?[0-9A-Fa-f:.]{2,45}\]?")
+_MAX_ENVELOPE = 2 * MAX_TOPOLOGY_SIZE  # base64 and signatures
+_MAX_PEERS = 1024
+_MAX_CONFIG_SIZE = 64 << 10
+KEYS = ("role", "mesh", "owner", "topology", "min_version", "peers", "state_dir", "collateral")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything `toposeal run` goes by. Nothing else, and no environment, changes what it does."""
+
+    role: str
+    mesh: str
+    owner: OwnerRoot
+    topology: SignedTopology
+    peers: tuple[tuple[str, int], ...]
+    state_dir: str
+    collateral: tuple[bytes, ...]
+
+
+def load_config(values: Mapping[str, str]) -> RunConfig:
+    """Read and check what `values` (keys of KEYS) name. Raises UsageError or TopologyError."""
+    missing = [key for key in KEYS if not values.get(key)]
+    if missing:
+        raise UsageError.of(Reason.USAGE, missing[0], "nothing", "a value")
+    owner = OwnerRoot.parse(read_once(values["owner"], MAX_OWNER_ROOT_SIZE))
+    envelope = read_once(values["topology"], _MAX_ENVELOPE)
+    signed = accept(envelope, owner, values["mesh"], _version(values["min_version"]))
+    role = values["role"]
+    if role not in signed.topology.roles:
+        raise UsageError.of(Reason.ROLE_UNKNOWN, "role", role, "a role of the topology")
+    _check_clock(signed)
+    return RunConfig(
+        role=role,
+        mesh=values["mesh"],
+        owner=owner,
+        topology=signed,
+        peers=parse_peers(values["peers"]),
+        state_dir=_absolute(values["state_dir"]),
+        collateral=load_collateral(values["collateral"]),
+    )
+
+
+def read_config_file(path: str) -> dict[str, str]:
+    """The measured alternative to arguments: TOML with exactly KEYS, all strings but `min_version`."""
+    try:
+        table = tomllib.loads(read_once(path, _MAX_CONFIG_SIZE).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError.of(Reason.MALFORMED, printable(path), printable(error), "TOML") from error
+    unknown = sorted(set(table) - set(KEYS))
+    if unknown:
+        raise UsageError.of(Reason.USAGE, printable(path), unknown[0], f"only {', '.join(KEYS)}")
+    wrong = [k for k, v in table.items() if type(v) is not (int if k == "min_version" else str)]
+    if wrong:
+        raise UsageError.of(Reason.USAGE, f"{printable(path)}: {wrong[0]}", "another type", "a string")
+    return {key: str(value) for key, value in table.items()}
+
+
+def parse_peers(text: str) -> tuple[tuple[str, int], ...]:
+    """`HOST:PORT,...`; names are resolved later, again and again, through untrusted DNS."""
+    peers = tuple(_peer(item) for item in text.split(","))
+    if len(peers) > _MAX_PEERS:
+        raise UsageError.of(Reason.TOO_LARGE, "peers", len(peers), f"at most {_MAX_PEERS}")
+    return peers
+
+
+def _peer(item: str) -> tuple[str, int]:
+    host, _, port = item.strip().rpartition(":")
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
+    if not _HOST.fullmatch(host) or not 1 <= number <= 65_535:
+        raise UsageError.of(Reason.USAGE, "peers", item, f"HOST:PORT, as in api:{PEER_PORT}")
+    return host.strip("[]"), number
+
+
+def _version(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) >= 1):
+        raise UsageError.of(Reason.USAGE, "min_version", text, "a positive integer")
+    return int(text)
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or ".." in path.split("/") or len(path) > 64:
+        raise UsageError.of(Reason.USAGE, "state_dir", path, "a short absolute path without ..")
+    return path.rstrip("/")
+
+
+def _check_clock(signed: SignedTopology) -> None:
+    """The topology was signed in the past: a clock that says otherwise is wrong (O2)."""
+    now = int(time.time())
+    if now < signed.topology.issued_at:
+        raise UsageError.of(Reason.USAGE, "clock", now, f"at least issued_at, {signed.topology.issued_at}")

@@ -1,0 +1,207 @@
+"""Runs the state machine of one member: events in, effects out, everything else behind four ports.
+
+This is the only place where the machine's state is kept. A task that dies takes the node with it, and
+the node's end closes the gate (S9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from toposeal._wire import evidence_pb2 as wire_evidence
+from toposeal.errors import Mismatch, Reason, RemoteProtocolError, ToposealError
+from toposeal.evidence.binding import Binding
+from toposeal.host import journal
+from toposeal.membership import machine
+from toposeal.membership.events import (
+    Activate,
+    Alarm,
+    Announce,
+    Appraise,
+    Appraised,
+    Effect,
+    Event,
+    Fault,
+    Fence,
+    Quote,
+    Quoted,
+    QuoteFailed,
+    Received,
+    Refused,
+    Send,
+    Timer,
+)
+from toposeal.membership.sealed import SealedManifest
+from toposeal.membership.state import Active, Member, Own
+from toposeal.membership.timers import ENTROPY_SIZE
+from toposeal.verification.model import VerifiedEvidence
+
+
+class Quotes(Protocol):
+    """The platform: `quote` blocks until there is evidence or raises ToposealError."""
+
+    def quote(self, binding: Binding, deadline_s: float) -> wire_evidence.Evidence: ...
+
+
+class Link(Protocol):
+    """Delivery to peers; may lose anything."""
+
+    def send(self, addresses: tuple[str, ...], data: bytes) -> None: ...
+
+    def announce(self, data: bytes) -> None: ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What the machine's effects and events come from."""
+
+    quotes: Quotes
+    link: Link
+    appraise: Callable[[wire_evidence.Evidence, Binding], VerifiedEvidence]
+    random: Callable[[int], bytes]
+    clock: Callable[[], int]
+    activate: Callable[[SealedManifest], Coroutine[Any, Any, None]]
+
+
+class Node:
+    """One member. `run` ends only with the reason for fencing."""
+
+    def __init__(self, own: Own, ports: Ports) -> None:
+        self._ports = ports
+        self._changed = asyncio.Event()
+        self._fenced: asyncio.Future[Mismatch] = asyncio.get_running_loop().create_future()
+        # One thread each: quotes are serialised by the platform, verdicts by the interpreter.
+        self._quoting = ThreadPoolExecutor(1, "quote")
+        self._appraising = ThreadPoolExecutor(1, "appraise")
+        self._tasks: asyncio.TaskGroup | None = None
+        self._own = own
+        self._member: Member | None = None
+
+    @property
+    def member(self) -> Member | None:
+        """The present state; None before `run`."""
+        return self._member
+
+    async def run(self) -> Mismatch:
+        """Boot, and go on until fenced. An exception of any task is raised here as a group."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._member, effects = machine.start(self._own, self._ports.clock())
+            self._log_phase()
+            self._perform(effects)
+            timer = tasks.create_task(self._timer())
+            mismatch = await self._fenced
+            timer.cancel()
+        return mismatch
+
+    def receive(self, data: bytes) -> None:
+        """One envelope from anybody. Raises ToposealError when it is refused; nothing has changed then."""
+        try:
+            self._step(Received(data))
+        except ToposealError as error:
+            if error.reason is not Reason.STALE_ATTEMPT:
+                journal.mismatch("refused", error.mismatches[0])
+            raise
+
+    def fault(self, mismatch: Mismatch) -> None:
+        """Something in the pod failed: fence."""
+        self._step(Fault(mismatch))
+
+    async def live(self, challenge: bytes) -> tuple[SealedManifest, wire_evidence.Evidence]:
+        """LIVE evidence on an outside verifier's challenge. Raises ToposealError unless active."""
+        member = self._member
+        if member is None or not isinstance(member.phase, Active):
+            raise not_active(member)
+        binding = machine.live(member, challenge)
+        sealed = member.phase.sealed
+        return sealed, await self._quote(binding)
+
+    def _step(self, event: Event) -> None:
+        if self._member is None:
+            raise not_active(None)
+        before = self._member.phase
+        self._member, effects = machine.step(self._member, event, self._ports.clock())
+        if type(self._member.phase) is not type(before):
+            self._log_phase()
+        self._changed.set()
+        self._perform(effects)
+
+    def _perform(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(_, addresses, data):
+                    self._ports.link.send(addresses, data)
+                case Announce(data):
+                    self._ports.link.announce(data)
+                case Quote(binding):
+                    self._spawn(self._quote_for_machine(binding))
+                case Appraise():
+                    self._spawn(self._appraise(effect))
+                case Activate(sealed):
+                    self._spawn(self._ports.activate(sealed))
+                case Alarm(mismatch):
+                    journal.mismatch("alarm", mismatch)
+                case Fence(mismatch):
+                    journal.mismatch("fence", mismatch)
+                    if not self._fenced.done():
+                        self._fenced.set_result(mismatch)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._tasks is None:
+            raise RuntimeError("an effect before run()")
+        self._tasks.create_task(work)
+
+    async def _timer(self) -> None:
+        """Feed a Timer with fresh entropy whenever the machine's deadline has come."""
+        while self._member is not None:
+            self._changed.clear()
+            wanted = machine.deadline(self._member)
+            delay = None if wanted is None else (wanted - self._ports.clock()) / 1000
+            try:
+                async with asyncio.timeout(delay):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._step(Timer(self._ports.random(ENTROPY_SIZE)))
+
+    async def _quote_for_machine(self, binding: Binding) -> None:
+        try:
+            evidence = await self._quote(binding)
+        except ToposealError as error:
+            self._step(QuoteFailed(binding, error.mismatches[0]))
+        else:
+            self._step(Quoted(binding, evidence))
+
+    async def _quote(self, binding: Binding) -> wire_evidence.Evidence:
+        deadline_s = self._own.topology.topology.timers.quote_ms / 1000
+        started = self._ports.clock()
+        loop = asyncio.get_running_loop()
+        evidence = await loop.run_in_executor(self._quoting, self._ports.quotes.quote, binding, deadline_s)
+        journal.event("quote", purpose=binding.purpose.name.lower(), ms=self._ports.clock() - started)
+        return evidence
+
+    async def _appraise(self, effect: Appraise) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            verified = await loop.run_in_executor(
+                self._appraising, self._ports.appraise, effect.evidence, effect.binding
+            )
+        except ToposealError as error:
+            self._step(Refused(effect.ticket, error.mismatches[0]))
+        else:
+            self._step(Appraised(effect.ticket, verified))
+
+    def _log_phase(self) -> None:
+        member = self._member
+        if member is not None:
+            epoch = max(member.last_commitment, member.highest_seen)
+            journal.event("phase", phase=machine.phase_name(member.phase), epoch=epoch)
+
+
+def not_active(member: Member | None) -> RemoteProtocolError:
+    """The refusal of everything that only an active member may answer."""
+    phase = "boot" if member is None else machine.phase_name(member.phase)
+    return RemoteProtocolError.of(Reason.NOT_ACTIVE, "phase", phase, "active")

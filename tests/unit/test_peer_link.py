@@ -1,0 +1,170 @@
+"""The peer link over real sockets on loopback: exact bytes, limits, coarse refusals (P9, R1 in part)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+import grpc
+import grpc.aio
+import pytest
+
+from toposeal.errors import Reason, RemoteProtocolError
+from toposeal.host.peer_client import PeerClient, resolve
+from toposeal.host.peer_server import METHOD, SERVICE, PeerServer, RateLimit, coarse_status
+from toposeal.host.throwaway import SERVER_NAME, make_throwaway, shown_certificate
+from toposeal.limits import MAX_ENVELOPE_SIZE
+
+
+async def serve(deliver: Callable[[bytes], None]) -> tuple[PeerServer, int]:
+    server = PeerServer(deliver, make_throwaway())
+    return server, await server.start("127.0.0.1:0")
+
+
+async def call(port: int, data: bytes, timeout: float = 3) -> bytes:
+    root = await shown_certificate("127.0.0.1", port, timeout)
+    options = [("grpc.ssl_target_name_override", SERVER_NAME)]
+    credentials = grpc.ssl_channel_credentials(root)
+    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
+        return bytes(await channel.unary_unary(f"/{SERVICE}/{METHOD}")(data, timeout=timeout))
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(test())  # type: ignore[arg-type]
+
+
+def test_messages_arrive_as_exact_bytes_and_in_order() -> None:
+    async def go() -> None:
+        taken: list[bytes] = []
+        server, port = await serve(taken.append)
+        client = PeerClient((), port)
+        sent = [bytes([n]) * (n + 1) for n in range(20)]
+        for data in sent:
+            client.send(("127.0.0.1",), data)
+        await eventually(lambda: len(taken) == len(sent))
+        assert taken == sent
+        await client.close()
+        await server.stop()
+
+    run(go)
+
+
+def test_a_restarted_peer_shows_another_certificate_and_is_reached_again() -> None:
+    async def go() -> None:
+        taken: list[bytes] = []
+        first, port = await serve(taken.append)
+        client = PeerClient((), port)
+        client.send(("127.0.0.1",), b"one")
+        await eventually(lambda: taken == [b"one"])
+        await first.stop()
+        second = PeerServer(taken.append, make_throwaway())
+        await second.start(f"127.0.0.1:{port}")
+        client.send(("127.0.0.1",), b"two")
+        await eventually(lambda: taken == [b"one", b"two"])
+        await client.close()
+        await second.stop()
+
+    run(go)
+
+
+def test_a_peer_that_is_not_there_yet_gets_the_message_when_it_comes() -> None:
+    async def go() -> None:
+        taken: list[bytes] = []
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            port = held.getsockname()[1]
+        client = PeerClient((), port)
+        client.send(("127.0.0.1",), b"early")
+        await asyncio.sleep(0.2)
+        server = PeerServer(taken.append, make_throwaway())
+        await server.start(f"127.0.0.1:{port}")
+        await eventually(lambda: taken == [b"early"])
+        await client.close()
+        await server.stop()
+
+    run(go)
+
+
+def test_R1_an_oversized_message_never_reaches_the_machine() -> None:
+    async def go() -> None:
+        taken: list[bytes] = []
+        server, port = await serve(taken.append)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(port, bytes(MAX_ENVELOPE_SIZE + 1))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await call(port, b"fits") == b""
+        assert taken == [b"fits"]
+        await server.stop()
+
+    run(go)
+
+
+def test_a_refusal_shows_a_coarse_status_and_no_text() -> None:
+    async def go() -> None:
+        def refuse(data: bytes) -> None:
+            raise RemoteProtocolError.of(Reason.SIGNATURE_INVALID, "hello", "canary-4711", "nothing")
+
+        server, port = await serve(refuse)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(port, b"x")
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "canary" not in (refused.value.details() or "")
+        await server.stop()
+
+    run(go)
+
+
+def test_P9_silent_and_half_open_clients_do_not_stop_others() -> None:
+    async def go() -> None:
+        taken: list[bytes] = []
+        server, port = await serve(taken.append)
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        mute = [await asyncio.open_connection("127.0.0.1", port, ssl=context) for _ in range(10)]
+        assert await call(port, b"alive") == b""
+        assert taken == [b"alive"]
+        for _, writer in silent + mute:
+            writer.transport.abort()
+        await server.stop()
+
+    run(go)
+
+
+def test_the_rate_limit_refuses_a_source_and_spares_others() -> None:
+    now = 0.0
+    limit = RateLimit(5, lambda: now)
+    assert [limit.allow("a") for _ in range(6)] == [True] * 5 + [False]
+    assert limit.allow("b")
+    now = 1.0
+    assert limit.allow("a")
+
+
+def test_the_rate_limit_forgets_old_sources() -> None:
+    limit = RateLimit(1, lambda: 0.0)
+    for n in range(10_000):
+        limit.allow(str(n))
+    assert len(limit._buckets) <= 4096
+
+
+def test_unknown_reasons_map_to_one_status() -> None:
+    error = RemoteProtocolError.of(Reason.CA_PROFILE, "a", "b", "c")
+    assert coarse_status(error) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_names_that_do_not_resolve_are_no_addresses() -> None:
+    async def go() -> None:
+        assert await resolve("192.0.2.7", 1) == ["192.0.2.7"]
+        assert await resolve("does-not-exist.invalid", 1) == []
+        assert await resolve("x" * 300, 1) == []
+
+    run(go)
