@@ -1,0 +1,58 @@
+"""Start and stop the file system of `tsmfs` as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from toposeal.errors import Reason, UsageError
+from toposeal_lab.tsmfs import TsmConfig
+
+_START_SECONDS = 10.0
+
+
+@contextmanager
+def mounted(config: TsmConfig, folder: Path) -> Iterator[Path]:
+    """Serve `config` at `folder`/tsm while the block runs; the configuration is beside it, 0600.
+
+    Needs root and /dev/fuse. The server ends with the calling thread even if that is killed.
+    Raises UsageError when it does not come up.
+    """
+    mountpoint, state = folder / "tsm", folder / "tsm.json"
+    mountpoint.mkdir()
+    state.touch(mode=0o600)
+    state.write_bytes(config.dump())
+    command = [sys.executable, "-m", "toposeal_lab.tsmfs", "--config", str(state), str(mountpoint)]
+    server = subprocess.Popen(  # noqa: S603
+        ["/usr/bin/setpriv", "--pdeathsig", "TERM", *command], stdin=subprocess.DEVNULL
+    )
+    try:
+        _wait(server, mountpoint)
+        yield mountpoint
+    finally:
+        _stop(server, mountpoint)
+
+
+def _wait(server: subprocess.Popen[bytes], mountpoint: Path) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while not os.path.ismount(mountpoint):
+        if server.poll() is not None or time.monotonic() > end:
+            raise UsageError.of(Reason.USAGE, "tsmfs", "no mount", "root, /dev/fuse and libfuse3")
+        time.sleep(0.01)
+
+
+def _stop(server: subprocess.Popen[bytes], mountpoint: Path) -> None:
+    """SIGTERM makes the server unmount; a server that hangs is unmounted lazily and killed."""
+    server.terminate()
+    try:
+        server.wait(2)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    if os.path.ismount(mountpoint):
+        subprocess.run(["/usr/bin/umount", "--lazy", str(mountpoint)], check=False)  # noqa: S603

@@ -1,0 +1,272 @@
+"""A FUSE file system with the kernel's configfs-tsm semantics; MOUNTPOINT/<pod>/ is a pod's `report/`.
+
+Run as `python -m toposeal_lab.tsmfs --config FILE MOUNTPOINT`, as root; FILE is what TsmConfig.dump writes.
+It serves until it is unmounted or terminated. What FUSE cannot show as the kernel does: a write of no
+bytes never arrives, and lseek succeeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import itertools
+import json
+import os
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import mfusepy  # type: ignore[import-untyped]
+
+from toposeal_lab.simtdx import LabHost, LabPki, TdxMeasurements
+from toposeal_lab.tsm import ATTRIBUTES, MAX_INBLOB, Entry, Fault, Faults, ReportDirectory, TdxProvider
+
+_ENDED_BY_SIGNAL = 8  # libfuse's exit status after SIGTERM
+
+
+@dataclass(frozen=True)
+class PodTee:
+    """The simulated TD of one pod: machine, measured fields, and what goes wrong when."""
+
+    measurements: TdxMeasurements
+    ppid: bytes
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class TsmConfig:
+    """All pods of one mount. `delay_ms` is added to every quote; quotes are made one after the other."""
+
+    pki: LabPki
+    pods: Mapping[str, PodTee]
+    delay_ms: int = 0
+
+    def dump(self) -> bytes:
+        pods = {
+            name: {
+                "measurements": pod.measurements.dump(),
+                "ppid": pod.ppid.hex(),
+                "faults": [asdict(fault) for fault in pod.faults],
+            }
+            for name, pod in self.pods.items()
+        }
+        state = {"pki": json.loads(self.pki.dump()), "pods": pods, "delay_ms": self.delay_ms}
+        return json.dumps(state).encode("ascii")
+
+    @classmethod
+    def load(cls, data: bytes) -> TsmConfig:
+        """Read `dump`'s form. Raises ValueError, KeyError or TypeError for anything else."""
+        state = json.loads(data)
+        pods = {name: _load_pod(pod) for name, pod in state["pods"].items()}
+        return cls(LabPki.load(json.dumps(state["pki"]).encode()), pods, int(state.get("delay_ms", 0)))
+
+    def directories(self) -> dict[str, ReportDirectory]:
+        """The report directory of each pod; one machine per distinct PPID."""
+        hosts = {pod.ppid: LabHost(self.pki, pod.ppid) for pod in self.pods.values()}
+        return {
+            name: ReportDirectory(
+                TdxProvider(hosts[pod.ppid], pod.measurements, self.delay_ms / 1000), Faults(pod.faults)
+            )
+            for name, pod in self.pods.items()
+        }
+
+
+def _load_pod(state: dict[str, Any]) -> PodTee:
+    return PodTee(
+        measurements=TdxMeasurements.load(state["measurements"]),
+        ppid=bytes.fromhex(state["ppid"]),
+        faults=tuple(Fault(**fault) for fault in state.get("faults", ())),
+    )
+
+
+@dataclass
+class Handle:
+    """One open file: an inblob being gathered, or the snapshot that its first read took."""
+
+    entry: Entry
+    attribute: str
+    gathered: bytearray | None = None
+    snapshot: bytes | None = None
+
+
+class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
+    """Paths are /pod, /pod/entry and /pod/entry/attribute; anything else does not exist."""
+
+    use_ns = True
+
+    def __init__(self, directories: Mapping[str, ReportDirectory]) -> None:
+        self._directories = directories
+        self._handles: dict[int, Handle] = {}
+        self._numbers = itertools.count(1)
+        self._changed: dict[str, dict[str, int]] = {}  # path -> what chown and chmod set
+        self._born = time.time_ns()
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+        parts = _parts(path)
+        times = {"st_atime": self._born, "st_mtime": self._born, "st_ctime": self._born}
+        return {**times, "st_uid": 0, "st_gid": 0, **self._shape(parts), **self._changed.get(path, {})}
+
+    def _shape(self, parts: list[str]) -> dict[str, int]:
+        if len(parts) == 3:
+            self._entry(parts, attribute=True)
+            attribute = ATTRIBUTES[parts[2]]
+            size = 0 if attribute.binary else 4096
+            return {"st_mode": stat.S_IFREG | attribute.mode, "st_nlink": 1, "st_size": size}
+        if len(parts) == 2:
+            self._entry(parts)
+        elif parts:
+            self._directory(parts)
+        return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, "st_size": 0}
+
+    def readdir(self, path: str, fh: int) -> list[str]:
+        parts = _parts(path)
+        if not parts:
+            names = list(self._directories)
+        elif len(parts) == 1:
+            names = list(self._directory(parts).entries)
+        else:
+            names = sorted(self._entry(parts).provider.attributes)
+        return [".", "..", *names]
+
+    def mkdir(self, path: str, mode: int) -> int:
+        parts = _parts(path)
+        if len(parts) != 2:
+            _refuse(errno.EPERM)
+        self._directory(parts).mkdir(parts[1])
+        return 0
+
+    def rmdir(self, path: str) -> int:
+        parts = _parts(path)
+        if len(parts) != 2:
+            _refuse(errno.EPERM)
+        self._directory(parts).rmdir(parts[1])
+        for known in [known for known in self._changed if f"{known}/".startswith(f"{path}/")]:
+            del self._changed[known]
+        return 0
+
+    def open(self, path: str, flags: int) -> int:
+        parts = _parts(path)
+        entry = self._entry(parts, attribute=True)
+        mode, access = ATTRIBUTES[parts[2]].mode, flags & os.O_ACCMODE
+        reads, writes = access != os.O_WRONLY, access != os.O_RDONLY
+        if (reads and not mode & 0o444) or (writes and not mode & 0o222):
+            _refuse(errno.EACCES)  # for root too
+        number = next(self._numbers)
+        self._handles[number] = Handle(entry, parts[2])
+        return number
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        handle = self._handles[fh]
+        if handle.snapshot is None:
+            handle.snapshot = handle.entry.read(handle.attribute)
+        return handle.snapshot[offset : offset + size]
+
+    def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
+        handle = self._handles[fh]
+        if handle.attribute != "inblob":
+            handle.entry.write_privlevel(data)
+            return len(data)
+        handle.gathered = handle.gathered if handle.gathered is not None else bytearray()
+        if offset + len(data) > MAX_INBLOB:
+            _refuse(errno.EFBIG)
+        handle.gathered[offset : offset + len(data)] = data
+        return len(data)
+
+    def flush(self, path: str, fh: int) -> int:
+        """close(2), seen before it returns to its caller, which release is not."""
+        handle = self._handles[fh]
+        if handle.gathered is not None:
+            handle.entry.commit(bytes(handle.gathered))
+            handle.gathered = None
+        return 0
+
+    def release(self, path: str, fh: int) -> int:
+        del self._handles[fh]
+        return 0
+
+    def truncate(self, path: str, length: int, fh: int | None = None) -> int:
+        return 0
+
+    def chown(self, path: str, uid: int, gid: int) -> int:
+        wanted = {"st_uid": uid, "st_gid": gid}
+        known = self._changed.setdefault(path, {})
+        known.update({name: value for name, value in wanted.items() if value != -1})
+        return 0
+
+    def chmod(self, path: str, mode: int) -> int:
+        kind = stat.S_IFMT(self.getattr(path)["st_mode"])
+        self._changed.setdefault(path, {})["st_mode"] = kind | stat.S_IMODE(mode)
+        return 0
+
+    def create(self, path: str, mode: int, fi: object = None) -> int:
+        _refuse(errno.EACCES)
+
+    def unlink(self, path: str) -> int:
+        _refuse(errno.EPERM)
+
+    def rename(self, old: str, new: str) -> int:
+        _refuse(errno.EPERM)
+
+    def symlink(self, target: str, source: str) -> int:
+        _refuse(errno.EPERM)
+
+    def link(self, target: str, source: str) -> int:
+        _refuse(errno.EPERM)
+
+    def _directory(self, parts: list[str]) -> ReportDirectory:
+        found = self._directories.get(parts[0])
+        return found if found is not None else _refuse(errno.ENOENT)
+
+    def _entry(self, parts: list[str], attribute: bool = False) -> Entry:
+        found = self._directory(parts).entries.get(parts[1])
+        if found is None or (attribute and parts[2] not in found.provider.attributes):
+            _refuse(errno.ENOENT)
+        return found
+
+
+def serve(directories: Mapping[str, ReportDirectory], mountpoint: Path) -> None:
+    """Serve in the foreground until unmounted. The kernel checks permissions; nothing is cached."""
+    try:
+        mfusepy.FUSE(
+            TsmFileSystem(directories),
+            str(mountpoint),
+            foreground=True,
+            nothreads=False,
+            max_threads=16,
+            allow_other=True,
+            default_permissions=True,
+            direct_io=True,
+            attr_timeout=0,
+            entry_timeout=0,
+            negative_timeout=0,
+            fsname="tsmfs",
+        )
+    except RuntimeError as ended:
+        if ended.args != (_ENDED_BY_SIGNAL,):
+            raise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m toposeal_lab.tsmfs", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="JSON made by TsmConfig.dump")
+    parser.add_argument("mountpoint", type=Path)
+    arguments = parser.parse_args()
+    serve(TsmConfig.load(arguments.config.read_bytes()).directories(), arguments.mountpoint)
+
+
+def _parts(path: str) -> list[str]:
+    parts = [part for part in path.split("/") if part]
+    if len(parts) > 3:
+        _refuse(errno.ENOENT)
+    return parts
+
+
+def _refuse(number: int) -> NoReturn:
+    raise OSError(number, os.strerror(number))
+
+
+if __name__ == "__main__":
+    main()
