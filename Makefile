@@ -55,11 +55,13 @@ fuzz: build/fuzz/bin/python  ## every parser under atheris: make fuzz FUZZ_SECON
 	@build/fuzz/bin/python tests/fuzz/parsers.py $(FUZZ_SECONDS) $(ONLY)
 
 # The stubs refuse a runtime older than their generator, so that is the oldest one we support.
+STUBS := sidecar
 proto: build/proto/bin/python  ## sidecar/toposeal/_wire from proto/
-	@build/proto/bin/python -m grpc_tools.protoc -I toposeal/_wire=proto \
-		--python_out=sidecar --pyi_out=sidecar proto/*.proto
-	@build/proto/bin/python -m grpc_tools.protoc -I toposeal/_wire=proto \
-		--grpc_python_out=sidecar proto/peer.proto
+	@mkdir -p $(STUBS)
+	@build/proto/bin/python -Im grpc_tools.protoc -I toposeal/_wire=proto \
+		--python_out=$(STUBS) --pyi_out=$(STUBS) proto/*.proto
+	@build/proto/bin/python -Im grpc_tools.protoc -I toposeal/_wire=proto \
+		--grpc_python_out=$(STUBS) proto/peer.proto
 
 lock: build/lock/bin/python  ## requirements/*.txt from pyproject.toml and requirements/*.in
 	@PATH=build/lock/bin:$$PATH .ci/lock
