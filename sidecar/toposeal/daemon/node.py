@@ -67,6 +67,10 @@ class Ports:
     activate: Callable[[SealedManifest], Coroutine[Any, Any, None]]
 
 
+class _Fenced(Exception):
+    """Ends the task group."""
+
+
 class Node:
     """One member. `run` ends only with the reason for fencing."""
 
@@ -87,16 +91,21 @@ class Node:
         return self._member
 
     async def run(self) -> Mismatch:
-        """Boot, and go on until fenced. An exception of any task is raised here as a group."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            self._member, effects = machine.start(self._own, self._ports.clock())
-            self._log_phase()
-            self._perform(effects)
-            timer = tasks.create_task(self._timer())
-            mismatch = await self._fenced
-            timer.cancel()
-        return mismatch
+        """Boot, and go on until fenced; then no task is waited for. An exception of any task ends all
+        others and is raised here, in a group.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                self._member, effects = machine.start(self._own, self._ports.clock())
+                self._log_phase()
+                self._perform(effects)
+                tasks.create_task(self._timer())
+                await self._fenced
+                raise _Fenced
+        except* _Fenced:
+            pass
+        return self._fenced.result()
 
     def receive(self, data: bytes) -> None:
         """One envelope from anybody. Raises ToposealError when it is refused; nothing has changed then."""
