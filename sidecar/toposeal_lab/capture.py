@@ -1,0 +1,87 @@
+"""Every frame that a pod puts on its wire, seen from the node's end of the veth."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from toposeal_lab.pods import Node, Pod
+
+_ETH_P_ALL = 0x0003
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_SO_RCVBUFFORCE = 33
+_BUFFER = 32 << 20  # a flood of the whole test fits
+_ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
+_ICMPV6, _ND_TYPES = 58, range(133, 137)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Frames in order of arrival. `lost` other than 0 makes any statement about absence worthless."""
+
+    frames: tuple[bytes, ...]
+    lost: int
+
+    def carrying(self, marker: bytes) -> int:
+        """How many frames hold `marker` anywhere."""
+        return sum(marker in frame for frame in self.frames)
+
+    def packets(self) -> tuple[bytes, ...]:
+        """Frames that are neither ARP nor neighbour discovery: what a closed pod must not send."""
+        return tuple(frame for frame in self.frames if not _is_neighbour(frame))
+
+
+class Wire:
+    """Context manager that records what `pod` sends; `stop()` ends it after `settle` quiet seconds."""
+
+    def __init__(self, node: Node, pod: Pod) -> None:
+        with node.host().inside():
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        self._socket.bind((pod.interface, _ETH_P_ALL))
+        self._socket.settimeout(0.05)
+        self._frames: list[bytes] = []
+        self._last = time.monotonic()
+        self._running = True
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def stop(self, settle: float = 0.3) -> Capture:
+        """Wait until the wire was quiet for `settle` seconds (5 s at most), then return the frames."""
+        deadline = time.monotonic() + 5
+        self._last = time.monotonic()
+        while time.monotonic() < min(deadline, self._last + settle):
+            time.sleep(0.02)
+        self._running = False
+        self._thread.join()
+        lost = int.from_bytes(self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)[4:], "little")
+        self._socket.close()
+        return Capture(tuple(self._frames), lost)
+
+    def _read(self) -> None:
+        while self._running:
+            try:
+                frame, address = self._socket.recvfrom(1 << 16)
+            except TimeoutError:
+                continue
+            if address[2] != socket.PACKET_OUTGOING:
+                self._frames.append(frame)
+                self._last = time.monotonic()
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running:
+            self.stop(settle=0)
+
+
+def _is_neighbour(frame: bytes) -> bool:
+    if frame[12:14] == _ARP:
+        return True
+    return frame[12:14] == _IPV6 and frame[20] == _ICMPV6 and len(frame) > 54 and frame[54] in _ND_TYPES

@@ -1,0 +1,146 @@
+"""Run inside a pod: send one marker over every kind of socket there is, to every given address.
+
+usage: canary.py MARKER INTERFACE ADDRESS...   prints one JSON object {attempt: "sent" or the errno}
+"""
+
+import contextlib
+import errno
+import json
+import socket
+import struct
+import sys
+
+MARKER, INTERFACE, ADDRESSES = sys.argv[1].encode(), sys.argv[2], sys.argv[3:]
+MPTCP, UDPLITE, SCTP, MSG_FASTOPEN, SO_BINDTODEVICE = 262, 136, 132, 0x20000000, 25
+IPV6_HOPOPTS, IPV6_HDRINCL = 54, 36
+results = {}
+
+
+def main():
+    for address in ADDRESSES:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        for bound in (False, True):
+            for name, attempt in attempts(family, address).items():
+                label = f"{name} {address}{' bindtodevice' if bound else ''}"
+                try:
+                    attempt(bound)
+                    results[label] = "sent"
+                except OSError as error:
+                    results[label] = errno.errorcode.get(error.errno, str(error))
+    link_layer()
+    print(json.dumps(results))
+
+
+def attempts(family, address):
+    v6 = family == socket.AF_INET6
+
+    def make(kind, proto, bound):
+        sock = socket.socket(family, kind, proto)
+        sock.settimeout(0.25)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if bound:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, INTERFACE.encode())
+        return sock
+
+    def stream(proto, port, flags=0):
+        def run(bound):
+            with make(socket.SOCK_STREAM, proto, bound) as sock:
+                if flags:
+                    sock.sendto(MARKER, flags, (address, port))
+                else:
+                    sock.connect((address, port))
+                    sock.sendall(MARKER)
+
+        return run
+
+    def datagram(port, size=1, proto=0, connected=False):
+        def run(bound):
+            with make(socket.SOCK_DGRAM, proto, bound) as sock:
+                if connected:
+                    sock.connect((address, port))
+                    sock.send(MARKER * size)
+                else:
+                    sock.sendto(MARKER * size, (address, port))
+
+        return run
+
+    def ping(kind):
+        def run(bound):
+            proto = socket.IPPROTO_ICMPV6 if v6 else socket.IPPROTO_ICMP
+            with make(kind, proto, bound) as sock:
+                body = struct.pack("!BBHHH", 128 if v6 else 8, 0, 0, 1, 1) + MARKER
+                sock.sendto(body[:2] + checksum(body) + body[4:], (address, 0))
+
+        return run
+
+    def solicitation(bound):
+        """A raw neighbour advertisement with hop limit 255 looks like the kernel's own."""
+        with make(socket.SOCK_RAW, socket.IPPROTO_ICMPV6, bound) as sock:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
+            sock.sendto(struct.pack("!BBHI", 136, 0, 0, 0) + MARKER, (address, 0))
+
+    def raw(proto, fragment=0):
+        def run(bound):
+            with make(socket.SOCK_RAW, socket.IPPROTO_RAW, bound) as sock:
+                if v6:
+                    head = struct.pack("!IHBB", 0x60000000, len(MARKER), proto, 64)
+                    packet = head + bytes(16) + socket.inet_pton(family, address) + MARKER
+                else:
+                    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(MARKER), 1, fragment, 64, proto, 0)
+                    packet = head + bytes(4) + socket.inet_aton(address) + MARKER
+                sock.sendto(packet, (address, 0))
+
+        return run
+
+    def options(bound):
+        with make(socket.SOCK_DGRAM, 0, bound) as sock:
+            if v6:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_HOPOPTS, b"\x11\x00\x1e\x04" + MARKER[:12])
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"\x07\x07\x04" + bytes(4) + b"\x00")
+            sock.sendto(MARKER, (address, 4242))
+
+    table = {
+        "tcp": stream(0, 8080),
+        "tcp 53": stream(0, 53),
+        "tcp 853": stream(0, 853),
+        "tcp 15443": stream(0, 15443),
+        "tcp fast open": stream(0, 8080, MSG_FASTOPEN),
+        "mptcp": stream(MPTCP, 8080),
+        "sctp": stream(SCTP, 8080),
+        "udp": datagram(4242),
+        "udp connected": datagram(4242, connected=True),
+        "udp fragmented": datagram(4242, size=200),
+        "udp 53": datagram(53),
+        "udp 443": datagram(443),
+        "mdns": datagram(5353),
+        "udplite": datagram(4242, proto=UDPLITE),
+        "ping socket": ping(socket.SOCK_DGRAM),
+        "raw icmp": ping(socket.SOCK_RAW),
+        "raw udp": raw(17),
+        "raw fragment": raw(17, fragment=0x2000),
+        "raw tcp": raw(6),
+        "raw protocol 253": raw(253),
+        "extension header": options,
+    }
+    return table | ({"raw neighbour": solicitation} if v6 else {})
+
+
+def link_layer():
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+            sock.bind((INTERFACE, 0x0800))
+            results["packet socket"] = "available"
+    except OSError as error:
+        results["packet socket"] = errno.errorcode.get(error.errno, str(error))
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
+
+
+main()
