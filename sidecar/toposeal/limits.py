@@ -84,3 +84,11 @@ TIMER_BOUNDS = {  # milliseconds; the defaults are model.Timers
     "attempt_ms": (1_000, 3_600_000),
     "leaf_lifetime_ms": (10_000, 30 * 86_400_000),  # half of it leaves time for an acknowledged update
 }
+
+# Envoy. Times in milliseconds.
+MAX_ENVOY_CONNECTIONS = 20_000  # downstream; each costs about 20 KiB and one descriptor
+TLS_INSPECTION_TIMEOUT = 5_000  # a client that sends no ClientHello
+TLS_HANDSHAKE_TIMEOUT = 5_000
+CONNECT_TIMEOUT = 3_000  # one attempt to one endpoint
+CONNECT_ATTEMPTS = 3  # other endpoints are tried before the application sees a failure
+MAX_CLUSTER_CONNECTIONS = 100_000  # Envoy's default of 1024 would show to the application

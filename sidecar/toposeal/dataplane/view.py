@@ -30,7 +30,7 @@ class PodView:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where Envoy finds its files and sockets; absolute paths."""
+    """Where Envoy finds its files and sockets, as seen from where the paths are used."""
 
     xds: str  # directory of lds.json, cds.json, sds-id.json, sds-ingress.json
     admin: str  # Envoy's admin socket, outside the xds directory

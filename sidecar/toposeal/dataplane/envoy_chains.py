@@ -1,0 +1,133 @@
+"""Filter chains: which connection is let in, and to which cluster it goes. No IO.
+
+A connection that no chain matches is closed; there is no default chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.core.v3 import CidrRange, TransportSocket
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, FilterChainMatch
+from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
+    TcpProxy,
+    TcpProxyWeightedCluster,
+    TcpProxyWeightedClusterClusterWeight,
+)
+from envoy_data_plane.google.protobuf import Any
+
+from toposeal.dataplane.envoy_clusters import (
+    ATTESTATION,
+    PROBE_ANSWER,
+    PROBE_CALL,
+    application_name,
+    role_name,
+)
+from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, PodPlan
+from toposeal.dataplane.envoy_tls import ATTESTATION_ALPN, accepts, serves_anyone
+from toposeal.dataplane.view import Layout
+from toposeal.limits import CONNECT_ATTEMPTS, INBOUND_PORT, PROBE_ADDRESS, PROBE_PORT, TLS_HANDSHAKE_TIMEOUT
+
+
+def outbound_chains(plan: PodPlan) -> Iterator[FilterChain]:
+    """One per role and port that the pod may call, at the role's own address alone."""
+    for edge in plan.outbound:
+        name = role_name(edge.role, edge.port)
+        yield _clear_chain(name, edge.vip, edge.port, _calls(name, edge))
+    yield _clear_chain(PROBE_CALL, PROBE_ADDRESS, PROBE_PORT, _to(PROBE_CALL))
+
+
+def inbound_chains(plan: PodPlan, layout: Layout) -> Iterator[FilterChain]:
+    for edge in plan.inbound:
+        yield from _member_chains(edge, layout)
+    for port in plan.ingress:
+        yield from _outside_chains(port, layout)
+    yield _attestation_chain(plan.attestation_port, layout)
+    yield _probe_chain(plan, layout)
+
+
+def _member_chains(edge: Inbound, layout: Layout) -> Iterator[FilterChain]:
+    """One per admitted client: its SNI leads to the chain that trusts its CA and no other."""
+    for client in edge.clients:
+        match = FilterChainMatch(
+            destination_port=edge.port, server_names=[client.domain], transport_protocol="tls"
+        )
+        name = f"in|{edge.port}|{client.domain}"
+        yield _tls_chain(name, match, accepts(client, layout), application_name(edge.port))
+
+
+def _outside_chains(port: OutsidePort, layout: Layout) -> Iterator[FilterChain]:
+    """The application for outside clients, and on the same port the document for verifiers."""
+    plain = FilterChainMatch(destination_port=port.port, transport_protocol="tls")
+    name = f"ingress|{port.port}"
+    yield _tls_chain(name, plain, serves_anyone(layout), application_name(port.target))
+    attest = FilterChainMatch(
+        destination_port=port.port, transport_protocol="tls", application_protocols=[ATTESTATION_ALPN]
+    )
+    socket = serves_anyone(layout, attestation_alpn=[ATTESTATION_ALPN])
+    yield _tls_chain(f"{name}|attestation", attest, socket, ATTESTATION)
+
+
+def _attestation_chain(port: int, layout: Layout) -> FilterChain:
+    match = FilterChainMatch(destination_port=port, transport_protocol="tls")
+    socket = serves_anyone(layout, attestation_alpn=[ATTESTATION_ALPN, "http/1.1"])
+    return _tls_chain(f"attestation|{port}", match, socket, ATTESTATION)
+
+
+def _probe_chain(plan: PodPlan, layout: Layout) -> FilterChain:
+    """The pod's own Envoy calls itself: only it has a leaf of the pod's own CA."""
+    match = FilterChainMatch(
+        destination_port=INBOUND_PORT, server_names=[plan.own.domain], transport_protocol="tls"
+    )
+    return _tls_chain("probe", match, accepts(plan.own, layout), PROBE_ANSWER)
+
+
+def _tls_chain(name: str, match: FilterChainMatch, socket: TransportSocket, cluster: str) -> FilterChain:
+    """The only chain of the inbound listener: nothing is let in without a transport socket."""
+    return FilterChain(
+        filter_chain_match=match,
+        filters=_filters(_to(cluster)),
+        transport_socket=socket,
+        transport_socket_connect_timeout=timedelta(milliseconds=TLS_HANDSHAKE_TIMEOUT),
+        name=name,
+    )
+
+
+def _clear_chain(name: str, address: str, port: int, proxy: TcpProxy) -> FilterChain:
+    """The only chain of the outbound listener, which the pod's own processes alone can reach."""
+    only = CidrRange(address_prefix=address, prefix_len=32)
+    match = FilterChainMatch(destination_port=port, prefix_ranges=[only])
+    return FilterChain(filter_chain_match=match, filters=_filters(proxy), name=name)
+
+
+def _calls(name: str, edge: Outbound) -> TcpProxy:
+    """A role that calls itself reaches its other members in their share, and the pod directly."""
+    if not edge.includes_self:
+        return _to(name)
+    own = application_name(edge.port)
+    if not edge.servers:
+        return _to(own)
+    weights = [_weight(name, len(edge.servers)), _weight(own, 1)]
+    proxy = _to(name)
+    proxy.cluster = None
+    proxy.weighted_clusters = TcpProxyWeightedCluster(clusters=weights)
+    return proxy
+
+
+def _weight(name: str, weight: int) -> TcpProxyWeightedClusterClusterWeight:
+    return TcpProxyWeightedClusterClusterWeight(name=name, weight=weight)
+
+
+def _to(cluster: str) -> TcpProxy:
+    """Without an idle timeout: a silent connection is the application's own affair."""
+    return TcpProxy(
+        stat_prefix=cluster,
+        cluster=cluster,
+        idle_timeout=timedelta(0),
+        max_connect_attempts=CONNECT_ATTEMPTS,
+    )
+
+
+def _filters(proxy: TcpProxy) -> list[Filter]:
+    return [Filter(name="envoy.filters.network.tcp_proxy", typed_config=Any.pack(proxy))]

@@ -1,0 +1,120 @@
+"""Envoy's configuration before the seal: both listeners, nothing that a connection could reach. No IO.
+
+Written without envoy_data_plane, whose import takes longer than Envoy's whole start: Envoy has to
+hold its ports before anything else in the pod can take them (docs/adr/0002). The opened state
+starts from these same listeners, so opening and closing never replace one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from toposeal.dataplane.envoy_json import (
+    CONNECTION_LIMIT_TYPE,
+    ORIGINAL_DST_TYPE,
+    TCP_PROXY_TYPE,
+    TLS_INSPECTOR_TYPE,
+    Json,
+    document,
+    file_source,
+    tcp_address,
+    xds,
+)
+from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLUSTERS_FILE, LISTENERS_FILE
+from toposeal.dataplane.view import Layout
+from toposeal.limits import INBOUND_PORT, MAX_ENVOY_CONNECTIONS, OUTBOUND_PORT, TLS_INSPECTION_TIMEOUT
+
+BLACKHOLE = "blackhole"
+CLOSED_VERSION = "closed"
+NODE_ID = "toposeal"
+ADMIN_MODE = 0o600
+
+
+def closed(layout: Layout) -> dict[str, bytes]:
+    """Every file of the xDS directory before the seal; exactly those of envoy/closed."""
+    files = {BOOTSTRAP_FILE: bootstrap(layout, NODE_ID)}
+    return files | xds(CLOSED_VERSION, [blackhole_cluster()], closed_listeners(layout))
+
+
+def bootstrap(layout: Layout, node_id: str) -> bytes:
+    """What Envoy is started with: an admin socket, the two watched files, a connection limit."""
+    limit = {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": CONNECTION_LIMIT_TYPE,
+            "max_active_downstream_connections": str(MAX_ENVOY_CONNECTIONS),
+        },
+    }
+    return document(
+        {
+            "node": {"id": node_id, "cluster": "toposeal"},
+            "dynamic_resources": {
+                "lds_config": file_source(layout, LISTENERS_FILE),
+                "cds_config": file_source(layout, CLUSTERS_FILE),
+            },
+            "admin": {"address": {"pipe": {"path": layout.admin, "mode": ADMIN_MODE}}},
+            "overload_manager": {"resource_monitors": [limit]},
+        }
+    )
+
+
+def closed_listeners(layout: Layout) -> Sequence[Json]:
+    """Outbound on loopback alone, where the pod's own redirect leads; inbound on every address.
+
+    `freebind` lets the IPv6 half exist in a pod that has no IPv6 address. Without port reuse
+    nobody can bind beside Envoy.
+    """
+    return [
+        {
+            "name": "out",
+            "address": tcp_address("127.0.0.1", OUTBOUND_PORT),
+            "additional_addresses": [{"address": tcp_address("::1", OUTBOUND_PORT)}],
+            "filter_chains": [_sentinel()],
+            "listener_filters": [_filter("envoy.filters.listener.original_dst", ORIGINAL_DST_TYPE)],
+            "freebind": True,
+            "traffic_direction": "OUTBOUND",
+            "enable_reuse_port": False,
+        },
+        {
+            "name": "in",
+            "address": tcp_address("0.0.0.0", INBOUND_PORT),  # noqa: S104 - the redirect keeps addresses
+            "additional_addresses": [{"address": tcp_address("::", INBOUND_PORT)}],
+            "filter_chains": [_sentinel()],
+            "listener_filters": [
+                _filter("envoy.filters.listener.original_dst", ORIGINAL_DST_TYPE),
+                _filter("envoy.filters.listener.tls_inspector", TLS_INSPECTOR_TYPE),
+            ],
+            "listener_filters_timeout": f"{TLS_INSPECTION_TIMEOUT // 1000}s",
+            "freebind": True,
+            "traffic_direction": "INBOUND",
+            "enable_reuse_port": False,
+        },
+    ]
+
+
+def blackhole_cluster() -> Json:
+    """A destination without endpoints: whatever is sent there is closed."""
+    return {
+        "name": BLACKHOLE,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": BLACKHOLE},
+    }
+
+
+def _sentinel() -> Json:
+    """A listener needs a chain; this one matches a port that nothing is redirected from."""
+    return {
+        "filter_chain_match": {"destination_port": 1},
+        "filters": [
+            {
+                "name": "envoy.filters.network.tcp_proxy",
+                "typed_config": {"@type": TCP_PROXY_TYPE, "stat_prefix": BLACKHOLE, "cluster": BLACKHOLE},
+            }
+        ],
+        "name": "sentinel",
+    }
+
+
+def _filter(name: str, kind: str) -> Json:
+    return {"name": name, "typed_config": {"@type": kind}}

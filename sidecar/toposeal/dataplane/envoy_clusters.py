@@ -1,0 +1,136 @@
+"""Clusters: four kinds, and each says how it is protected. No IO.
+
+role: TLS to each member of a role, with that member's own trust, and to nobody else;
+application: the pod's own address, in clear, and only if the pod really has it;
+pipe: a socket of the daemon; blackhole: nothing (envoy_closed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterDiscoveryType,
+    ClusterTransportSocketMatch,
+    UpstreamConnectionOptions,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    BindConfig,
+    Metadata,
+    Pipe,
+    SocketAddress,
+    TcpKeepalive,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.google.protobuf import Struct, Value
+
+from toposeal.dataplane.envoy_plan import Outbound, Peer, PodPlan
+from toposeal.dataplane.envoy_tls import expects, expects_nobody
+from toposeal.dataplane.view import Layout
+from toposeal.limits import CONNECT_TIMEOUT, INBOUND_PORT, MAX_CLUSTER_CONNECTIONS
+
+ATTESTATION = "attestation"
+PROBE_ANSWER = "probe-answer"
+PROBE_CALL = "probe-call"
+_MATCH = "envoy.transport_socket_match"
+
+
+def role_name(role: str, port: int) -> str:
+    return f"out|{role}|{port}"
+
+
+def application_name(port: int) -> str:
+    return f"app|{port}"
+
+
+def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
+    """Every cluster of the opened state but the blackhole, which the closed state has already."""
+    for edge in plan.outbound:
+        if edge.servers:
+            yield _role_cluster(edge, plan.own, layout)
+    for port in _application_ports(plan):
+        yield _application_cluster(plan.application, port)
+    yield _pipe_cluster(ATTESTATION, layout.attestation)
+    yield _pipe_cluster(PROBE_ANSWER, layout.probe)
+    yield _tls_cluster(
+        PROBE_CALL, [_endpoint(plan.own, "127.0.0.1", INBOUND_PORT)], [plan.own], plan.own, layout
+    )
+
+
+def _application_ports(plan: PodPlan) -> Sequence[int]:
+    return sorted({edge.port for edge in plan.inbound} | {port.target for port in plan.ingress})
+
+
+def _role_cluster(edge: Outbound, own: Peer, layout: Layout) -> Cluster:
+    endpoints = [_endpoint(peer, address, edge.port) for peer in edge.servers for address in peer.addresses]
+    return _tls_cluster(role_name(edge.role, edge.port), endpoints, edge.servers, own, layout)
+
+
+def _tls_cluster(
+    name: str, endpoints: Sequence[LbEndpoint], servers: Sequence[Peer], own: Peer, layout: Layout
+) -> Cluster:
+    """Each endpoint has the trust of its own member; an endpoint that matches none trusts nobody."""
+    cluster = _cluster(name, endpoints)
+    cluster.transport_socket_matches = [
+        ClusterTransportSocketMatch(
+            name=server.domain,
+            match=Struct(fields={"member": Value(string_value=server.domain)}),
+            transport_socket=expects(server, own, layout),
+        )
+        for server in servers
+    ]
+    cluster.transport_socket = expects_nobody(own)
+    return cluster
+
+
+def _endpoint(peer: Peer, address: str, port: int) -> LbEndpoint:
+    """Labelled with the member whose address it claims to be."""
+    label = Struct(fields={"member": Value(string_value=peer.domain)})
+    return LbEndpoint(
+        endpoint=Endpoint(address=_tcp(address, port)), metadata=Metadata(filter_metadata={_MATCH: label})
+    )
+
+
+def _application_cluster(address: str, port: int) -> Cluster:
+    """In clear, so it must never leave the pod: the source is bound to the same address, which fails
+    unless the address is the pod's own, whatever routes the host has set up."""
+    cluster = _cluster(application_name(port), [LbEndpoint(endpoint=Endpoint(address=_tcp(address, port)))])
+    cluster.upstream_bind_config = BindConfig(source_address=SocketAddress(address=address, port_value=0))
+    return cluster
+
+
+def _pipe_cluster(name: str, path: str) -> Cluster:
+    endpoint = Endpoint(address=Address(pipe=Pipe(path=path)))
+    return _cluster(name, [LbEndpoint(endpoint=endpoint)])
+
+
+def _cluster(name: str, endpoints: Sequence[LbEndpoint]) -> Cluster:
+    """Fixed endpoints; limits and keep-alive such that neither shows to the application."""
+    limits = CircuitBreakersThresholds(
+        max_connections=MAX_CLUSTER_CONNECTIONS, max_pending_requests=MAX_CLUSTER_CONNECTIONS
+    )
+    keepalive = TcpKeepalive(keepalive_probes=3, keepalive_time=60, keepalive_interval=10)
+    return Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC,
+        connect_timeout=timedelta(milliseconds=CONNECT_TIMEOUT),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=list(endpoints))]
+        ),
+        circuit_breakers=CircuitBreakers(thresholds=[limits]),
+        upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=keepalive),
+    )
+
+
+def _tcp(address: str, port: int) -> Address:
+    return Address(socket_address=SocketAddress(address=address, port_value=port))

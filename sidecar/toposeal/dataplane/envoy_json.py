@@ -1,0 +1,63 @@
+"""The exact bytes of Envoy's files: JSON, two spaces, one final newline. No IO."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from toposeal.dataplane.layout import CLUSTERS_FILE, LISTENERS_FILE
+from toposeal.dataplane.view import Layout
+
+Json = dict[str, Any]
+
+_PREFIX = "type.googleapis.com/envoy."
+LISTENER_TYPE = _PREFIX + "config.listener.v3.Listener"
+CLUSTER_TYPE = _PREFIX + "config.cluster.v3.Cluster"
+SECRET_TYPE = _PREFIX + "extensions.transport_sockets.tls.v3.Secret"
+TCP_PROXY_TYPE = _PREFIX + "extensions.filters.network.tcp_proxy.v3.TcpProxy"
+ORIGINAL_DST_TYPE = _PREFIX + "extensions.filters.listener.original_dst.v3.OriginalDst"
+TLS_INSPECTOR_TYPE = _PREFIX + "extensions.filters.listener.tls_inspector.v3.TlsInspector"
+CONNECTION_LIMIT_TYPE = (
+    _PREFIX + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+)
+
+
+def document(value: Mapping[str, Any]) -> bytes:
+    """The file that says `value`; fields stay in the order given, which is that of Envoy's schema."""
+    return json.dumps(value, indent=2).encode("ascii") + b"\n"
+
+
+def response(kind: str, version: str, resources: Sequence[Json]) -> bytes:
+    """A discovery response of `resources`, each without its `@type`, which is `kind`."""
+    return document(
+        {
+            "version_info": version,
+            "resources": [{"@type": kind, **resource} for resource in resources],
+            "type_url": kind,
+        }
+    )
+
+
+def xds(version: str, clusters: Sequence[Json], listeners: Sequence[Json]) -> dict[str, bytes]:
+    """The two files that Envoy watches; `version` is what it acknowledges for both."""
+    return {
+        CLUSTERS_FILE: response(CLUSTER_TYPE, version, clusters),
+        LISTENERS_FILE: response(LISTENER_TYPE, version, listeners),
+    }
+
+
+def file_source(layout: Layout, name: str) -> Json:
+    """Where Envoy reads one of its files again whenever something is renamed into the directory."""
+    return {
+        "path_config_source": {
+            "path": f"{layout.xds}/{name}",
+            "watched_directory": {"path": layout.xds},
+        },
+        "resource_api_version": "V3",
+    }
+
+
+def tcp_address(address: str, port: int) -> Json:
+    """`address` is an IP literal."""
+    return {"socket_address": {"address": address, "port_value": port}}

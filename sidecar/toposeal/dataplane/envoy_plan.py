@@ -1,0 +1,148 @@
+"""Who may connect to whom through one pod's Envoy, decided before a byte of configuration. No IO.
+
+A plan is the whole input of the renderer: it names every admitted peer, once per edge of the
+topology, and says nothing about Envoy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from toposeal.dataplane.view import MeshMember, PodView
+from toposeal.dataplane.vips import vip
+from toposeal.errors import LocalProtocolError, Reason
+from toposeal.names import spiffe_id
+from toposeal.topology.model import Role
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One member as the other end of an edge: the only name and the only CA that count there."""
+
+    domain: str  # SNI and trust domain
+    spiffe: str  # the exact URI of its leaf
+    ca_pem: str
+    addresses: tuple[str, ...]  # IP literals
+
+
+@dataclass(frozen=True)
+class Inbound:
+    """The served `port` is open to these members and to nobody else."""
+
+    port: int
+    clients: tuple[Peer, ...]
+
+
+@dataclass(frozen=True)
+class Outbound:
+    """Connections to `vip`:`port` go to one of these members, or to the pod itself."""
+
+    role: str
+    port: int
+    vip: str
+    servers: tuple[Peer, ...]  # never the pod itself
+    includes_self: bool
+
+
+@dataclass(frozen=True)
+class OutsidePort:
+    """`port` is open to anyone, with the ingress leaf, and leads to the application's `target`."""
+
+    port: int
+    target: int
+
+
+@dataclass(frozen=True)
+class PodPlan:
+    generation: int  # positive; names the update
+    own: Peer
+    application: str  # the pod's own address: where its application is reached, in clear
+    inbound: tuple[Inbound, ...]  # ascending port
+    outbound: tuple[Outbound, ...]  # ascending (role, port)
+    ingress: tuple[OutsidePort, ...]  # ascending port
+    attestation_port: int
+
+    @property
+    def version(self) -> str:
+        """What Envoy acknowledges for this update."""
+        return f"generation-{self.generation}"
+
+
+def plan(view: PodView) -> PodPlan:
+    """Raises LocalProtocolError for a view that no sealed manifest gives."""
+    _check_view(view)
+    role = view.topology.roles[view.own.role]
+    return PodPlan(
+        generation=view.generation,
+        own=_peer(view.own),
+        application=_application_address(view.own),
+        inbound=tuple(_inbound(view, role)),
+        outbound=tuple(_outbound(view, role)),
+        ingress=tuple(OutsidePort(i.port, i.target) for i in role.ingress),
+        attestation_port=view.topology.attestation_port,
+    )
+
+
+def _inbound(view: PodView, own: Role) -> Iterator[Inbound]:
+    for port in own.serves:
+        callers = {
+            role.name
+            for role in view.topology.roles.values()
+            if any(call.role == own.name and call.port == port for call in role.calls)
+        }
+        yield Inbound(port, tuple(_peer(m) for m in _others(view) if m.role in callers))
+
+
+def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
+    for call in own.calls:
+        servers = tuple(_peer(m) for m in _others(view) if m.role == call.role)
+        includes_self = call.role == own.name
+        if servers or includes_self:
+            yield Outbound(call.role, call.port, vip(view.topology, call.role), servers, includes_self)
+
+
+def _others(view: PodView) -> Iterator[MeshMember]:
+    return (member for member in view.members if member.iid != view.own.iid)
+
+
+def _peer(member: MeshMember) -> Peer:
+    return Peer(member.domain, spiffe_id(member.domain, member.role), member.ca_pem, member.addresses)
+
+
+def _application_address(own: MeshMember) -> str:
+    """The first IPv4 address, else the first: applications that bind one family bind that one."""
+    return min(own.addresses, key=lambda address: ipaddress.ip_address(address).version)
+
+
+def _check_view(view: PodView) -> None:
+    """The manifest checks hold already; what would make a plan unsafe if they did not is checked again."""
+    if view.generation < 1:
+        raise _refusal("generation", view.generation, "a positive number")
+    if view.own not in view.members:
+        raise _refusal("own", view.own.iid, "one of the members")
+    if not view.own.addresses:
+        raise _refusal("own.addresses", "none", "at least one")
+    for name in ("iid", "domain", "ca_pem"):
+        values = [getattr(member, name) for member in view.members]
+        if len(set(values)) != len(values) or not all(values):
+            raise _refusal(f"members.{name}", "one twice or empty", "one of its own each")
+    for member in view.members:
+        if member.role not in view.topology.roles:
+            raise _refusal("members.role", member.role, "a role of the topology")
+        _check_addresses(member.addresses)
+
+
+def _check_addresses(addresses: tuple[str, ...]) -> None:
+    for address in addresses:
+        try:
+            scoped = "%" in str(ipaddress.ip_address(address))
+        except ValueError:
+            scoped = True
+        if scoped:
+            raise _refusal("members.addresses", address, "an IP literal without a scope")
+
+
+def _refusal(field: str, found: object, expected: str) -> LocalProtocolError:
+    return LocalProtocolError.of(Reason.INTERNAL, f"view.{field}", found, expected)

@@ -1,0 +1,128 @@
+"""The only transport sockets there are: five TLS ones, each complete. No IO.
+
+Three traps of Envoy's language fail open in silence: a validation context without a validator
+admits any certificate, a cluster without a fallback socket speaks plaintext, and a store of several
+members' CAs lets each mint the others' names. No function here can express any of them: trust is
+one `Peer` or nobody, and what is trusted is always given to the SPIFFE validator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import betterproto2
+from envoy_data_plane.envoy.config.core.v3 import (
+    ConfigSource,
+    DataSource,
+    TransportSocket,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    DownstreamTlsContext,
+    SdsSecretConfig,
+    SpiffeCertValidatorConfig,
+    SpiffeCertValidatorConfigTrustDomain,
+    SubjectAltNameMatcher,
+    SubjectAltNameMatcherSanType,
+    TlsParameters,
+    TlsParametersTlsProtocol,
+    UpstreamTlsContext,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.google.protobuf import Any
+
+from toposeal.dataplane.envoy_json import file_source
+from toposeal.dataplane.envoy_plan import Peer
+from toposeal.dataplane.envoy_secrets import INGRESS_SECRET, MESH_SECRET
+from toposeal.dataplane.layout import INGRESS_SECRET_FILE, MESH_SECRET_FILE
+from toposeal.dataplane.view import Layout
+
+ATTESTATION_ALPN = "toposeal-attest/1"
+
+
+def accepts(client: Peer, layout: Layout) -> TransportSocket:
+    """Server side of an edge: the client must prove to be exactly `client`."""
+    return _downstream(_common(layout, _trusting(client)), require_client=True)
+
+
+def expects(server: Peer, own: Peer, layout: Layout) -> TransportSocket:
+    """Client side of an edge: says who calls, and the server must prove to be exactly `server`."""
+    return _upstream(_common(layout, _trusting(server)), own)
+
+
+def expects_nobody(own: Peer) -> TransportSocket:
+    """What a cluster falls back to: TLS that trusts no certificate at all, and shows none."""
+    return _upstream(CommonTlsContext(tls_params=_tls13(), validation_context=_trusting(None)), own)
+
+
+def serves_anyone(layout: Layout, *, attestation_alpn: Sequence[str] = ()) -> TransportSocket:
+    """For clients without a certificate, who know this pod by its ingress leaf."""
+    common = CommonTlsContext(
+        tls_params=_tls13(),
+        tls_certificate_sds_secret_configs=[_secret(INGRESS_SECRET, layout, INGRESS_SECRET_FILE)],
+        alpn_protocols=list(attestation_alpn),
+    )
+    return _downstream(common, require_client=False)
+
+
+def _trusting(peer: Peer | None) -> CertificateValidationContext:
+    """The one validation context: SPIFFE, one trust domain at most, and its exact URI."""
+    trusted, exact = [], []
+    if peer is not None:
+        bundle = DataSource(inline_string=peer.ca_pem)
+        trusted = [SpiffeCertValidatorConfigTrustDomain(name=peer.domain, trust_bundle=bundle)]
+        matcher = StringMatcher(exact=peer.spiffe)
+        exact = [SubjectAltNameMatcher(san_type=SubjectAltNameMatcherSanType.URI, matcher=matcher)]
+    validator = SpiffeCertValidatorConfig(trust_domains=trusted)
+    return CertificateValidationContext(
+        match_typed_subject_alt_names=exact,
+        custom_validator_config=TypedExtensionConfig(
+            name="envoy.tls.cert_validator.spiffe", typed_config=Any.pack(validator)
+        ),
+        suppress_client_ca_list=True,
+    )
+
+
+def _common(layout: Layout, trust: CertificateValidationContext) -> CommonTlsContext:
+    """With the mesh leaf, whose rotation cuts nothing since it is a file of its own."""
+    return CommonTlsContext(
+        tls_params=_tls13(),
+        tls_certificate_sds_secret_configs=[_secret(MESH_SECRET, layout, MESH_SECRET_FILE)],
+        validation_context=trust,
+    )
+
+
+def _tls13() -> TlsParameters:
+    """TLS 1.3 alone, signed with P-256; Envoy's default key exchange includes X25519MLKEM768."""
+    return TlsParameters(
+        tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
+        tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
+        signature_algorithms=["ecdsa_secp256r1_sha256"],
+    )
+
+
+def _downstream(common: CommonTlsContext, *, require_client: bool) -> TransportSocket:
+    """Without tickets or session identifiers: an admission ends where its handshake would fail (D2)."""
+    return _tls_socket(
+        DownstreamTlsContext(
+            common_tls_context=common,
+            require_client_certificate=require_client,
+            disable_stateless_session_resumption=True,
+            disable_stateful_session_resumption=True,
+        )
+    )
+
+
+def _upstream(common: CommonTlsContext, own: Peer) -> TransportSocket:
+    """The SNI says who calls: it chooses the chain that trusts the caller. No session is kept (D2)."""
+    return _tls_socket(UpstreamTlsContext(common_tls_context=common, sni=own.domain, max_session_keys=0))
+
+
+def _secret(name: str, layout: Layout, file: str) -> SdsSecretConfig:
+    return SdsSecretConfig(name=name, sds_config=ConfigSource.from_dict(file_source(layout, file)))
+
+
+def _tls_socket(context: betterproto2.Message) -> TransportSocket:
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=Any.pack(context))

@@ -1,0 +1,79 @@
+"""The example application as values: three roles, four members, everything fixed."""
+
+from __future__ import annotations
+
+import hashlib
+from types import MappingProxyType
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from support.forge import domain_of, pem
+from toposeal.dataplane.view import MeshMember, PodView
+from toposeal.pki.mint import mint_ca, serial_number
+from toposeal.topology.model import Call, Ingress, Role, Timers, Topology
+
+THEN = 1_767_225_600  # 2026-01-01, so that the golden files stay the same
+ATTESTATION_PORT = 8444
+
+
+def role(name: str, replicas: int, **edges: tuple[object, ...]) -> Role:
+    return Role(
+        name=name,
+        min_replicas=replicas,
+        max_replicas=replicas,
+        tdx=(),
+        platforms=None,
+        serves=edges.get("serves", ()),  # type: ignore[arg-type]
+        calls=edges.get("calls", ()),  # type: ignore[arg-type]
+        ingress=edges.get("ingress", ()),  # type: ignore[arg-type]
+    )
+
+
+def topology(*roles: Role, mesh: str = "shop", attestation_port: int = ATTESTATION_PORT) -> Topology:
+    return Topology(
+        mesh=mesh,
+        version=1,
+        issued_at=THEN,
+        owner_root_digest=bytes(48),
+        attestation_port=attestation_port,
+        timers=Timers(),
+        tdx=None,
+        roles=MappingProxyType({r.name: r for r in sorted(roles, key=lambda r: r.name)}),
+        digest=bytes(48),
+    )
+
+
+def member(role: str, seed: int, *addresses: str, mesh: str = "shop") -> MeshMember:
+    """A member whose CA key follows from `seed`."""
+    key = ec.derive_private_key(1000 + seed, ec.SECP256R1())
+    return MeshMember(
+        iid=hashlib.sha384(f"{role}{seed}".encode()).digest(),
+        role=role,
+        domain=domain_of(key, mesh),
+        ca_pem=pem(mint_ca(key, mesh, serial_number(bytes(20)), THEN)),
+        addresses=addresses or (f"10.77.0.{seed}",),
+    )
+
+
+SHOP = topology(
+    role("web", 1, serves=(8080,), calls=(Call("api", 8080),), ingress=(Ingress(8443, 8080),)),
+    role("api", 2, serves=(8080,), calls=(Call("db", 6379),)),
+    role("db", 1, serves=(6379,)),
+)
+MEMBERS = tuple(
+    sorted(
+        [
+            member("web", 11),
+            member("api", 12, "10.77.0.12", "fd77::12"),
+            member("api", 13),
+            member("db", 14),
+        ],
+        key=lambda m: (m.role, m.iid),
+    )
+)
+
+
+def view(role: str, generation: int = 1) -> PodView:
+    """The shop as the first member of `role` sees it."""
+    own = next(m for m in MEMBERS if m.role == role)
+    return PodView(SHOP, own, MEMBERS, generation)
