@@ -1,0 +1,77 @@
+"""The shop's programs, as they come: nginx, a small HTTP service, redis-server. None knows of toposeal.
+
+Each runs as an ordinary user without any capability and listens on every address of its pod.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from toposeal_lab import programs
+from toposeal_lab.pods import Pod
+from toposeal_lab.scenario import HTTP_PORT, REDIS_PORT
+
+APP_UID = 1000
+
+_NGINX = """\
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+  client_body_temp_path {directory}/body;
+  proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+  server {{
+    listen {port};
+    listen [::]:{port};
+    location = / {{ return 200 "the shop is open\\n"; }}
+    location /api/ {{ proxy_pass http://api:{port}/; proxy_connect_timeout 5s; }}
+  }}
+}}
+"""
+
+
+def start_app(pod: Pod, role: str, directory: Path) -> None:
+    """Start the program of `role` in `pod`; `directory` becomes its own. Output goes to `log` there."""
+    directory.mkdir(mode=0o755)
+    os.chown(directory, APP_UID, APP_UID)
+    argv = {"web": _nginx, "api": _api, "db": _redis}[role](pod, directory)
+    with (directory / "log").open("wb") as log:
+        pod.spawn(argv, uid=APP_UID, stdout=log, stderr=log, cwd=directory)
+
+
+def install(program: str, directory: Path) -> str:
+    """Copy one of `toposeal_lab.programs` where any user can read it; returns its path."""
+    target = directory / f"{program}.py"
+    shutil.copyfile(Path(programs.__file__).with_name(target.name), target)
+    target.chmod(0o644)
+    return str(target)
+
+
+def system_python() -> str:
+    """The interpreter behind the virtual environment, which other users may run."""
+    return os.path.realpath(sys.executable)
+
+
+def _nginx(pod: Pod, directory: Path) -> list[str]:
+    config = directory / "nginx.conf"
+    config.write_text(_NGINX.format(directory=directory, port=HTTP_PORT))
+    return ["nginx", "-c", str(config), "-e", "stderr"]
+
+
+def _api(pod: Pod, directory: Path) -> list[str]:
+    return [system_python(), "-I", install("shop_api", directory), pod.name, "db"]
+
+
+def _redis(pod: Pod, directory: Path) -> list[str]:
+    options = {"port": str(REDIS_PORT), "dir": str(directory), "save": "", "protected-mode": "no"}
+    flags = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return ["redis-server", "--bind", "*", "-::*", *flags]

@@ -1,0 +1,105 @@
+"""One member of the lab's mesh: its daemon's process and what that says of itself on stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from toposeal.dataplane.layout import layout_under
+from toposeal_lab.checks import CheckFailed
+from toposeal_lab.pods import Pod
+from toposeal_lab.timeline import boottime
+
+Event = Mapping[str, object]
+Listener = Callable[[str, Event], None]
+
+_MAX_LINE = 1 << 16
+_STDERR_SHOWN = 600
+
+
+class Member:
+    """The daemon in `pod`; `directory` is its state directory, a tmpfs."""
+
+    def __init__(self, pod: Pod, role: str, directory: Path, listener: Listener) -> None:
+        self.pod = pod
+        self.role = role
+        self.directory = directory
+        self.layout = layout_under(str(directory))
+        self.started = 0.0  # boot time of the process start
+        self._listener = listener
+        self._events: list[Event] = []
+        self._changed = threading.Condition()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors = directory.with_name(f"{directory.name}.stderr")
+
+    @property
+    def name(self) -> str:
+        return self.pod.name
+
+    def start(self, argv: Sequence[str]) -> None:
+        """Start the daemon; its journal goes to the listener and to `wait`."""
+        with self._errors.open("wb") as errors:
+            self.started = boottime()
+            self._process = self.pod.spawn(argv, stdout=subprocess.PIPE, stderr=errors)
+        if self._process.stdout is None:
+            raise CheckFailed("the daemon has no stdout")
+        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
+
+    def events(self, name: str) -> list[Event]:
+        """Every event called `name` so far, oldest first."""
+        with self._changed:
+            return [event for event in self._events if event.get("event") == name]
+
+    def wait(self, name: str, timeout_s: float, **values: object) -> float:
+        """Wait until an event `name` with these values was seen; returns its boot time.
+
+        Raises CheckFailed when the daemon ends before, or time does.
+        """
+        end = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                for event in self._events:
+                    if event.get("event") == name and values.items() <= event.items():
+                        return float(str(event["t"]))
+                if not self._running() or not self._changed.wait(end - time.monotonic()):
+                    raise CheckFailed(self._complaint(name, values))
+
+    def processes(self) -> list[int]:
+        """Process ids of the daemon itself and of its children."""
+        return [] if self._process is None else _family(self._process.pid)
+
+    def _running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _complaint(self, name: str, values: Mapping[str, object]) -> str:
+        last = self._events[-1] if self._events else "nothing"
+        said = self._errors.read_text(errors="replace")[-_STDERR_SHOWN:].strip()
+        state = "runs" if self._running() else "has ended"
+        return f"{self.name} {state} without {name} {dict(values)}; its last event: {last}; stderr: {said}"
+
+    def _read(self, stdout: IO[bytes]) -> None:
+        while line := stdout.readline(_MAX_LINE):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = {"event": "unreadable", "line": line.decode("ascii", "replace")}
+            self._listener(self.name, event)
+            with self._changed:
+                self._events.append(event)
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _family(pid: int) -> list[int]:
+    """`pid` and its descendants, those that still exist."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += [int(child) for child in task.read_text().split()]
+    return found
