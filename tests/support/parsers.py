@@ -1,0 +1,133 @@
+"""Every parser of bytes that a stranger chooses, with valid examples to start mutating from.
+
+One line of invariant for all of them: any bytes are accepted, or refused with a ToposealError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from support.meshes import Mesh, build_mesh
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import decode, encode
+from toposeal.errors import ToposealError
+from toposeal.evidence.collateral import parse_collateral
+from toposeal.evidence.pck import parse_pck_chain
+from toposeal.evidence.tdx_quote import parse_tdx_quote
+from toposeal.limits import MAX_ENVELOPE_SIZE
+from toposeal.membership.hello import verify_hello
+from toposeal.membership.identity import verify_identity
+from toposeal.membership.manifest import parse_manifest
+from toposeal.membership.votes import parse_decision, parse_liveness, parse_propose
+from toposeal.outside.document import parse_document
+from toposeal.outside.endpoint import Endpoint
+from toposeal.outside.verify import verify_document
+from toposeal.topology.accept import accept
+from toposeal.topology.author import payload_from_yaml
+from toposeal.topology.dsse import open_envelope
+from toposeal.topology.owner import OwnerRoot
+from toposeal.topology.parse import parse_topology
+from toposeal.verification.ca_profile import parse_ca
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "shop" / "topology.yaml"
+
+
+@dataclass(frozen=True)
+class Parser:
+    """`accept` takes any bytes; `examples` are some that it accepts."""
+
+    accept: Callable[[bytes], object]
+    examples: Sequence[bytes]
+
+    def __call__(self, data: bytes) -> bool:
+        """Whether `data` was accepted; anything but a typed refusal escapes."""
+        try:
+            self.accept(data)
+        except ToposealError as error:
+            str(error)
+            return False
+        return True
+
+
+@cache
+def parsers() -> Mapping[str, Parser]:
+    """All parsers by name."""
+    mesh = build_mesh()
+    return {**_owners_files(mesh), **_evidence(mesh), **_peer_messages(mesh), **_outside(mesh)}
+
+
+def _owners_files(mesh: Mesh) -> dict[str, Parser]:
+    root, payload = mesh.root, open_envelope(mesh.signed.envelope, mesh.root)
+    name = mesh.signed.topology.mesh
+    return {
+        "owner": Parser(OwnerRoot.parse, [root.canonical]),
+        "envelope": Parser(lambda data: open_envelope(data, root), [mesh.signed.envelope]),
+        "topology": Parser(parse_topology, [payload]),
+        "signed-topology": Parser(lambda data: accept(data, root, name, 1), [mesh.signed.envelope]),
+        "yaml": Parser(lambda data: payload_from_yaml(data, root), [EXAMPLE.read_bytes()]),
+    }
+
+
+def _evidence(mesh: Mesh) -> dict[str, Parser]:
+    quote = mesh.sealed.members[0].commit.evidence.quote
+    name = mesh.signed.topology.mesh
+    certificates = [pod.signed.identity.ca.der for pod in mesh.pods]
+    return {
+        "quote": Parser(parse_tdx_quote, [quote]),
+        "collateral": Parser(parse_collateral, [mesh.collateral]),
+        "pck-chain": Parser(parse_pck_chain, [quote[quote.index(b"-----BEGIN") :]]),
+        "ca": Parser(lambda data: parse_ca(data, name), certificates),
+    }
+
+
+def _peer_messages(mesh: Mesh) -> dict[str, Parser]:
+    pod, commit = mesh.pods[0], mesh.sealed.members[0].commit
+    identity = pod.signed.identity
+    propose = wire.Propose(
+        sender=pod.iid,
+        epoch=mesh.manifest.epoch,
+        manifest_digest=mesh.manifest.digest,
+        members=[wire.Listed(iid=p.iid, hello_digest=p.hello.hello_digest) for p in mesh.pods],
+    )
+    liveness = wire.Ping(sender=pod.iid, receiver=mesh.pods[1].iid, nonce=bytes([1]) * 32, target_epoch=1)
+    hello = encode(wire.Envelope(hello=wire.Signed(body=pod.hello.body, signature=pod.hello.signature)))
+
+    def signed(parse: Callable[[wire.Signed], object]) -> Callable[[bytes], object]:
+        return lambda data: parse(wire.Signed(body=data, signature=bytes(64)))
+
+    return {
+        "envelope-message": Parser(
+            lambda data: decode(wire.Envelope, data, "envelope", MAX_ENVELOPE_SIZE), [hello]
+        ),
+        "identity": Parser(
+            lambda data: verify_identity(
+                data,
+                pod.signed.ik_signature,
+                pod.signed.ca_signature,
+                identity.mesh_id,
+                mesh.signed.topology.mesh,
+            ),
+            [identity.body],
+        ),
+        "hello": Parser(lambda data: verify_hello(data, pod.hello.signature, identity), [pod.hello.body]),
+        "manifest": Parser(parse_manifest, [mesh.manifest.body]),
+        "propose": Parser(signed(parse_propose), [encode(propose)]),
+        "liveness": Parser(signed(lambda message: parse_liveness(message, "ping")), [encode(liveness)]),
+        "decision": Parser(lambda data: parse_decision(data, "commit"), [commit.decision.body]),
+    }
+
+
+def _outside(mesh: Mesh) -> dict[str, Parser]:
+    request = mesh.request()
+    document = mesh.document()
+    return {
+        "document": Parser(parse_document, [document]),
+        "verify": Parser(lambda data: verify_document(data, request), [document]),
+        "url": Parser(
+            lambda data: Endpoint.parse(data.decode("utf-8", "replace")),
+            [b"https://shop.example:8444", b"https://[2001:db8::1]:8444/.well-known/toposeal/attestation"],
+        ),
+    }
