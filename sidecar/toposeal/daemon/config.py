@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from toposeal.errors import Reason, UsageError, printable
-from toposeal.host.collateral_file import load_collateral
+from toposeal.host.collateral_file import read_collateral
 from toposeal.host.files import read_once
 from toposeal.limits import (
     MAX_OWNER_ROOT_SIZE,
@@ -58,7 +58,7 @@ def load_config(values: Mapping[str, str]) -> RunConfig:
         topology=signed,
         peers=parse_peers(values["peers"]),
         state_dir=_absolute(values["state_dir"]),
-        collateral=load_collateral(values["collateral"]),
+        collateral=read_collateral(values["collateral"]),
     )
 
 

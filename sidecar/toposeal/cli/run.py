@@ -1,0 +1,51 @@
+"""`toposeal run`: the daemon of one pod. Arguments or one measured file; the environment is ignored."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from toposeal.errors import Reason, UsageError
+
+_DEFAULT_STATE_DIR = "/run/toposeal"
+# Argument, its value's name, its help.
+_ARGUMENTS = {
+    "role": ("ROLE", "the role of this pod; its evidence must show the same"),
+    "mesh": ("NAME", "the mesh that the topology is for"),
+    "owner": ("FILE", "the owner root: whose signatures a topology needs"),
+    "topology": ("FILE", "the signed topology (DSSE envelope)"),
+    "min_version": ("N", "the lowest topology version that is accepted"),
+    "peers": ("HOST:PORT,...", "where other members may be; names are asked for again and again"),
+    "collateral": ("FILE", "JSON array of TDX collateral (dcap-qvl form)"),
+}
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "run", help="attest this pod and open its network once the mesh is sealed", description=__doc__
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML file with all of these instead (measured)")
+    for name, (metavar, text) in _ARGUMENTS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
+    parser.add_argument(
+        "--state-dir", metavar="DIR", help=f"where the tmpfs for Envoy's files is (default {_DEFAULT_STATE_DIR})"
+    )
+    parser.set_defaults(run=_run, platform=None)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from toposeal.daemon.service import Platform, run_pod
+
+    return run_pod(values(args), args.platform or Platform(anchors=args.anchors))
+
+
+def values(args: argparse.Namespace) -> dict[str, str]:
+    """The configuration's values from the file or from the arguments, never from both."""
+    from toposeal.daemon.config import read_config_file
+
+    given = {name: getattr(args, name) for name in (*_ARGUMENTS, "state_dir") if getattr(args, name) is not None}
+    if args.config is None:
+        return {"state_dir": _DEFAULT_STATE_DIR, **given}
+    if given:
+        raise UsageError.of(Reason.USAGE, f"--{sorted(given)[0]}", "besides --config", "one or the other")
+    return {"state_dir": _DEFAULT_STATE_DIR, **read_config_file(args.config)}

@@ -1,0 +1,121 @@
+"""What a pod is told: arguments or one measured file, everything checked, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.network import owner, signed_topology
+
+from toposeal.cli.main import entry
+from toposeal.daemon.config import KEYS, load_config, parse_peers, read_config_file
+from toposeal.errors import Reason, ToposealError, UsageError
+from toposeal_lab.simtdx import LabPki
+
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+def values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setattr("time.time", lambda: NOW + 5.0)
+    root, _ = owner()
+    (tmp_path / "owner.json").write_bytes(root.canonical)
+    (tmp_path / "topology.dsse").write_bytes(signed_topology({"db": (1, 1), "web": (1, 1)}, version=3).envelope)
+    collateral = json.loads(LabPki.create(NOW).collateral())
+    (tmp_path / "collateral.json").write_text(json.dumps([collateral]))
+    return {
+        "role": "web",
+        "mesh": "shop",
+        "owner": str(tmp_path / "owner.json"),
+        "topology": str(tmp_path / "topology.dsse"),
+        "min_version": "3",
+        "peers": "10.0.0.1:15443,db.shop.svc:15443,[fd00::1]:15443",
+        "state_dir": "/run/toposeal",
+        "collateral": str(tmp_path / "collateral.json"),
+    }
+
+
+def refused(values: dict[str, str]) -> Reason:
+    with pytest.raises(ToposealError) as error:
+        load_config(values)
+    return error.value.reason
+
+
+def test_a_complete_configuration_is_accepted(values: dict[str, str]) -> None:
+    config = load_config(values)
+    assert config.peers == (("10.0.0.1", 15443), ("db.shop.svc", 15443), ("fd00::1", 15443))
+    assert config.topology.topology.version == 3
+    assert len(config.collateral) == 1
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_value_is_needed(values: dict[str, str], key: str) -> None:
+    assert refused({**values, key: ""}) is Reason.USAGE
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("role", "api", Reason.ROLE_UNKNOWN),
+        ("mesh", "other", Reason.TOPOLOGY_MESH),
+        ("min_version", "4", Reason.TOPOLOGY_ROLLBACK),
+        ("min_version", "0", Reason.USAGE),
+        ("min_version", "-1", Reason.USAGE),
+        ("min_version", "1e3", Reason.USAGE),
+        ("min_version", "\u0663", Reason.USAGE),
+        ("state_dir", "run/toposeal", Reason.USAGE),
+        ("state_dir", "/run/../etc", Reason.USAGE),
+        ("owner", "/nonexistent", Reason.USAGE),
+        ("peers", "host", Reason.USAGE),
+        ("peers", "host:0", Reason.USAGE),
+        ("peers", "host:65536", Reason.USAGE),
+        ("peers", "host:15443;rm", Reason.USAGE),
+        ("peers", "-host:15443", Reason.USAGE),
+        ("peers", "a:1,", Reason.USAGE),
+    ],
+)
+def test_a_wrong_value_is_refused(values: dict[str, str], key: str, value: str, reason: Reason) -> None:
+    assert refused({**values, key: value}) is reason
+
+
+def test_O2_a_clock_before_the_topology_was_signed_is_refused(
+    values: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_config(values)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert refused(values) is Reason.USAGE
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[1]", "[{}]", "not json", "[" * 10_000])
+def test_collateral_that_is_no_array_of_collateral_is_refused(values: dict[str, str], content: str) -> None:
+    Path(values["collateral"]).write_text(content)
+    with pytest.raises(ToposealError):
+        load_config(values)
+
+
+def test_too_many_peers_are_refused() -> None:
+    with pytest.raises(UsageError):
+        parse_peers(",".join(f"h{n}:1" for n in range(1025)))
+
+
+def test_the_measured_file_says_the_same_as_arguments(values: dict[str, str], tmp_path: Path) -> None:
+    lines = [f"{k} = {v if k == 'min_version' else json.dumps(v)}" for k, v in values.items()]
+    (tmp_path / "pod.toml").write_text("\n".join(lines))
+    assert read_config_file(str(tmp_path / "pod.toml")) == values
+
+
+@pytest.mark.parametrize(
+    "content", ["rolle = 'web'", "role = 1", "min_version = '3'", "role = ", "\x00", "role = true"]
+)
+def test_T9_a_measured_file_with_anything_else_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "pod.toml").write_text(content)
+    with pytest.raises(UsageError):
+        read_config_file(str(tmp_path / "pod.toml"))
+
+
+def test_arguments_besides_a_measured_file_are_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry(["run", "--config", str(tmp_path / "pod.toml"), "--role", "web"]) == 1
+    assert "--role" in capsys.readouterr().err

@@ -1,0 +1,196 @@
+"""The node drives production state machines in real time; only the vendor's evidence is symbolic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from support.network import Network, symbolic_appraisal, symbolic_evidence, signed_topology
+
+from toposeal._wire import evidence_pb2 as wire_evidence
+from toposeal.daemon.node import Node, Ports
+from toposeal.errors import Mismatch, QuoteSourceError, Reason, RemoteProtocolError, ToposealError
+from toposeal.evidence.binding import Binding, Purpose
+from toposeal.host.entropy import random_bytes
+from toposeal.host.journal import clock_ms
+from toposeal.membership.events import Appraise, Refused, Subject, Ticket
+from toposeal.membership.sealed import SealedManifest
+from toposeal.membership.state import Active, Own
+from toposeal.verification.model import VerifiedEvidence
+
+
+class Platform:
+    """Symbolic quotes of one role; `broken` makes it fail."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.broken = False
+        self.asked: list[Purpose] = []
+
+    def quote(self, binding: Binding, deadline_s: float) -> wire_evidence.Evidence:
+        self.asked.append(binding.purpose)
+        if self.broken:
+            raise QuoteSourceError.of(Reason.QUOTE_SOURCE, "outblob", "EIO", "a quote")
+        return symbolic_evidence(binding, self.role)
+
+
+class Wire:
+    """Hands envelopes to the other nodes as the peer server would: refusals stay with the sender."""
+
+    def __init__(self, nodes: dict[str, Node], own: str) -> None:
+        self.nodes, self.own = nodes, own
+
+    def send(self, addresses: tuple[str, ...], data: bytes) -> None:
+        for address in addresses:
+            if address in self.nodes and address != self.own:
+                asyncio.get_running_loop().call_soon(self._deliver, self.nodes[address], data)
+
+    def announce(self, data: bytes) -> None:
+        self.send(tuple(self.nodes), data)
+
+    def _deliver(self, node: Node, data: bytes) -> None:
+        with suppress(ToposealError):
+            node.receive(data)
+
+
+def appraise(evidence: wire_evidence.Evidence, binding: Binding) -> VerifiedEvidence:
+    answer = symbolic_appraisal(Appraise(Ticket(Subject.JOIN, b"", b""), evidence, binding))
+    if isinstance(answer, Refused):
+        raise RemoteProtocolError(answer.mismatch)
+    return answer.verified
+
+
+class Mesh:
+    """Two roles, one member each, on one event loop."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.platforms: dict[str, Platform] = {}
+        self.active: list[SealedManifest] = []
+        self._network = Network(signed_topology({"db": (1, 1), "web": (1, 1)}, ping_ms=200))
+
+    def add(self, role: str, activate: Callable[[SealedManifest], Any] | None = None) -> Node:
+        own: Own = self._network.boot(role).member.own
+        platform = self.platforms[role] = Platform(role)
+        wire = Wire(self.nodes, own.addresses[0])
+        ports = Ports(platform, wire, appraise, random_bytes, clock_ms, activate or self._activate)
+        node = self.nodes[own.addresses[0]] = Node(own, ports)
+        return node
+
+    async def _activate(self, sealed: SealedManifest) -> None:
+        self.active.append(sealed)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await test()
+
+    asyncio.run(bounded())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+FAULT = Mismatch(Reason.FIREWALL_CHANGED, "rules", "another rule", "the lockdown")
+
+
+def test_two_nodes_seal_and_answer_live_and_a_fault_ends_one() -> None:
+    async def go() -> None:
+        mesh = Mesh()
+        nodes = [mesh.add("web"), mesh.add("db")]
+        tasks = [asyncio.create_task(node.run()) for node in nodes]
+        await until(lambda: len(mesh.active) == 2)
+        assert mesh.active[0].manifest.digest == mesh.active[1].manifest.digest
+        assert mesh.platforms["web"].asked == [Purpose.JOIN, Purpose.SEAL]
+        sealed, evidence = await nodes[0].live(b"\x07" * 32)
+        assert sealed.manifest.digest == mesh.active[0].manifest.digest
+        assert mesh.platforms["web"].asked[-1] is Purpose.LIVE
+        assert evidence.quote
+        for node in nodes:
+            node.fault(FAULT)
+        assert await asyncio.gather(*tasks) == [FAULT, FAULT]
+
+    run(go)
+
+
+def test_V4_live_is_refused_before_the_manifest_is_active() -> None:
+    async def go() -> None:
+        mesh = Mesh()
+        node = mesh.add("web")
+        with pytest.raises(RemoteProtocolError) as refused:
+            await node.live(bytes(32))
+        assert refused.value.reason is Reason.NOT_ACTIVE
+        task = asyncio.create_task(node.run())
+        await until(lambda: Purpose.JOIN in mesh.platforms["web"].asked)
+        with pytest.raises(RemoteProtocolError) as refused:
+            await node.live(bytes(32))
+        assert refused.value.reason is Reason.NOT_ACTIVE
+        assert mesh.platforms["web"].asked == [Purpose.JOIN]
+        node.fault(FAULT)
+        await task
+
+    run(go)
+
+
+def test_a_platform_without_quotes_fences_with_its_reason() -> None:
+    async def go() -> None:
+        mesh = Mesh()
+        node = mesh.add("web")
+        mesh.platforms["web"].broken = True
+        assert (await node.run()).reason is Reason.QUOTE_SOURCE
+
+    run(go)
+
+
+def test_evidence_of_another_role_fences_the_member_itself() -> None:
+    async def go() -> None:
+        mesh = Mesh()
+        node = mesh.add("web")
+        mesh.platforms["web"].role = "db"
+        assert (await node.run()).reason is Reason.ROLE_MISMATCH
+
+    run(go)
+
+
+def test_S9_a_task_that_dies_ends_the_node() -> None:
+    async def explode(sealed: SealedManifest) -> None:
+        raise ZeroDivisionError
+
+    async def go() -> None:
+        mesh = Mesh()
+        nodes = [mesh.add("web", explode), mesh.add("db")]
+        tasks = [asyncio.create_task(node.run()) for node in nodes]
+        with pytest.raises(ExceptionGroup) as died:
+            await tasks[0]
+        assert died.group_contains(ZeroDivisionError)
+        nodes[1].fault(FAULT)
+        await tasks[1]
+
+    run(go)
+
+
+def test_a_refused_envelope_changes_nothing_and_names_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    async def go() -> None:
+        mesh = Mesh()
+        nodes = [mesh.add("web"), mesh.add("db")]
+        with pytest.raises(RemoteProtocolError):
+            nodes[0].receive(b"before boot")
+        tasks = [asyncio.create_task(node.run()) for node in nodes]
+        await until(lambda: len(mesh.active) == 2)
+        before = nodes[0].member
+        with pytest.raises(RemoteProtocolError):
+            nodes[0].receive(b"\xff\xff garbage")
+        assert nodes[0].member is before
+        assert before is not None and isinstance(before.phase, Active)
+        for node in nodes:
+            node.fault(FAULT)
+        await asyncio.gather(*tasks)
+
+    run(go)
+    assert '"event": "refused", "reason": "malformed"' in capsys.readouterr().out
