@@ -109,8 +109,8 @@ def _header(reader: _Reader) -> bytes:
     SGX quote, version 3 included, and that is the more helpful answer."""
     version, key_type = reader.u16("version"), reader.u16("attestation_key_type")
     reader.expect("tee_type", reader.u32("tee_type"), TEE_TYPE_TDX, Reason.QUOTE_TEE_TYPE)
-    reader.expect("version", version, _VERSION, Reason.UNKNOWN_VERSION)
-    reader.expect("attestation_key_type", key_type, _KEY_TYPE_ECDSA_P256)
+    reader.expect("version", version, _VERSION, Reason.UNKNOWN_VERSION, at=0)
+    reader.expect("attestation_key_type", key_type, _KEY_TYPE_ECDSA_P256, at=2)
     reader.expect("reserved", reader.u32("reserved"), 0)
     reader.expect("qe_vendor_id", reader.take(16, "qe_vendor_id").hex(), INTEL_QE_VENDOR_ID.hex())
     return reader.take(20, "user_data")
@@ -206,10 +206,17 @@ class _Reader:
         self.take(size, field)
         return _Reader(self.data[: self.offset], f"{self._path}.{field}", start)
 
-    def expect(self, field: str, found: object, wanted: object, reason: Reason = Reason.QUOTE_FORMAT) -> None:
-        """Refuse with `reason` unless the field that was just read is the one legal value."""
+    def expect(
+        self,
+        field: str,
+        found: object,
+        wanted: object,
+        reason: Reason = Reason.QUOTE_FORMAT,
+        at: int | None = None,
+    ) -> None:
+        """Refuse with `reason` unless the field, by default the last one read, is the one legal value."""
         if found != wanted:
-            raise EvidenceError.of(reason, self._name(field), found, wanted)
+            raise EvidenceError.of(reason, self._name(field, at), found, wanted)
 
-    def _name(self, field: str) -> str:
-        return f"{self._path}.{field} at {self._field_at}"
+    def _name(self, field: str, at: int | None = None) -> str:
+        return f"{self._path}.{field} at {self._field_at if at is None else at}"

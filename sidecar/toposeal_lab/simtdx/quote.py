@@ -31,6 +31,7 @@ class QuoteShape:
     inner_certification: int = 5
     qe_report_tail: bytes = bytes(32)
     qe_auth_data: bytes = _QE_AUTH_DATA
+    pck_chain: str | None = None  # PEM instead of the machine's own
     padding: int = 0  # zero bytes after the quote; a cloud host pads to 8000 in all
 
 
@@ -52,7 +53,7 @@ class LabHost:
         self._key = ec.generate_private_key(ec.SECP256R1())
         point = self._key.public_key().public_numbers()
         self._public = point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big")
-        chain = self.pck.pem() + pki.platform_ca.pem() + pki.root.pem()
+        chain = shape.pck_chain or self.pck.pem() + pki.platform_ca.pem() + pki.root.pem()
         self._certification = self._certify(cpu_svn, chain.encode("ascii") + b"\0")
         self._header = self._make_header()
 

@@ -1,0 +1,127 @@
+"""A refusal of dcap-qvl is explained by the first fact that does not hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.tdx import HOST, NOW, PKI, PPID, quote
+
+from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence.collateral import parse_collateral
+from toposeal.evidence.pck import parse_pck_chain
+from toposeal.evidence.tdx_quote import TdxQuote
+from toposeal.verification.tdx_diagnosis import diagnose
+from toposeal_lab.simtdx import LabHost, LabPki
+from toposeal_lab.simtdx.pki import PLATFORM_CA_NAME, issue
+
+REFUSAL = EvidenceError.of(Reason.QUOTE_SIGNATURE, "quote", "its words", "acceptance by dcap-qvl")
+
+
+def explain(quote: TdxQuote, pki: LabPki = PKI, **spec: Any) -> tuple[Reason, str]:
+    pck = parse_pck_chain(quote.auth.pck_chain)
+    error = diagnose(quote, pck, parse_collateral(pki.collateral(**spec)), REFUSAL)
+    assert error.mismatches[-1] == REFUSAL.mismatches[0]
+    return error.reason, error.mismatches[0].field
+
+
+def altered(**auth: Callable[[bytes], bytes]) -> TdxQuote:
+    """A genuine quote with parts of its authentication changed."""
+    original = quote()
+    parts = {name: change(getattr(original.auth, name)) for name, change in auth.items()}
+    return replace(original, auth=replace(original.auth, **parts))  # type: ignore[arg-type]
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def test_all_facts_hold_so_no_tcb_level_admits_the_platform() -> None:
+    assert explain(quote()) == (Reason.TCB_STATUS, "quote.tee_tcb_svn")
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ("attestation_key", "quote.attestation_key"),
+        ("qe_auth_data", "quote.attestation_key"),
+        ("signature", "quote.signature"),
+        ("qe_report_signature", "quote.qe_report_signature"),
+    ],
+)
+def test_a_signature_of_the_quote(part: str, field: str) -> None:
+    assert explain(altered(**{part: flipped})) == (Reason.QUOTE_SIGNATURE, field)
+
+
+def test_a_key_that_is_no_point() -> None:
+    """Bound by a QE that would sign anything; the curve has no such point."""
+    original = quote()
+    key = b"\xff" * 64
+    bound = hashlib.sha256(key + original.auth.qe_auth_data).digest() + bytes(32)
+    report = replace(original.auth.qe_report, report_data=bound)
+    forged = replace(original, auth=replace(original.auth, attestation_key=key, qe_report=report))
+    assert explain(forged) == (Reason.QUOTE_SIGNATURE, "quote.signature")
+
+
+def test_a_zero_signature_is_a_false_one() -> None:
+    assert explain(altered(signature=lambda data: bytes(64))) == (Reason.QUOTE_SIGNATURE, "quote.signature")
+
+
+def test_a_leaf_of_another_ca() -> None:
+    other = LabPki.create(NOW)
+    mixed = replace(PKI, platform_ca=replace(PKI.platform_ca, key=other.platform_ca.key))
+    assert explain(quote(LabHost(mixed, PPID))) == (Reason.QUOTE_SIGNATURE, "quote.pck_chain.leaf")
+
+
+def test_a_platform_ca_of_another_root() -> None:
+    ca = issue(PLATFORM_CA_NAME, LabPki.create(NOW).root, NOW, path_length=0)
+    mixed = replace(PKI, platform_ca=ca)
+    assert explain(quote(LabHost(mixed, PPID)), mixed) == (
+        Reason.QUOTE_SIGNATURE,
+        "quote.pck_chain.platform_ca",
+    )
+
+
+@pytest.mark.parametrize("document", ["tcb_info", "qe_identity"])
+def test_a_document_that_was_not_signed(document: str) -> None:
+    spec: dict[str, Any] = {"parts": {f"{document}_signature": "01" * 64}}
+    assert explain(quote(), **spec) == (Reason.COLLATERAL_INVALID, f"collateral.{document}_signature")
+
+
+@pytest.mark.parametrize(("member", "issuer"), [("root_ca_crl", PKI.root), ("pck_crl", PKI.platform_ca)])
+def test_a_list_that_its_issuer_did_not_sign(member: str, issuer: Any) -> None:
+    forged = PKI.crl(issuer, signer=HOST.pck).hex()
+    assert explain(quote(), parts={member: forged}) == (Reason.COLLATERAL_INVALID, f"collateral.{member}")
+
+
+def test_E10_who_was_revoked() -> None:
+    expected = {
+        "quote.pck_chain.leaf": HOST.pck,
+        "quote.pck_chain.platform_ca": PKI.platform_ca,
+        "collateral.tcb_info_issuer_chain": PKI.tcb_signing,
+    }
+    for field, revoked in expected.items():
+        assert explain(quote(), revoked=(revoked.certificate,)) == (Reason.REVOKED, field)
+
+
+def test_a_quoting_enclave_of_somebody_else() -> None:
+    """The forgery that a verifier without a QE check would take (CVE-2026-22696)."""
+    found = explain(quote(), qe={"mrsigner": "00" * 32})
+    assert found == (Reason.QE_IDENTITY, "quote.qe_report.mrsigner")
+
+
+def test_a_fact_that_cannot_be_read_leaves_the_librarys_words() -> None:
+    pck = parse_pck_chain(quote().auth.pck_chain)
+    unreadable = replace(parse_collateral(PKI.collateral()), root_ca_crl=Unreadable())
+    assert diagnose(quote(), pck, unreadable, REFUSAL) is REFUSAL
+
+
+class Unreadable:
+    """Stands for a list whose lazily parsed parts turn out to be no ASN.1."""
+
+    @property
+    def x509(self) -> None:
+        raise ValueError("error parsing asn1 value")
