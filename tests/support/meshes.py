@@ -5,21 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from toposeal._wire import peer_pb2 as wire
 from toposeal._wire.attestation_pb2 import AttestationDocument
 from toposeal._wire.evidence_pb2 import TDX, Evidence
 from toposeal.encoding import digest, encode
 from toposeal.evidence.binding import Binding, live_binding
 from toposeal.membership.hello import Hello, make_hello
 from toposeal.membership.identity import SignedIdentity, make_identity
-from toposeal.membership.manifest import Manifest, build_genesis
+from toposeal.membership.manifest import Manifest, build_genesis, parse_manifest
 from toposeal.membership.sealed import SealedManifest, SealedMember, seal_of
 from toposeal.membership.signing import SigningKeys
 from toposeal.membership.votes import make_commit
@@ -29,10 +30,10 @@ from toposeal.outside.model import VerifyRequest
 from toposeal.pki.mint import mint_ca, serial_number
 from toposeal.topology.accept import SignedTopology, accept
 from toposeal.topology.dsse import sign
+from toposeal.topology.model import Topology
 from toposeal.topology.owner import OwnerRoot, spki
 from toposeal.topology.strict_json import canonical
-from toposeal.verification.appraise import appraise
-from toposeal.verification.model import AppraisalContext
+from toposeal.verification.model import AppraisalContext, VerifiedEvidence
 from toposeal_lab.simtdx import LabHost, LabPki, TdxMeasurements, lab_measurements
 
 MESH = "shop"
@@ -57,13 +58,21 @@ class Pod:
     def iid(self) -> bytes:
         return self.signed.identity.iid
 
+    def offering(self, topology: Topology, epoch: int, nonce: bytes | None = None) -> Pod:
+        """This pod after it made a HELLO for `epoch`."""
+        nonce = nonce or digest(f"nonce {epoch}", self.iid)[:32]
+        hello = make_hello(
+            self.keys, self.signed.identity, topology, epoch, nonce, (f"10.0.0.{self.index + 1}",)
+        )
+        return replace(self, hello=hello)
+
     def quote(self, binding: Binding) -> Evidence:
         return Evidence(tee=TDX, quote=self.host.quote(binding.report_data(), self.measured))
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """A sealed mesh; `pods` stand in the manifest's order."""
+    """A sealed mesh; `pods` stand in the manifest's order. Nothing stops it from being a bad one."""
 
     root: OwnerRoot
     owner_key: Ed25519PrivateKey
@@ -71,13 +80,14 @@ class Mesh:
     signed: SignedTopology
     pods: tuple[Pod, ...]
     manifest: Manifest
+    now: int
 
     @property
     def collateral(self) -> bytes:
         return self.pki.collateral()
 
-    def context(self, now: int = NOW, collateral: tuple[bytes, ...] = ()) -> AppraisalContext:
-        return AppraisalContext(self.pki.anchors(), collateral, now)
+    def context(self, collateral: tuple[bytes, ...] = (), now: int | None = None) -> AppraisalContext:
+        return AppraisalContext(self.pki.anchors(), collateral, self.now if now is None else now)
 
     def request(self, **changes: Any) -> VerifyRequest:
         """What an honest caller asks; `changes` are fields of VerifyRequest."""
@@ -90,24 +100,43 @@ class Mesh:
         }
         return VerifyRequest(**{**honest, **changes})
 
+    def document(self, nonce: bytes = NONCE, answering: int = 0) -> bytes:
+        """What member number `answering` serves for `nonce`."""
+        pod = self.pods[answering]
+        live = LiveAnswer(pod.iid, nonce, pod.quote(live_binding(self.seal_binding(pod), nonce)))
+        return build_document(self.signed.envelope, self.sealed, live, (self.collateral,))
+
     @cached_property
     def sealed(self) -> SealedManifest:
         return SealedManifest(self.manifest, self.signed.topology, tuple(map(self._seal, self.pods)))
 
-    def live(self, pod: Pod, nonce: bytes = NONCE) -> LiveAnswer:
-        entry = self.manifest.members[self.pods.index(pod)]
-        return LiveAnswer(pod.iid, nonce, pod.quote(live_binding(seal_of(self.manifest, entry), nonce)))
+    def seal_binding(self, pod: Pod) -> Binding:
+        """What the SEAL quote of `pod` says."""
+        return seal_of(self.manifest, self.manifest.members[self.pods.index(pod)])
 
-    def document(self, nonce: bytes = NONCE, answering: int = 0) -> bytes:
-        """What member number `answering` serves for `nonce`."""
-        live = self.live(self.pods[answering], nonce)
-        return build_document(self.signed.envelope, self.sealed, live, (self.collateral,))
+    def attempt(self, epoch: int, pods: Sequence[Pod] | None = None) -> Mesh:
+        """The same members (or only `pods`) committed to the genesis manifest of `epoch` instead."""
+        offered = [pod.offering(self.signed.topology, epoch) for pod in pods or self.pods]
+        entries = [pod.hello.entry(pod.signed.identity) for pod in offered]
+        manifest = build_genesis(self.manifest.mesh_id, self.signed.topology, epoch, entries)
+        return replace(self, pods=tuple(offered), manifest=manifest)
+
+    def committed_to(self, change: Callable[[wire.Manifest], object]) -> Mesh:
+        """All members committed to the manifest after `change`, as only dishonest ones would."""
+        body = wire.Manifest.FromString(self.manifest.body)
+        change(body)
+        members = sorted(body.members, key=lambda entry: (entry.role, entry.iid))
+        del body.members[:]
+        body.members.extend(members)
+        by_iid = {pod.iid: pod for pod in self.pods}
+        pods = tuple(by_iid[entry.iid] for entry in members)
+        return replace(self, manifest=parse_manifest(encode(body)), pods=pods)
 
     def _seal(self, pod: Pod) -> SealedMember:
-        entry = self.manifest.members[self.pods.index(pod)]
-        commit = make_commit(pod.keys, pod.iid, self.manifest, pod.quote(seal_of(self.manifest, entry)))
-        context = self.context(collateral=(self.collateral,))
-        seal = appraise(commit.evidence, seal_of(self.manifest, entry), self.signed.topology, context)
+        """The verdict of the member itself is not part of any document, so it is not asked for."""
+        binding = self.seal_binding(pod)
+        commit = make_commit(pod.keys, pod.iid, self.manifest, pod.quote(binding))
+        seal = VerifiedEvidence("tdx", pod.role, binding, "UpToDate", (), pod.host.ppid, self.now)
         return SealedMember(pod.signed, pod.hello, commit, seal)
 
 
@@ -119,27 +148,30 @@ def build_mesh(
     seed: int = 1,
     now: int = NOW,
     pki: LabPki | None = None,
+    slack: int = 0,
     **topology: Any,
 ) -> Mesh:
-    """A mesh with so many members of each role; `seed` changes every member's keys and nonces.
+    """A mesh with so many members of each role; `seed` changes every member's keys.
 
-    `topology` replaces members of the topology document.
+    Every role may have `slack` more or fewer; `topology` replaces members of the topology document.
     """
     pki = pki or LabPki.create(now)
     owner_key = Ed25519PrivateKey.from_private_bytes(bytes([7]) * 32)
     root = OwnerRoot.of([([spki(owner_key.public_key())], 1)])
-    document = topology_document(roles, mesh, version, root, now) | topology
+    document = topology_document(roles, mesh, version, root, now, slack) | topology
     signed = accept(sign(canonical(document), [owner_key]), root, mesh, 1)
     names = [role for role, count in roles.items() for _ in range(count)]
-    pods = [_pod(index, role, signed, root, pki, epoch, seed, now) for index, role in enumerate(names)]
+    pods = [
+        _pod(index, role, signed.topology, root, pki, epoch, seed, now) for index, role in enumerate(names)
+    ]
     pods.sort(key=lambda pod: (pod.role, pod.iid))
     entries = [pod.hello.entry(pod.signed.identity) for pod in pods]
     manifest = build_genesis(mesh_id(root.canonical, mesh), signed.topology, epoch, entries)
-    return Mesh(root, owner_key, pki, signed, tuple(pods), manifest)
+    return Mesh(root, owner_key, pki, signed, tuple(pods), manifest, now)
 
 
 def topology_document(
-    roles: Mapping[str, int], mesh: str, version: int, root: OwnerRoot, now: int = NOW
+    roles: Mapping[str, int], mesh: str, version: int, root: OwnerRoot, now: int = NOW, slack: int = 0
 ) -> dict[str, Any]:
     """Every role serves 8080; `web`, where it exists, is open to the outside on 8443."""
     return {
@@ -149,7 +181,7 @@ def topology_document(
         "owner_root": root.digest.hex(),
         "attestation_port": 8444,
         "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
-        "roles": {role: _role_document(role, count, mesh) for role, count in roles.items()},
+        "roles": {role: _role_document(role, count, mesh, slack) for role, count in roles.items()},
     }
 
 
@@ -174,9 +206,9 @@ def changed(document: bytes, change: Callable[[AttestationDocument], object]) ->
     return encode(message)
 
 
-def _role_document(role: str, count: int, mesh: str) -> dict[str, Any]:
+def _role_document(role: str, count: int, mesh: str, slack: int) -> dict[str, Any]:
     return {
-        "replicas": {"min": count, "max": count},
+        "replicas": {"min": max(count - slack, 0), "max": count + slack},
         "tdx": [tdx_reference(lab_measurements(role, mesh))],
         "platforms": "any",
         "serves": [8080],
@@ -188,20 +220,20 @@ def _role_document(role: str, count: int, mesh: str) -> dict[str, Any]:
 def _pod(
     index: int,
     role: str,
-    signed: SignedTopology,
+    topology: Topology,
     root: OwnerRoot,
     pki: LabPki,
     epoch: int,
     seed: int,
     now: int,
 ) -> Pod:
-    mesh = signed.topology.mesh
+    mesh = topology.mesh
     fill = digest(f"pod {seed} {index} {mesh}")
     ca_key = derive_private_key(int.from_bytes(fill[:31], "big") + 1, SECP256R1())
     keys = SigningKeys(Ed25519PrivateKey.from_private_bytes(fill[:32]), ca_key)
     ca_der = mint_ca(ca_key, mesh, serial_number(fill[:20]), now)
     identity = make_identity(keys, mesh_id(root.canonical, mesh), mesh, role, ca_der)
-    address = f"10.0.0.{index + 1}"
-    hello = make_hello(keys, identity.identity, signed.topology, epoch, fill[16:48], (address,))
+    first = make_hello(keys, identity.identity, topology, epoch, fill[16:], ("10.0.0.1",))
     host = LabHost(pki, ppid=bytes([index + 1]) * 16)
-    return Pod(index, role, keys, identity, hello, host, lab_measurements(role, mesh))
+    pod = Pod(index, role, keys, identity, first, host, lab_measurements(role, mesh))
+    return pod.offering(topology, epoch)

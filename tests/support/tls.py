@@ -27,6 +27,7 @@ class TlsServer:
     requests: list[bytes] = field(default_factory=list)
     alpn: list[str | None] = field(default_factory=list)
     versions: list[str | None] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)  # of the handler; the block raises them
 
 
 @contextlib.contextmanager
@@ -50,6 +51,8 @@ def tls_server(
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 pass  # wakes accept()
             thread.join(10)
+    if server.failures:
+        raise server.failures[0]
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
@@ -80,7 +83,16 @@ def _accept(
             server.alpn.append(tls.selected_alpn_protocol())
             server.versions.append(tls.version())
             server.requests.append(_read_head(tls))
-            handler(tls)
+            _handle(handler, tls, server)
+
+
+def _handle(handler: Handler, tls: ssl.SSLSocket, server: TlsServer) -> None:
+    try:
+        handler(tls)
+    except OSError:
+        raise  # the caller hung up, which many tests want
+    except Exception as error:
+        server.failures.append(error)
 
 
 def _read_head(tls: ssl.SSLSocket) -> bytes:

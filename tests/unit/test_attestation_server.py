@@ -8,7 +8,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ PATH = b"/.well-known/toposeal/attestation"
 NONCE = bytes(range(32))
 GOOD = b"GET " + PATH + b"?nonce=" + NONCE.hex().encode() + b" HTTP/1.1\r\nHost: shop\r\n\r\n"
 
-Ask = Callable[[bytes], Awaitable[bytes]]
+Ask = Callable[[bytes], Coroutine[Any, Any, bytes]]
 
 
 async def echo(nonce: bytes) -> bytes:

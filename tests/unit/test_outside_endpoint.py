@@ -75,3 +75,10 @@ def test_a_connect_that_is_not_host_and_port_is_a_usage_error(connect: str) -> N
 
 def test_the_target_carries_the_nonce_in_lower_case_hex() -> None:
     assert attestation_target(bytes([0xAB] * 32)) == f"{ATTESTATION_PATH}?nonce={'ab' * 32}"
+
+
+@pytest.mark.parametrize(
+    ("connect", "expected"), [("10.0.0.1:1", "10.0.0.1"), ("[fd00::1]:1", "[fd00::1]"), (None, "shop")]
+)
+def test_the_host_to_connect_to_is_spelled_as_curl_wants_it(connect: str | None, expected: str) -> None:
+    assert Endpoint.parse("https://shop", connect).dial_host == expected

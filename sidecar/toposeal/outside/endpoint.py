@@ -39,7 +39,12 @@ class Endpoint:
     @property
     def authority(self) -> str:
         """The value of the Host header."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def dial_host(self) -> str:
+        """The host that is connected to, as a HOST:PORT has it."""
+        return _bracketed(self.dial[0])
 
 
 def attestation_target(nonce: bytes) -> str:
@@ -66,6 +71,10 @@ def _parse_host_port(text: str) -> tuple[str, int]:
     if match is None:
         raise _usage("connect", text, "HOST:PORT")
     return _host(match["v6"] or match["name"] or "", "connect"), _port(int(match["port"]), "connect")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _host(text: str, name: str) -> str:

@@ -1,0 +1,84 @@
+"""The outside verifier put together: entropy, network and clock around the pure check."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from toposeal.errors import TopologyError, UsageError
+from toposeal.host.collateral_file import read_collateral
+from toposeal.host.entropy import random_bytes
+from toposeal.host.fetch import fetch_document
+from toposeal.host.files import read_once
+from toposeal.limits import MAX_OWNER_ROOT_SIZE, NONCE_SIZE, VERIFY_TIMEOUT
+from toposeal.outside.endpoint import Endpoint
+from toposeal.outside.model import VerifiedMesh, VerifyRequest
+from toposeal.outside.verify import verify_document
+from toposeal.topology.owner import OwnerRoot
+from toposeal.verification.anchors import VENDOR_ANCHORS
+from toposeal.verification.model import AppraisalContext, TrustAnchors
+
+Path = str | os.PathLike[str]
+
+
+def verify(
+    url: str,
+    *,
+    owner: bytes | Path,
+    mesh: str,
+    min_version: int = 1,
+    collateral: Path | None = None,
+    connect: str | None = None,
+    timeout_s: float = VERIFY_TIMEOUT / 1000,
+) -> VerifiedMesh:
+    """Check the mesh behind `url` (https://HOST:PORT) now, on a nonce drawn for this call. Blocks.
+
+    `owner` is the owner root's content or its file, `min_version` the lowest topology version that is
+    not a rollback, `collateral` a file that replaces what the mesh sends, `connect` a HOST:PORT to
+    dial instead of the URL's. Only the hardware vendors' roots are trusted.
+
+    Raises UsageError (arguments), NetworkError (no answer in `timeout_s`), EvidenceError or
+    RemoteProtocolError (something does not hold), PolicyError (it holds and is not acceptable).
+    """
+    return verify_with(
+        VENDOR_ANCHORS,
+        url,
+        owner=owner,
+        mesh=mesh,
+        min_version=min_version,
+        collateral=collateral,
+        connect=connect,
+        timeout_s=timeout_s,
+    )
+
+
+def verify_with(
+    anchors: TrustAnchors,
+    url: str,
+    *,
+    owner: bytes | Path,
+    mesh: str,
+    min_version: int,
+    collateral: Path | None,
+    connect: str | None,
+    timeout_s: float = VERIFY_TIMEOUT / 1000,
+) -> VerifiedMesh:
+    """`verify` under the roots of a composition root; only the lab's are not the vendors'."""
+    endpoint = Endpoint.parse(url, connect)
+    entries = () if collateral is None else read_collateral(os.fspath(collateral))
+    request = VerifyRequest(
+        owner=_owner_root(owner),
+        mesh=mesh,
+        min_version=min_version,
+        nonce=random_bytes(NONCE_SIZE),
+        context=AppraisalContext(anchors, entries, int(time.time())),
+    )
+    return verify_document(fetch_document(endpoint, request.nonce, timeout_s), request)
+
+
+def _owner_root(owner: bytes | Path) -> OwnerRoot:
+    data = owner if isinstance(owner, bytes) else read_once(os.fspath(owner), MAX_OWNER_ROOT_SIZE)
+    try:
+        return OwnerRoot.parse(data)
+    except TopologyError as error:  # the caller's file, so the caller's fault
+        raise UsageError(*error.mismatches) from error
