@@ -1,0 +1,103 @@
+"""The pod's addresses, routes and kernel notifications, over netlink.
+
+pyroute2 takes 0.1 s to import: this module is imported by what already needs the pod's network, never
+by a verifier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.nlsocket import AsyncNetlinkSocket
+
+from toposeal.errors import PodError, Reason
+from toposeal.limits import MAX_ADDRESSES, VIP_NETWORK
+
+_SCOPE_GLOBAL = 0
+_TENTATIVE, _DAD_FAILED, _DEPRECATED, _TEMPORARY = 0x40, 0x08, 0x20, 0x01
+_UNUSABLE = _TENTATIVE | _DAD_FAILED | _DEPRECATED | _TEMPORARY
+_RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
+_NETLINK_ROUTE = 0
+_TW_REUSE = Path("/proc/sys/net/ipv4/tcp_tw_reuse")
+
+
+class Doorbell(AsyncNetlinkSocket):  # type: ignore[misc]
+    """Says that something happened in the multicast groups, not what: nothing is parsed or queued.
+
+    A full socket buffer rings too, so that a flood of events cannot hide one.
+    """
+
+    def __init__(self, family: int, ring: Callable[[], None]) -> None:
+        super().__init__(family=family)
+        self._ring = ring
+
+    def enqueue(self, data: bytes, addr: object) -> None:
+        self._ring()
+
+    async def listen(self, groups: int) -> None:
+        """`groups` is the bit mask of bind(2); raises PodError(FIREWALL) if the kernel refuses."""
+        try:
+            await self.bind(groups=groups)
+        except (OSError, KeyError) as error:
+            raise PodError.of(Reason.FIREWALL, "netlink notifications", error, "a bound socket") from error
+
+
+async def own_addresses() -> tuple[str, ...]:
+    """The pod's global addresses as literals, IPv4 first, in interface order, at most MAX_ADDRESSES.
+
+    Loopback, link-local, tentative, deprecated and temporary ones are left out.
+    """
+    found = []
+    async with AsyncIPRoute() as route:
+        async for message in await route.addr("dump"):
+            flags = message.get_attr("IFA_FLAGS") or message["flags"]
+            if message["scope"] == _SCOPE_GLOBAL and not flags & _UNUSABLE:
+                literal = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+                found.append((message["family"] != socket.AF_INET, message["index"], literal))
+    return tuple(literal for _, _, literal in sorted(found))[:MAX_ADDRESSES]
+
+
+async def watch_addresses(on_change: Callable[[tuple[str, ...]], None]) -> None:
+    """Call `on_change` whenever `own_addresses` has changed; runs until cancelled."""
+    rung = asyncio.Event()
+    rung.set()
+    known: tuple[str, ...] | None = None
+    bell = Doorbell(_NETLINK_ROUTE, rung.set)
+    try:
+        await bell.listen(_RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR)
+        while await rung.wait():
+            rung.clear()
+            now = await own_addresses()
+            if known is not None and now != known:
+                on_change(now)
+            known = now
+    finally:
+        bell.close()
+
+
+async def route_synthetic_addresses() -> None:
+    """Route 240.10.0.0/16 to lo: these addresses then work in a pod without IPv4 routes, and no route
+    of the host's can ever lead them out. Raises PodError(FIREWALL)."""
+    async with AsyncIPRoute() as route:
+        try:
+            index = (await route.link_lookup(ifname="lo"))[0]
+            await route.route("add", dst=VIP_NETWORK, oif=index)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:
+                raise PodError.of(Reason.FIREWALL, f"route {VIP_NETWORK}", error, "dev lo") from error
+
+
+def reuse_time_wait() -> None:
+    """Let Envoy reuse ports in TIME_WAIT: many short connections to one peer exhaust them otherwise.
+
+    A matter of speed only; where /proc/sys is read-only, nothing changes.
+    """
+    with suppress(OSError):
+        _TW_REUSE.write_text("1")
