@@ -5,6 +5,7 @@ usage: canary.py MARKER PORT ADDRESS...   prints one JSON object {attempt: "sent
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import socket
@@ -27,8 +28,9 @@ def attempts(marker: bytes, port: int, address: str) -> Iterator[tuple[str, Call
         with socket.create_connection((address, to), _TIMEOUT_S) as tcp:
             tcp.sendall(marker)
             tcp.settimeout(_TIMEOUT_S)
-            if not tcp.recv(1):
-                raise ConnectionResetError(errno.ECONNRESET, "closed without an answer")
+            with contextlib.suppress(TimeoutError):  # connected to somebody who says nothing
+                if not tcp.recv(1):
+                    raise ConnectionResetError(errno.ECONNRESET, "closed without an answer")
 
     question = _DNS_HEADER + bytes([len(marker)]) + marker + b"\0\0\x01\0\x01"
     yield f"tcp {address}", lambda: stream(port)

@@ -1,0 +1,43 @@
+"""`toposeal-lab run`: the production daemon on a simulated platform, and, if asked, with a leaked key."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from toposeal.cli import run as production
+from toposeal.daemon import identity
+from toposeal.daemon.service import Platform, run_pod
+from toposeal.host.files import write_atomic
+from toposeal.membership.signing import SigningKeys
+from toposeal_lab.forge import key_pem
+from toposeal_lab.lab_verify import add_anchors, read_anchors
+
+
+def register(subparsers: Any) -> None:
+    """The production command's own parser, with three options more."""
+    production.register(subparsers)
+    parser = subparsers.choices["run"]
+    add_anchors(parser)
+    parser.add_argument("--tsm", metavar="DIR", required=True, help="this pod's simulated configfs-tsm")
+    parser.add_argument("--insider", metavar="FILE", help="leave the CA key here: a compromised member")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    platform = Platform(anchors=read_anchors(args), report_dir=args.tsm)
+    if args.insider is not None:
+        _leak_ca_key(args.insider)
+    return run_pod(production.values(args), platform)
+
+
+def _leak_ca_key(path: str) -> None:
+    """Production has no way to get at the key, so the lab replaces the function that makes it."""
+    make = identity.new_signing_keys
+
+    def leaking() -> SigningKeys:
+        keys = make()
+        write_atomic(path, key_pem(keys.ca).encode("ascii"))
+        return keys
+
+    identity.new_signing_keys = leaking
