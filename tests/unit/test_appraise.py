@@ -11,8 +11,8 @@ from support.tdx import BINDING, DB, HOST, NOW, PKI, PPID, WEB, context, evidenc
 
 from toposeal._wire.evidence_pb2 import TDX, TEE_UNSPECIFIED, Evidence
 from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence import dcap
 from toposeal.evidence.binding import Binding, Purpose, Status
-from toposeal.verification import tdx_authentic
 from toposeal.verification.appraise import appraise
 from toposeal_lab.simtdx import LabHost, TdxMeasurements
 
@@ -116,8 +116,9 @@ def test_E4_report_data_of_another_size_makes_no_quote(size: int) -> None:
 
 @pytest.mark.parametrize("missing", ["mesh_id", "challenge", "anchor"])
 def test_E4_an_empty_expectation_never_means_unchecked(missing: str) -> None:
+    empty: dict[str, Any] = {missing: b""}
     with pytest.raises(ValueError, match="48 bytes"):
-        appraise(evidence(), replace(BINDING, **{missing: b""}), TOPOLOGY, CONTEXT)
+        appraise(evidence(), replace(BINDING, **empty), TOPOLOGY, CONTEXT)
 
 
 def test_E4_no_quote_at_all_is_refused() -> None:
@@ -190,7 +191,7 @@ def test_cheap_checks_come_before_signatures(monkeypatch: pytest.MonkeyPatch) ->
     def expensive(*_: object) -> None:
         raise AssertionError("signatures were verified")
 
-    monkeypatch.setattr(tdx_authentic.dcap, "verify", expensive)
+    monkeypatch.setattr(dcap, "verify", expensive)
     assert reason(report(bytes(64))) is Reason.REPORT_DATA
     unsafe = replace(WEB, td_attributes=bytes(8))
     assert reason(evidence(measured=unsafe)) is Reason.TD_ATTRIBUTES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import fields, replace
 from itertools import permutations
+from typing import Any
 
 import pytest
 from support.tdx import BINDING
@@ -20,7 +21,7 @@ from toposeal.evidence.binding import (
     seal_binding,
 )
 
-OTHER = {
+OTHER: dict[str, Any] = {
     "purpose": Purpose.LIVE,
     "epoch": 2,
     "role": "db",
@@ -30,7 +31,7 @@ OTHER = {
 
 
 def test_the_transcript_is_the_documented_one() -> None:
-    """PROTOCOL.md: tag | purpose | mesh 48 | topology 48 | epoch | D 48 | LP(role) | iid | anchor | challenge | status."""
+    """PROTOCOL.md 2.4, byte by byte."""
     transcript = (
         b"toposeal/v1/rd\x02"
         + b"m" * 48
@@ -48,7 +49,8 @@ def test_the_transcript_is_the_documented_one() -> None:
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Binding)])
 def test_every_field_changes_report_data(name: str) -> None:
-    changed = replace(BINDING, **{name: OTHER.get(name, b"x" * 48)})
+    change: dict[str, Any] = {name: OTHER.get(name, b"x" * 48)}
+    changed = replace(BINDING, **change)
     assert changed.report_data() != BINDING.report_data()
 
 
@@ -63,8 +65,9 @@ def test_E3_no_two_purposes_share_report_data(made: Purpose, expected: Purpose) 
     + [("topology_digest", 32), ("challenge", 0), ("challenge", 31), ("challenge", 33)],
 )
 def test_a_field_of_another_size_is_refused(name: str, size: int) -> None:
+    change: dict[str, Any] = {name: bytes(size)}
     with pytest.raises(ValueError, match="48 bytes"):
-        replace(BINDING, **{name: bytes(size)}).report_data()
+        replace(BINDING, **change).report_data()
 
 
 def test_an_epoch_beyond_64_bits_is_refused() -> None:

@@ -95,7 +95,7 @@ def test_hostile_der_is_refused() -> None:
         variant = der[:offset] + bytes([der[offset] ^ 0x41]) + der[offset + 1 :]
         chain = CHAIN[: len(PKI.tcb_signing.pem())] + relabelled(variant)
         try:
-            signer, root = parse_chain(chain, 2, "chain", Reason.COLLATERAL_SIGNER)
+            _, root = parse_chain(chain, 2, "chain", Reason.COLLATERAL_SIGNER)
         except Exception as error:
             assert getattr(error, "reason", None) is Reason.COLLATERAL_SIGNER, repr(error)
         else:

@@ -80,7 +80,7 @@ def test_E10_a_foreign_leaf_under_our_root_is_refused() -> None:
 )
 def test_E10_a_certificate_of_another_role_is_no_pck(leaf: str) -> None:
     extension = HOST.pck.certificate.extensions
-    sgx = next(each.value.value for each in extension if each.oid.dotted_string.startswith("1.2.840.113741"))  # type: ignore[attr-defined]
+    sgx = next(each.value.value for each in extension if each.oid.dotted_string.startswith("1.2.840.113741"))
     imposter = issue(leaf, PKI.platform_ca, NOW, extension=sgx)
     assert reason(quote(LabHost(PKI, PPID, pck=imposter))) is Reason.QUOTE_SIGNATURE
 
@@ -120,7 +120,8 @@ def signers() -> list[tuple[str, tuple[Authority, ...]]]:
 @pytest.mark.parametrize(("who", "chain"), signers(), ids=[who for who, _ in signers()])
 @pytest.mark.parametrize("document", ["tcb_signer", "qe_signer"])
 def test_only_the_tcb_signer_signs_collateral(who: str, chain: tuple[Authority, ...], document: str) -> None:
-    assert reason(**{document: chain}) is Reason.COLLATERAL_SIGNER, who
+    spec: dict[str, Any] = {document: chain}
+    assert reason(**spec) is Reason.COLLATERAL_SIGNER, who
 
 
 def test_the_library_alone_would_believe_a_pck_that_signs_collateral() -> None:
