@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from toposeal.topology.dsse import sign
 from toposeal.topology.owner import OwnerRoot, spki
 from toposeal.topology.strict_json import canonical
-from toposeal_lab.simtdx import lab_measurements
+from toposeal_lab.simtdx import LabPki, lab_measurements
 
 MESH = "shop"
 VERSION = 1
@@ -65,6 +65,16 @@ def declare(issued_at: int, key: Ed25519PrivateKey) -> Declaration:
         "roles": {name: _role(name, spec) for name, spec in ROLES.items()},
     }
     return Declaration(root, sign(canonical(document), [key]))
+
+
+def public_files(declaration: Declaration, vendor: LabPki) -> dict[str, bytes]:
+    """What every pod and every outside verifier is given, by file name."""
+    return {
+        "owner.json": declaration.owner.canonical,
+        "topology.json": declaration.envelope,
+        "root.der": vendor.root_der,
+        "collateral.json": b"[" + vendor.collateral() + b"]",
+    }
 
 
 def _role(name: str, spec: RoleSpec) -> dict[str, object]:

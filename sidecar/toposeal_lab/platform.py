@@ -1,0 +1,55 @@
+"""`toposeal-lab platform DIR`: the simulated platform and the owner's files, for pods that others run.
+
+What docker-compose.yml starts once and every sidecar reads. DIR/tsm/<pod> is a pod's configfs-tsm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from toposeal_lab.scenario import MEMBERS, MESH, declare, public_files
+from toposeal_lab.simtdx import LabPki, lab_measurements
+from toposeal_lab.tsmfs import PodTee, TsmConfig, serve
+
+_SIGNED_BEFORE_S = 60  # clocks of verifiers may be a little behind
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser("platform", help="serve the simulated platform", description=__doc__)
+    parser.add_argument("directory", metavar="DIR", type=Path, help="made if missing; readable by every pod")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Write the files, then serve until terminated. The vendor's and the owner's keys never leave memory."""
+    now = int(time.time())
+    vendor = LabPki.create(now)
+    tees = {
+        name: PodTee(lab_measurements(role, MESH), secrets.token_bytes(16)) for name, role in MEMBERS.items()
+    }
+    mountpoint = _empty_mountpoint(args.directory)
+    declaration = declare(now - _SIGNED_BEFORE_S, Ed25519PrivateKey.generate())
+    for name, content in public_files(declaration, vendor).items():
+        path = args.directory / name
+        path.write_bytes(content)
+        path.chmod(0o644)
+    serve(TsmConfig(vendor, tees).directories(), mountpoint)
+    return 0
+
+
+def _empty_mountpoint(directory: Path) -> Path:
+    """DIR/tsm, without the mount that a killed predecessor left."""
+    os.umask(0o022)
+    mountpoint = directory / "tsm"
+    command = ["/usr/bin/umount", "--lazy", str(mountpoint)]
+    subprocess.run(command, check=False, stderr=subprocess.DEVNULL)  # noqa: S603
+    mountpoint.mkdir(parents=True, exist_ok=True)
+    return mountpoint
