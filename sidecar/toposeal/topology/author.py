@@ -1,7 +1,8 @@
 """Authored YAML to the payload bytes that an owner signs. No IO; PyYAML is used here alone.
 
 YAML is read as events, never constructed: no tag, anchor, alias or merge key survives, and a plain
-scalar that YAML would turn into anything but text or a decimal integer is refused, not guessed.
+scalar that YAML 1.1 or 1.2 would turn into anything but text or a decimal integer is refused, not
+guessed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from toposeal.topology.parse import parse_topology
 from toposeal.topology.schema import Findings, join, mismatch
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,15}", re.ASCII)
+_NUMBER_1_2 = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|0o[0-7]+", re.ASCII)
 _UTC_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
 _RESOLVER = yaml.resolver.Resolver()
 
@@ -154,6 +156,8 @@ def _scalar(event: Any, path: str) -> str | int:
         return text
     tag: str = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     kind = tag.removeprefix("tag:yaml.org,2002:")
+    if kind == "str" and _NUMBER_1_2.fullmatch(text):
+        kind = "a number (1.2)"
     if kind == "str" or (kind == "timestamp" and _UTC_TIME.fullmatch(text)):
         return text
     if kind == "int" and _INTEGER.fullmatch(text) and abs(int(text)) <= MAX_VERSION:

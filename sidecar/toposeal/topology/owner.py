@@ -46,7 +46,7 @@ class OwnerKey:
 
     @classmethod
     def parse(cls, der: bytes, path: str) -> OwnerKey:
-        """Read DER SubjectPublicKeyInfo of Ed25519 or ECDSA P-256, or raise TopologyError(TOPOLOGY_OWNER).
+        """Read DER SubjectPublicKeyInfo of Ed25519 or ECDSA P-256, or raise TopologyError.
 
         Refused besides other kinds: another encoding of the same key, which would count twice,
         and Ed25519 points of small order, under which anyone can sign.
@@ -93,7 +93,7 @@ class OwnerRoot:
 
     @classmethod
     def parse(cls, data: bytes) -> OwnerRoot:
-        """Read the file's exact bytes, or raise TopologyError (TOPOLOGY_OWNER for what it says)."""
+        """Read the file's exact bytes, or raise TopologyError naming the part that is wrong."""
         value = strict_json.parse_canonical(data, "owner", MAX_OWNER_ROOT_SIZE)
         if not isinstance(value, dict) or value.keys() != {"required"}:
             raise _refused("owner", value, 'an object with "required" alone')
@@ -167,4 +167,4 @@ def _is_weak(public: Ed25519PublicKey) -> bool:
 
 
 def _refused(path: str, found: object, expected: str) -> TopologyError:
-    return TopologyError(mismatch(path, found, expected, Reason.TOPOLOGY_OWNER))
+    return TopologyError(mismatch(path, found, expected))
