@@ -33,11 +33,12 @@ def _run(args: argparse.Namespace) -> int:
 
 def _leak_ca_key(path: str) -> None:
     """Production has no way to get at the key, so the lab replaces the function that makes it."""
-    make = identity.new_signing_keys
+    names = vars(identity)
+    make = names["new_signing_keys"]
 
     def leaking() -> SigningKeys:
-        keys = make()
+        keys: SigningKeys = make()
         write_atomic(path, key_pem(keys.ca).encode("ascii"))
         return keys
 
-    identity.new_signing_keys = leaking
+    names["new_signing_keys"] = leaking

@@ -50,10 +50,14 @@ class Member:
             raise CheckFailed("the daemon has no stdout")
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
 
-    def events(self, name: str) -> list[Event]:
-        """Every event called `name` so far, oldest first."""
+    def journal(self) -> list[Event]:
+        """Every event so far, oldest first."""
         with self._changed:
-            return [event for event in self._events if event.get("event") == name]
+            return list(self._events)
+
+    def events(self, name: str) -> list[Event]:
+        """Those called `name`."""
+        return [event for event in self.journal() if event.get("event") == name]
 
     def wait(self, name: str, timeout_s: float, **values: object) -> float:
         """Wait until an event `name` with these values was seen; returns its boot time.

@@ -114,20 +114,25 @@ def _hosts(pod: Pod, target: Pod) -> Iterator[None]:
 @contextmanager
 def _taken(stage: Stage, victim: Pod) -> Iterator[None]:
     """The rogue pod has the victim's addresses, its MAC too, and its place on the bridge."""
-    mac = _mac(victim)
-    with stage.rogue.inside(), IPRoute() as link:
-        index = link.link_lookup(ifname="eth0")[0]
-        link.link("set", index=index, address=mac)
-        for address in victim.addresses:
-            family, size = (10, 64) if ":" in address else (2, 24)
-            link.addr("add", index=index, address=address, prefixlen=size, family=family)
+    own, stolen = _mac(stage.rogue), _mac(victim)
     _plug(stage, victim, attached=False)
+    _dress(stage.rogue, victim, stolen, "add")
     try:
         yield
     finally:
-        with stage.rogue.inside(), IPRoute() as link:
-            link.link("set", index=link.link_lookup(ifname="eth0")[0], state="down")
-        _plug(stage, victim, attached=True)
+        _dress(stage.rogue, victim, own, "del")
+        _plug(stage, stage.rogue, attached=False)  # the bridge forgets what it learned at this port
+        for pod in (stage.rogue, victim):
+            _plug(stage, pod, attached=True)
+
+
+def _dress(rogue: Pod, victim: Pod, mac: str, command: str) -> None:
+    with rogue.inside(), IPRoute() as link:
+        index = link.link_lookup(ifname="eth0")[0]
+        for address in victim.addresses:
+            family, size = (10, 64) if ":" in address else (2, 24)
+            link.addr(command, index=index, address=address, prefixlen=size, family=family)
+        link.link("set", index=index, address=mac)
 
 
 def _mac(pod: Pod) -> str:
