@@ -1,0 +1,27 @@
+"""A member's attestation port as an outside verifier sees it, over real TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from support.tls import TlsServer, answer, tls_server
+
+_NONCE = re.compile(rb"\?nonce=([0-9a-f]{64}) ")
+
+
+@contextlib.contextmanager
+def serve_documents(directory: Path, document: Callable[[bytes], bytes]) -> Iterator[TlsServer]:
+    """Answer every request with `document(nonce)` until the block ends."""
+    server: TlsServer
+
+    def handler(tls: ssl.SSLSocket) -> None:
+        match = _NONCE.search(server.requests[-1])
+        nonce = bytes.fromhex(match[1].decode("ascii")) if match else b""
+        tls.sendall(answer(document(nonce)))
+
+    with tls_server(directory, handler) as server:
+        yield server
