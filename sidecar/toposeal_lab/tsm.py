@@ -19,6 +19,7 @@ from toposeal_lab.simtdx import LabHost, TdxMeasurements
 
 MAX_INBLOB = 64
 TDX_REPORTDATA = 64
+HANG_SECONDS = 1.5
 CLOUD_QUOTE_SIZE = 8000  # what one cloud's hosts pad every quote to
 _HOST = threading.Lock()  # quotes of one machine are made one after the other
 
@@ -79,7 +80,7 @@ class Fault:
 
     mkdir: an errno name. commit: `swallow` (the store fails, unseen) or `race` (another writer comes
     second). outblob: an errno name, `empty`, `garbage`, `pad`, `race` (another writer came in
-    between), `foreign` (a report for other data, no trace of a writer) or `hang` (five seconds).
+    between), `foreign` (a report for other data, no trace of a writer) or `hang` (HANG_SECONDS).
     """
 
     at: str
@@ -158,7 +159,7 @@ class Entry:
             raise OSError(errno.EINVAL, "inblob was never written")
         effect = self._faults.take("outblob")
         if effect == "hang":
-            time.sleep(5)
+            time.sleep(HANG_SECONDS)
         if effect == "race":
             self._store(_foreign(self._inblob))
         if self._outblob is None or self._outblob[0] != self._generation or effect is not None:

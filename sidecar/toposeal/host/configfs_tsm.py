@@ -1,0 +1,184 @@
+"""Quotes from the kernel's configfs-tsm report interface (Linux ABI, testing/configfs-tsm).
+
+A private entry per request, one write, and three independent proofs that the answer is ours: the write
+counter before and after, and the report data inside the quote itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
+
+from toposeal.errors import EvidenceError, QuoteSourceError, Reason
+from toposeal.evidence.tdx_quote import parse_tdx_quote
+from toposeal.limits import MAX_QUOTE_SIZE, REPORT_DATA_SIZE
+
+REPORT_DIRECTORY = "/sys/kernel/config/tsm/report"
+PROVIDER = "tdx_guest"
+_TEXT_LIMIT = 4096  # one page: the size of every text attribute
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0  # seconds; a quote in flight takes the host up to 30
+
+# Asking again can help: the previous quote is in flight, a signal, a slow host, no memory just now.
+_TRANSIENT = frozenset(
+    {errno.EBUSY, errno.EINTR, errno.ETIMEDOUT, errno.EAGAIN, errno.EEXIST, errno.ENOMEM, errno.ENOSPC}
+)
+
+
+class ConfigfsTsm:
+    """The pod's quote source. One request at a time: the TDX driver has one buffer for all of them."""
+
+    def __init__(self, report_dir: str = REPORT_DIRECTORY) -> None:
+        self._report_dir = report_dir
+        self._free = threading.Semaphore(1)
+
+    def quote(self, report_data: bytes, deadline_s: float) -> bytes:
+        """The outblob for `report_data` (64 bytes), padding included; blocks up to `deadline_s`.
+
+        Transient failures are tried again, each in a new entry, until then. A read that hangs in the
+        kernel is abandoned: its thread cleans up whenever it returns, and until then every further
+        request is refused. Raises QuoteSourceError; its `retry` says whether a later call can help.
+        """
+        if len(report_data) != REPORT_DATA_SIZE:
+            raise ValueError(f"report_data has {len(report_data)} bytes, not {REPORT_DATA_SIZE}")
+        end = time.monotonic() + deadline_s
+        if not self._free.acquire(timeout=deadline_s):
+            raise _refusal("request", "an earlier one still in the kernel", "none outstanding", retry=True)
+        answer: Future[bytes] = Future()
+        worker = threading.Thread(target=self._work, args=(report_data, end, answer), daemon=True)
+        try:
+            worker.start()
+        except RuntimeError as error:
+            self._free.release()
+            raise _refusal("thread", error, "one more thread", retry=True) from error
+        try:
+            return answer.result(max(0.0, end - time.monotonic()))
+        except TimeoutError as error:
+            raise _refusal("outblob", f"nothing in {deadline_s} s", "a quote", retry=True) from error
+
+    def _work(self, report_data: bytes, end: float, answer: Future[bytes]) -> None:
+        """Runs in the worker alone. Signals are left to the main thread: here they would interrupt
+        the kernel's wait for the host and lose the quote."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            answer.set_result(_until(end, lambda: self._attempt(report_data)))
+        except Exception as error:
+            answer.set_exception(error)  # raised again by the caller
+        finally:
+            self._free.release()
+
+    def _attempt(self, report_data: bytes) -> bytes:
+        """One request in one private entry, which is always removed (rmdir alone can)."""
+        entry = os.path.join(self._report_dir, f"toposeal-{secrets.token_hex(8)}")
+        try:
+            os.mkdir(entry, 0o700)
+            try:
+                return _request(entry, report_data)
+            finally:
+                os.rmdir(entry)
+        except OSError as error:
+            found = f"{errno.errorcode.get(error.errno or 0)}: {error.strerror}"
+            raise _refusal(error.filename, found, "success", error.errno in _TRANSIENT) from error
+
+
+def _request(entry: str, report_data: bytes) -> bytes:
+    provider = _read(entry, "provider", _TEXT_LIMIT).strip()
+    if provider != PROVIDER.encode("ascii"):
+        raise _refusal("provider", provider, PROVIDER)
+    expected = _generation(entry) + 1
+    _write(entry, "inblob", report_data)
+    # The store runs at close and its error is thrown away: only the counter tells that it worked.
+    _expect_generation(entry, expected)
+    outblob = _read(entry, "outblob", MAX_QUOTE_SIZE)
+    _expect_generation(entry, expected)
+    if not outblob:
+        raise _refusal("outblob", "nothing", "a quote: is the host's quoting service configured?", retry=True)
+    _expect_report_data(outblob, report_data)
+    return outblob
+
+
+def _expect_generation(entry: str, expected: int) -> None:
+    """Another number means that our write failed unseen, or that someone else wrote too (E15)."""
+    found = _generation(entry)
+    if found != expected:
+        raise _refusal("generation", found, expected, retry=True)
+
+
+def _expect_report_data(outblob: bytes, report_data: bytes) -> None:
+    """Catches every race that the counter cannot: a foreign quote is never handed on."""
+    try:
+        found = parse_tdx_quote(outblob).report_data
+    except EvidenceError as error:
+        raise _refusal("outblob", error, "a TDX quote", retry=True) from error
+    if found != report_data:
+        raise _refusal("outblob.report_data", found, report_data, retry=True)
+
+
+def _generation(entry: str) -> int:
+    text = _read(entry, "generation", _TEXT_LIMIT).strip()
+    if not text.isdigit():
+        raise _refusal("generation", text, "a number")
+    return int(text)
+
+
+def _read(entry: str, attribute: str, limit: int) -> bytes:
+    """All of an attribute; stat shows blobs with size 0, so only end of file tells."""
+    data = bytearray()
+    with _open(entry, attribute, os.O_RDONLY) as file:
+        while piece := os.read(file, limit + 1 - len(data)):
+            data += piece
+            if len(data) > limit:
+                raise _refusal(attribute, f"more than {limit} bytes", f"at most {limit}")
+    return bytes(data)
+
+
+def _write(entry: str, attribute: str, data: bytes) -> None:
+    """One unbuffered write: a second one would be joined to it, a short one quoted as it is."""
+    with _open(entry, attribute, os.O_WRONLY) as file:
+        written = os.write(file, data)
+    if written != len(data):
+        raise _refusal(attribute, f"{written} bytes written", len(data), retry=True)
+
+
+@contextmanager
+def _open(entry: str, attribute: str, flags: int) -> Iterator[int]:
+    """A descriptor of an attribute. Every OSError inside, that of close included, names the file."""
+    path = os.path.join(entry, attribute)
+    try:
+        file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            yield file
+        finally:
+            os.close(file)
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def _until(end: float, attempt: Callable[[], bytes]) -> bytes:
+    """Repeat `attempt` with growing pauses while its failures are transient and `end` is not reached."""
+
+    def late(state: RetryCallState) -> bool:
+        return time.monotonic() + state.upcoming_sleep >= end
+
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, QuoteSourceError) and error.retry),
+        wait=wait_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
+        stop=late,
+        reraise=True,
+    )
+    return retrying(attempt)
+
+
+def _refusal(field: str, found: object, expected: object, retry: bool = False) -> QuoteSourceError:
+    refusal = QuoteSourceError.of(Reason.QUOTE_SOURCE, f"quote_source.{field}", found, expected)
+    refusal.retry = retry
+    return refusal
