@@ -88,15 +88,16 @@ def save_chains(text: str) -> Chains:
 def differences(demanded: Chains, live: Chains) -> tuple[Mismatch, ...]:
     """Everything in which `live` is not what is demanded; empty means equal.
 
-    Our own chains are equal whole and there are no more of them; of a built-in chain of iptables,
-    the policy and the first rules are ours, and whatever a container engine has after them is not.
+    Our own chains are equal whole, and our nft table has no others. Of a built-in chain of iptables,
+    the policy and the first rules are ours; whatever a container engine has after them, or in chains
+    of its own, is never reached or does not matter.
     """
     found = [
         mismatch
         for name, chain in demanded.items()
         for mismatch in _compare(name, chain, live.get(name), shared=_is_shared(name))
     ]
-    extra = [name for name in live if name not in demanded and not _is_shared(name)]
+    extra = [name for name in live if name not in demanded and " " not in name]
     return (*found, *(_mismatch(name or "table", "present", "absent") for name in extra))
 
 

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 
@@ -21,6 +22,7 @@ from toposeal.dataplane.firewall import (
 )
 from toposeal.errors import Mismatch, PodError, Reason
 from toposeal.host import xtables
+from toposeal.host.connections import forget_unmarked
 from toposeal.host.ruleset import Ruleset
 from toposeal.limits import MAX_MISMATCHES
 
@@ -80,17 +82,26 @@ def choose() -> Backend:
 def apply(backend: Backend | None = None) -> Backend:
     """Close the pod: apply the rule files verbatim, then `check`. Returns the backend that holds them.
 
-    Safe to repeat under a running application. Raises PodError(FIREWALL) unless every rule of both
-    families stands afterwards; what has been applied by then is left in place.
+    Safe to repeat under a running application; where the rules did not stand before, the kernel also
+    forgets every connection that is older than they are (I9). Raises PodError(FIREWALL) unless every
+    rule of both families stands afterwards; what has been applied by then is left in place.
     """
     chosen = choose() if backend is None else backend
-    for part in _PARTS[chosen]:
-        if chosen is Backend.NFT:
+    stood = _stands(chosen)
+    reapply(chosen)
+    if not stood:
+        asyncio.run(forget_unmarked())
+    return chosen
+
+
+def reapply(backend: Backend) -> None:
+    """Apply and `check`, as fast as can be: for rules that somebody has changed."""
+    for part in _PARTS[backend]:
+        if backend is Backend.NFT:
             _apply_nft(part)
         else:
             _run(part.apply, without_standing_jumps(rule_file(part.file), _live(part)))
-    check(chosen)
-    return chosen
+    check(backend)
 
 
 def check(backend: Backend | None = None) -> Backend:
@@ -103,15 +114,20 @@ def check(backend: Backend | None = None) -> Backend:
     return chosen
 
 
+def _stands(backend: Backend) -> bool:
+    try:
+        check(backend)
+    except PodError:
+        return False
+    return True
+
+
 def _apply_nft(part: _Part) -> None:
     text = rule_file(part.file)
-    try:
+    with suppress(PodError):  # what it says does not matter: what stands afterwards does
         _run(part.apply, text)
-    except PodError:
-        # The transaction changed nothing. If a table of our name stands in another shape (a chain on
-        # another hook), flushing cannot mend it; where ours is intact, there is nothing to replace.
-        if not differences(_demanded(part), _live(part)):
-            raise
+    # Flushing cannot mend a table that somebody has bent out of shape: a chain on another hook, or one more.
+    if differences(_demanded(part), _live(part)):
         _run(part.apply, replacing(text))
 
 

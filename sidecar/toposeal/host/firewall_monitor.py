@@ -93,16 +93,18 @@ class Monitor:
     async def _repair(self, cause: PodError) -> None:
         """Close first, then complain; what cannot be repaired is tried again at the next tick."""
         self._mark = b""
-        repair = asyncio.create_task(asyncio.to_thread(firewall.apply, self._backend))
+        repair = asyncio.create_task(asyncio.to_thread(firewall.reapply, self._backend))
         await asyncio.wait({repair}, timeout=_COMPLAIN_AFTER)
         self._on_change(
             PodError(
                 *(Mismatch(Reason.FIREWALL_CHANGED, m.field, m.found, m.expected) for m in cause.mismatches)
             )
         )
-        with suppress(PodError):
+        try:
             await repair
             await self._pin()
+        except PodError:
+            await asyncio.sleep(_TICK[self._backend])  # not at once: our own attempts ring the bell too
 
     async def _read_mark(self) -> int | bytes:
         """Cheap, and different after every change."""
