@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -46,9 +48,7 @@ class Member:
         with self._errors.open("wb") as errors:
             self.started = boottime()
             self._process = self.pod.spawn(argv, stdout=subprocess.PIPE, stderr=errors)
-        if self._process.stdout is None:
-            raise CheckFailed("the daemon has no stdout")
-        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
+        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
 
     def journal(self) -> list[Event]:
         """Every event so far, oldest first."""
@@ -73,9 +73,15 @@ class Member:
                 if not self._running() or not self._changed.wait(end - time.monotonic()):
                     raise CheckFailed(self._complaint(name, values))
 
+    def stop(self) -> None:
+        """End the daemon as a container engine would, and wait for it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
     def processes(self) -> list[int]:
         """Process ids of the daemon itself and of its children."""
-        return [] if self._process is None else _family(self._process.pid)
+        return _family(self._process.pid) if self._process is not None and self._running() else []
 
     def _running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -86,18 +92,26 @@ class Member:
         state = "runs" if self._running() else "has ended"
         return f"{self.name} {state} without {name} {dict(values)}; its last event: {last}; stderr: {said}"
 
-    def _read(self, stdout: IO[bytes]) -> None:
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        stdout: IO[bytes] = process.stdout or io.BytesIO()
         while line := stdout.readline(_MAX_LINE):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = {"event": "unreadable", "line": line.decode("ascii", "replace")}
+            event = _parse(line)
             self._listener(self.name, event)
             with self._changed:
                 self._events.append(event)
                 self._changed.notify_all()
+        process.wait()
         with self._changed:
             self._changed.notify_all()
+
+
+def _parse(line: bytes) -> Event:
+    """One object, or an event that says that there was none."""
+    with suppress(ValueError):
+        event = json.loads(line)
+        if isinstance(event, dict):
+            return event
+    return {"event": "unreadable", "line": line.decode("ascii", "replace")}
 
 
 def _family(pid: int) -> list[int]:
@@ -105,5 +119,6 @@ def _family(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += [int(child) for child in task.read_text().split()]
+            with suppress(OSError):  # it ended meanwhile
+                found += [int(child) for child in task.read_text().split()]
     return found
