@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.tls import tls_server
 
 from toposeal.errors import LocalProtocolError, QuoteSourceError, Reason, ToposealError
 from toposeal.host import attestation_server
 from toposeal.host.attestation_server import Answer, AttestationServer
+from toposeal.host.fetch import fetch_document
 from toposeal.limits import LIVE_QUOTES_PER_SECOND
+from toposeal.outside.endpoint import Endpoint
 
 PATH = b"/.well-known/toposeal/attestation"
 NONCE = bytes(range(32))
@@ -78,6 +81,11 @@ def test_the_document_for_the_nonce_is_served_and_the_connection_closed(tmp_path
         b"X-Content-Type-Options: nosniff",
         b"Connection: close",
     ]
+
+
+def test_the_verifier_reads_what_the_server_writes(tmp_path: Path) -> None:
+    with tls_server(tmp_path, lambda tls: tls.sendall(exchange(tmp_path, server.requests[0]))) as server:
+        assert fetch_document(Endpoint.parse(server.url), NONCE) == b"document for " + NONCE
 
 
 @pytest.mark.parametrize(
