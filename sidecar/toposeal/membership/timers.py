@@ -75,7 +75,9 @@ def _begin(member: Member, phase: Waiting, entropy: bytes, now: int) -> Step:
         highest_seen=max(member.highest_seen, phase.epoch),
         peers={iid: _reset(peer) for iid, peer in member.peers.items()},
     )
-    hellos = outbox.to_peers(member, member.peers, outbox.hello(attempt))
+    # Who met us before our first attempt has no Introduction of ours: HELLO alone would be a stranger's.
+    greeting = outbox.introduction(member) if member.failures == 0 else None
+    hellos = outbox.to_peers(member, member.peers, greeting or outbox.hello(attempt))
     member, effects = _repeat(member, now)
     return member, (*hellos, *effects)
 
