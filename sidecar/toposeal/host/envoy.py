@@ -71,9 +71,10 @@ class Envoy:
         with suppress(FileNotFoundError):
             os.unlink(layout.admin)
         _raise_descriptor_limit()
-        descriptor = _open_binary(binary)
+        directory, name = os.path.split(binary)
+        descriptor = _open_directory(directory)
         try:
-            command = [f"/proc/self/fd/{descriptor}", *ARGUMENTS]
+            command = [f"/proc/self/fd/{descriptor}/{name}", *ARGUMENTS]
             process = await asyncio.create_subprocess_exec(
                 *confined(command, uid=uid),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -200,12 +201,14 @@ def _refusals(stats: Stats) -> dict[str, int | str]:
     return {name: value for name, value in stats.items() if name.endswith(counters) and value}
 
 
-def _open_binary(path: str) -> int:
-    """Executed by descriptor: Envoy's user need not be able to reach the path (a venv below /root)."""
+def _open_directory(path: str) -> int:
+    """The binary is executed through its directory's descriptor: Envoy's user need not be able to get
+    there by name, and cannot where a virtual environment lies below /root.
+    """
     try:
-        return os.open(path, os.O_PATH)
+        return os.open(path, os.O_PATH | os.O_DIRECTORY)
     except OSError as error:
-        raise PodError.of(Reason.ENVOY_FAILED, path, error.strerror, "the Envoy binary") from error
+        raise PodError.of(Reason.ENVOY_FAILED, path, error.strerror, "Envoy's directory") from error
 
 
 def _raise_descriptor_limit() -> None:

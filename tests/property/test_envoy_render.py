@@ -1,0 +1,132 @@
+"""The renderer over random topologies and memberships: the oracle's rules, and exact edges (D4, D6)."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from property.strategies import topologies
+from support.envoy import resources, validate
+from support.envoy_oracle import violations, walk
+from support.shop import member as shop_member
+
+from toposeal.dataplane.envoy_closed import closed
+from toposeal.dataplane.envoy_open import opened
+from toposeal.dataplane.envoy_plan import plan
+from toposeal.dataplane.envoy_request import decode_plan, encode_plan
+from toposeal.dataplane.envoy_secrets import withheld_secrets
+from toposeal.dataplane.layout import ENVOY_LAYOUT
+from toposeal.dataplane.view import MeshMember, PodView
+from toposeal.names import member_domain
+from toposeal.topology.model import Topology
+
+
+@cache
+def ca_pem(seed: int) -> str:
+    """Real certificates, few of them: making one is slow, and Envoy's validation reads them."""
+    return shop_member("any", seed, "192.0.2.1").ca_pem
+
+
+def mesh_member(topology: Topology, role: str, seed: int, addresses: tuple[str, ...]) -> MeshMember:
+    digest = hashlib.sha384(f"{role}/{seed}".encode()).digest()
+    return MeshMember(digest, role, member_domain(digest, topology.mesh), ca_pem(seed), addresses)
+
+
+addresses = st.lists(
+    st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str), min_size=1, max_size=3, unique=True
+).map(tuple)
+
+
+@st.composite
+def views(draw: st.DrawFn) -> PodView:
+    """A sealed mesh within its bounds, as one of its members sees it."""
+    topology = draw(topologies())
+    members: list[MeshMember] = []
+    for role in topology.roles.values():
+        for _ in range(draw(st.integers(max(role.min_replicas, not members), role.max_replicas))):
+            members.append(mesh_member(topology, role.name, len(members), draw(addresses)))
+    members.sort(key=lambda m: (m.role, m.iid))
+    return PodView(topology, draw(st.sampled_from(members)), tuple(members), draw(st.integers(1, 1 << 40)))
+
+
+def edges_in(view: PodView) -> set[tuple[int, str]]:
+    """(port, member) that the topology lets in, said without the plan."""
+    roles = view.topology.roles
+    return {
+        (call.port, member.domain)
+        for member in view.members
+        for call in roles[member.role].calls
+        if call.role == view.own.role and member.iid != view.own.iid
+    }
+
+
+def edges_out(view: PodView) -> set[tuple[int, str, str]]:
+    """(port, member, address) that the topology lets out to."""
+    return {
+        (call.port, member.domain, address)
+        for call in view.topology.roles[view.own.role].calls
+        for member in view.members
+        for address in member.addresses
+        if member.role == call.role and member.iid != view.own.iid
+    }
+
+
+def rendered_in(files: dict[str, bytes]) -> set[tuple[int, str]]:
+    return {
+        (chain["filter_chain_match"]["destination_port"], chain["filter_chain_match"]["server_names"][0])
+        for listener in resources(files["lds.json"])
+        for chain in listener["filter_chains"]
+        if chain["name"].startswith("in|")
+    }
+
+
+def rendered_out(files: dict[str, bytes]) -> set[tuple[int, str, str]]:
+    return {
+        (
+            endpoint["endpoint"]["address"]["socket_address"]["port_value"],
+            endpoint["metadata"]["filter_metadata"]["envoy.transport_socket_match"]["member"],
+            endpoint["endpoint"]["address"]["socket_address"]["address"],
+        )
+        for cluster in resources(files["cds.json"])
+        if cluster["name"].startswith("out|")
+        for endpoint in walk(cluster)
+        if "endpoint" in endpoint
+    }
+
+
+@hypothesis.given(views())
+@hypothesis.settings(max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
+def test_D6_every_configuration_holds_every_rule(view: PodView) -> None:
+    files = opened(view, ENVOY_LAYOUT)
+    assert violations(files) == []
+    assert rendered_in(files) == edges_in(view)  # D4: no edge in either direction but the topology's
+    assert rendered_out(files) == edges_out(view)
+
+
+@hypothesis.given(views())
+@hypothesis.settings(max_examples=50, suppress_health_check=list(hypothesis.HealthCheck))
+def test_a_plan_survives_the_way_to_the_child(view: PodView) -> None:
+    assert decode_plan(encode_plan(plan(view))) == plan(view)
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_D6_envoy_validates_random_topologies(batch: int) -> None:
+    @hypothesis.given(views())
+    @hypothesis.seed(batch)
+    @hypothesis.settings(
+        max_examples=5,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=[hypothesis.Phase.generate],
+    )
+    def check(view: PodView) -> None:
+        files = {**closed(ENVOY_LAYOUT), **withheld_secrets(), **opened(view, ENVOY_LAYOUT)}
+        with tempfile.TemporaryDirectory() as directory:
+            assert validate(files, Path(directory)) == ""
+
+    check()

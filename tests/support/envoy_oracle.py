@@ -1,0 +1,178 @@
+"""What must hold for every Envoy configuration that we ever write, said without the renderer (D6).
+
+`violations` reads finished files. It knows lists of what is allowed, not of what is dangerous: a new
+field or extension fails here until somebody has thought about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from support.envoy import resources
+
+Json = dict[str, Any]
+
+_P = "type.googleapis.com/envoy."
+SPIFFE = _P + "extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig"
+DOWNSTREAM = _P + "extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+UPSTREAM = _P + "extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+TYPES = {
+    SPIFFE,
+    DOWNSTREAM,
+    UPSTREAM,
+    _P + "extensions.filters.network.tcp_proxy.v3.TcpProxy",
+    _P + "extensions.filters.listener.original_dst.v3.OriginalDst",
+    _P + "extensions.filters.listener.tls_inspector.v3.TlsInspector",
+}
+CLUSTER_FIELDS = {
+    "name",
+    "type",
+    "connect_timeout",
+    "load_assignment",
+    "circuit_breakers",
+    "transport_socket",
+    "transport_socket_matches",
+    "upstream_bind_config",
+    "upstream_connection_options",
+}
+CONTEXT_FIELDS = {"match_typed_subject_alt_names", "custom_validator_config", "suppress_client_ca_list"}
+TLS_FIELDS = {"tls_params", "tls_certificate_sds_secret_configs", "validation_context", "alpn_protocols"}
+TLS13 = {
+    "tls_minimum_protocol_version": "TLSv1_3",
+    "tls_maximum_protocol_version": "TLSv1_3",
+    "signature_algorithms": ["ecdsa_secp256r1_sha256"],
+}
+
+
+def violations(files: Mapping[str, bytes]) -> list[str]:
+    """Every rule that `files` (LDS and CDS) break; what is missing altogether breaks one too."""
+    clusters, listeners = resources(files["cds.json"]), resources(files["lds.json"])
+    try:
+        return [
+            *_types(clusters + listeners),
+            *(v for cluster in clusters for v in _cluster(cluster)),
+            *_listeners(listeners, {cluster["name"] for cluster in clusters}),
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        return [f"missing {error}"]
+
+
+def walk(value: Any) -> Iterator[Json]:
+    """Every object in `value`."""
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from walk(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from walk(inner)
+
+
+def _types(values: list[Json]) -> Iterator[str]:
+    for item in walk(values):
+        if "@type" in item and item["@type"] not in TYPES:
+            yield f"extension {item['@type']}"
+        if "typed_config" in item and "@type" not in item["typed_config"]:
+            yield "an extension without a type"
+        if "validation_context" in item and not _is_sound(item["validation_context"]):
+            yield f"validation context {sorted(item['validation_context'])}"
+        if item.get("@type") in (DOWNSTREAM, UPSTREAM):
+            yield from _tls(item)
+
+
+def _is_sound(context: Json) -> bool:
+    """The SPIFFE validator, at most one trust domain, and then its exact URI as well."""
+    config = context.get("custom_validator_config", {}).get("typed_config", {})
+    if config.get("@type") != SPIFFE or not set(context) <= CONTEXT_FIELDS:
+        return False
+    domains = config.get("trust_domains", [])
+    names = [d["name"] for d in domains if d["name"] and d["trust_bundle"]["inline_string"]]
+    uris = [m["matcher"]["exact"] for m in context.get("match_typed_subject_alt_names", [])]
+    exact = all(uri.startswith(f"spiffe://{name}/") for name, uri in zip(names, uris, strict=False))
+    return len(domains) == len(names) == len(uris) <= 1 and exact
+
+
+def _tls(context: Json) -> Iterator[str]:
+    common = context["common_tls_context"]
+    if not set(common) <= TLS_FIELDS or common["tls_params"] != TLS13:
+        yield f"TLS parameters {common.get('tls_params')}, {sorted(common)}"
+    secrets = [secret["name"] for secret in common.get("tls_certificate_sds_secret_configs", [])]
+    if context["@type"] == UPSTREAM:
+        if context.get("max_session_keys") != 0 or not context.get("sni"):
+            yield "upstream resumption or no SNI"
+        trusted = common["validation_context"]["custom_validator_config"]["typed_config"]
+        if secrets != (["id"] if trusted.get("trust_domains") else []):
+            yield f"upstream secrets {secrets}"
+        return
+    if not (
+        context.get("disable_stateless_session_resumption")
+        and context.get("disable_stateful_session_resumption")
+    ):
+        yield "downstream resumption"
+    mutual = bool(context.get("require_client_certificate")) and "validation_context" in common
+    if not mutual and secrets != ["ingress"]:
+        yield "a mesh port without client certificates"
+    if mutual and secrets != ["id"]:
+        yield f"a mesh port with secrets {secrets}"
+
+
+def _cluster(cluster: Json) -> Iterator[str]:
+    name = cluster["name"]
+    if not set(cluster) <= CLUSTER_FIELDS or cluster["type"] != "STATIC":
+        yield f"{name}: fields {sorted(set(cluster) - CLUSTER_FIELDS)}"
+    endpoints = [e for e in walk(cluster["load_assignment"]) if "endpoint" in e]
+    addresses = [e["endpoint"]["address"] for e in endpoints]
+    if name.startswith("out|") or name == "probe-call":
+        yield from _role_cluster(cluster, endpoints)
+    elif name.startswith("app|"):
+        own = [address["socket_address"]["address"] for address in addresses]
+        if own != [cluster["upstream_bind_config"]["source_address"]["address"]]:
+            yield f"{name}: {own} in clear, not bound to the pod's own address"
+    elif any("pipe" not in address for address in addresses):
+        yield f"{name}: {addresses} in clear"
+
+
+def _role_cluster(cluster: Json, endpoints: list[Json]) -> Iterator[str]:
+    fallback = cluster.get("transport_socket", {}).get("typed_config", {})
+    if fallback.get("@type") != UPSTREAM or "trust_domains" in str(fallback):
+        yield f"{cluster['name']}: a fallback that trusts somebody, or none"
+    matches = {m["match"]["member"]: m["transport_socket"] for m in cluster["transport_socket_matches"]}
+    for member, socket in matches.items():
+        trusted = [item["name"] for item in walk(socket) if "trust_bundle" in item]
+        if trusted != [member]:
+            yield f"{cluster['name']}: {member} trusts {trusted}"
+    for endpoint in endpoints:
+        label = endpoint["metadata"]["filter_metadata"]["envoy.transport_socket_match"]["member"]
+        if label not in matches:
+            yield f"{cluster['name']}: an endpoint of nobody"
+
+
+def _listeners(listeners: list[Json], clusters: set[str]) -> Iterator[str]:
+    if [listener["name"] for listener in listeners] != ["out", "in"]:
+        yield "not exactly two listeners"
+    for listener in listeners:
+        chains = listener["filter_chains"]
+        if len({chain["name"] for chain in chains}) != len(chains):
+            yield "a chain name twice"
+        if "default_filter_chain" in listener:
+            yield "a default chain"
+        for chain in chains:
+            yield from _chain(listener["name"], chain, clusters)
+
+
+def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
+    match, name = chain.get("filter_chain_match", {}), chain["name"]
+    if "destination_port" not in match:
+        yield f"{name}: any port"
+    if name != "sentinel" and ("transport_socket" in chain) != (listener == "in"):
+        yield f"{name}: no TLS"
+    if listener == "out" and name != "sentinel" and [r["prefix_len"] for r in match["prefix_ranges"]] != [32]:
+        yield f"{name}: more than one address"
+    trusted = [item["name"] for item in walk(chain) if "trust_bundle" in item]
+    if trusted != match.get("server_names", []):
+        yield f"{name}: SNI {match.get('server_names')} trusts {trusted}"
+    targets = {item["cluster"] for item in walk(chain) if "cluster" in item}
+    targets |= {c["name"] for item in walk(chain) if "clusters" in item for c in item["clusters"]}
+    if len(chain["filters"]) != 1 or not targets <= clusters:
+        yield f"{name}: leads to {targets}"

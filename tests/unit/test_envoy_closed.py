@@ -1,0 +1,89 @@
+"""The closed state: exactly the files of envoy/closed, and nothing that a connection could reach."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import betterproto2
+import pytest
+from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
+from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
+    DownstreamConnectionsConfig,
+)
+from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
+from support.envoy import resources, run_validation
+
+from toposeal.dataplane.envoy_closed import bootstrap, closed
+from toposeal.dataplane.envoy_open import render  # noqa: F401 - registers the types of both listeners
+from toposeal.dataplane.layout import ENVOY_LAYOUT, WRITING_ORDER, layout_under
+
+GOLDEN = Path(__file__).resolve().parents[2] / "envoy" / "closed"
+FILES = closed(ENVOY_LAYOUT)
+
+
+def test_the_closed_files_are_those_of_the_repository() -> None:
+    assert {path.name: path.read_bytes() for path in GOLDEN.iterdir()} == FILES
+
+
+def test_nothing_can_be_reached_in_the_closed_state() -> None:
+    (cluster,) = resources(FILES["cds.json"])
+    assert cluster == {
+        "name": "blackhole",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": "blackhole"},
+    }
+    for listener in resources(FILES["lds.json"]):
+        (chain,) = listener["filter_chains"]
+        assert chain["filter_chain_match"] == {"destination_port": 1}
+        assert [f["typed_config"]["cluster"] for f in chain["filters"]] == ["blackhole"]
+
+
+@pytest.mark.parametrize(
+    "word", ["CERTIFICATE", "PRIVATE KEY", "secret", "tls_certificate", "default_filter"]
+)
+def test_no_certificate_key_or_ca_is_in_the_closed_state(word: str) -> None:
+    assert all(word.encode() not in data for data in FILES.values())
+
+
+def test_the_closed_files_are_messages_of_envoys_schema_in_its_order() -> None:
+    """They are written by hand: what the typed messages say back must be the same bytes."""
+    assert DownstreamConnectionsConfig().max_active_downstream_connections == 0
+    for name, data in FILES.items():
+        kind = Bootstrap if name == "bootstrap.json" else DiscoveryResponse
+        value = kind.from_json(data).to_dict(casing=betterproto2.Casing.SNAKE)
+        assert json.dumps(value, indent=2).encode() + b"\n" == data
+
+
+def test_envoy_validates_the_repositorys_files_where_they_lie() -> None:
+    assert run_validation(GOLDEN, "bootstrap.json") == ""
+
+
+def test_the_closed_state_needs_no_envoy_types() -> None:
+    """Their import takes longer than Envoy's start (docs/adr/0002)."""
+    code = (
+        "import sys; from toposeal.dataplane.envoy_closed import closed;"
+        "from toposeal.dataplane.layout import ENVOY_LAYOUT; closed(ENVOY_LAYOUT);"
+        "sys.exit('envoy_data_plane' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_every_closed_file_has_its_place_in_the_order_of_writing() -> None:
+    assert set(FILES) <= set(WRITING_ORDER)
+    assert WRITING_ORDER.index("cds.json") < WRITING_ORDER.index("lds.json")
+
+
+def test_D5_the_admin_interface_is_a_socket_for_envoys_user_alone() -> None:
+    admin = json.loads(bootstrap(ENVOY_LAYOUT, "n"))["admin"]
+    assert admin == {"address": {"pipe": {"path": "../envoy/admin.sock", "mode": 0o600}}}
+
+
+def test_a_layout_moves_every_path() -> None:
+    text = b"".join(closed(layout_under("/run/pod")).values())
+    assert b'"/run/pod/xds/lds.json"' in text
+    assert b'"/run/pod/envoy/admin.sock"' in text
+    assert b'"./' not in text

@@ -1,0 +1,271 @@
+"""The opened state: golden files, Envoy's own validation, and each trap of its language refused (D6)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.envoy import resources, validate
+from support.envoy_oracle import DOWNSTREAM, UPSTREAM, violations, walk
+from support.golden import ROLES, golden_files
+from support.shop import ATTESTATION_PORT, MEMBERS, SHOP, member, role, topology, view
+
+from toposeal.dataplane.envoy_closed import closed
+from toposeal.dataplane.envoy_open import opened
+from toposeal.dataplane.envoy_secrets import withheld_secrets
+from toposeal.dataplane.layout import ENVOY_LAYOUT, layout_under
+from toposeal.dataplane.view import PodView
+from toposeal.topology.author import compile_yaml
+from toposeal.topology.model import Call, Ingress, Topology
+from toposeal.topology.parse import parse_topology
+
+ENVOY_DIRECTORY = Path(__file__).resolve().parents[2] / "envoy"
+Json = dict[str, Any]
+
+
+@cache
+def opened_shop(name: str) -> dict[str, bytes]:
+    return opened(view(name), ENVOY_LAYOUT)
+
+
+def chains(files: dict[str, bytes], listener: str) -> dict[str, Json]:
+    found = next(item for item in resources(files["lds.json"]) if item["name"] == listener)
+    return {chain["name"]: chain for chain in found["filter_chains"]}
+
+
+def clusters(files: dict[str, bytes]) -> dict[str, Json]:
+    return {cluster["name"]: cluster for cluster in resources(files["cds.json"])}
+
+
+def target(chain: Json) -> str:
+    return str(chain["filters"][0]["typed_config"]["cluster"])
+
+
+def test_the_repositorys_files_are_what_the_renderer_writes() -> None:
+    """After a change on purpose: python tests/support/golden.py, and read the difference."""
+    found = {str(p.relative_to(ENVOY_DIRECTORY)): p.read_bytes() for p in ENVOY_DIRECTORY.rglob("*.json")}
+    assert found == golden_files()
+
+
+def test_the_example_topology_has_the_shape_of_the_golden_files() -> None:
+    text = (ENVOY_DIRECTORY.parent / "docs/examples/shop/topology.yaml").read_bytes()
+    assert shape(parse_topology(compile_yaml(text, bytes(48)))) == shape(SHOP)
+
+
+def shape(found: Topology) -> object:
+    roles = {
+        n: (r.min_replicas, r.max_replicas, r.serves, r.calls, r.ingress) for n, r in found.roles.items()
+    }
+    return roles, found.attestation_port, found.mesh
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_D6_envoy_validates_every_golden_configuration(name: str, tmp_path: Path) -> None:
+    files = {**closed(ENVOY_LAYOUT), **withheld_secrets(), **opened_shop(name)}
+    assert validate(files, tmp_path) == ""
+
+
+def test_D6_envoys_validation_can_fail(tmp_path: Path) -> None:
+    files = {**closed(ENVOY_LAYOUT), **withheld_secrets(), **opened_shop("web")}
+    files["lds.json"] = files["lds.json"].replace(b'"sentinel"', b'"sentinel", "bogus": 1')
+    assert "bogus" in validate(files, tmp_path)
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_opening_changes_nothing_of_a_listener_but_its_chains(name: str) -> None:
+    """Anything else would replace the listener and cut every connection."""
+    before, after = resources(closed(ENVOY_LAYOUT)["lds.json"]), resources(opened_shop(name)["lds.json"])
+    for shut, open_ in zip(before, after, strict=True):
+        assert open_["filter_chains"][0] == shut["filter_chains"][0]
+        for listener in (shut, open_):
+            del listener["filter_chains"]
+        assert open_ == shut
+
+
+def test_the_blackhole_stays() -> None:
+    assert clusters(opened_shop("db"))["blackhole"] == clusters(closed(ENVOY_LAYOUT))["blackhole"]
+
+
+def test_one_inbound_chain_per_port_and_member() -> None:
+    found = chains(opened_shop("db"), "in")
+    api = sorted(m.domain for m in MEMBERS if m.role == "api")
+    assert sorted(found) == sorted(
+        ["sentinel", "probe", f"attestation|{ATTESTATION_PORT}", *(f"in|6379|{domain}" for domain in api)]
+    )
+    chain = found[f"in|6379|{api[0]}"]
+    assert chain["filter_chain_match"] == {
+        "destination_port": 6379,
+        "server_names": [api[0]],
+        "transport_protocol": "tls",
+    }
+    assert target(chain) == "app|6379"
+
+
+def test_outbound_chains_match_the_roles_own_address() -> None:
+    found = chains(opened_shop("api"), "out")
+    assert sorted(found) == ["out|db|6379", "probe-call", "sentinel"]
+    assert found["out|db|6379"]["filter_chain_match"] == {
+        "destination_port": 6379,
+        "prefix_ranges": [{"address_prefix": "240.10.0.2", "prefix_len": 32}],
+    }
+    assert target(found["out|db|6379"]) == "out|db|6379"
+
+
+def test_every_address_of_a_member_has_that_members_trust() -> None:
+    cluster = clusters(opened_shop("web"))["out|api|8080"]
+    labels = {
+        e["endpoint"]["address"]["socket_address"]["address"]: e["metadata"]["filter_metadata"][
+            "envoy.transport_socket_match"
+        ]["member"]
+        for e in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    }
+    assert labels == {address: m.domain for m in MEMBERS if m.role == "api" for address in m.addresses}
+
+
+def test_ingress_serves_the_application_and_by_alpn_the_document() -> None:
+    found = chains(opened_shop("web"), "in")
+    assert target(found["ingress|8443"]) == "app|8080"
+    attest = found["ingress|8443|attestation"]
+    assert attest["filter_chain_match"]["application_protocols"] == ["toposeal-attest/1"]
+    assert target(attest) == target(found[f"attestation|{ATTESTATION_PORT}"]) == "attestation"
+    pipe = clusters(opened_shop("web"))["attestation"]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]
+    assert pipe["endpoint"]["address"] == {"pipe": {"path": "../sockets/attestation.sock"}}
+
+
+def test_the_probe_goes_through_mutual_tls_with_oneself() -> None:
+    files = opened_shop("db")
+    own = view("db").own.domain
+    assert chains(files, "in")["probe"]["filter_chain_match"]["server_names"] == [own]
+    assert target(chains(files, "in")["probe"]) == "probe-answer"
+    assert target(chains(files, "out")["probe-call"]) == "probe-call"
+    assert [m["name"] for m in clusters(files)["probe-call"]["transport_socket_matches"]] == [own]
+
+
+def self_calling(*seeds: int) -> dict[str, bytes]:
+    crowd = topology(role("api", 3, serves=(8080,), calls=(Call("api", 8080),)))
+    members = tuple(sorted((member("api", s) for s in seeds), key=lambda m: m.iid))
+    return opened(PodView(crowd, members[0], members, 1), ENVOY_LAYOUT)
+
+
+def test_a_role_that_calls_itself_reaches_the_others_in_their_share_and_the_pod_in_clear() -> None:
+    files = self_calling(12, 13, 14)
+    proxy = chains(files, "out")["out|api|8080"]["filters"][0]["typed_config"]
+    assert "cluster" not in proxy
+    assert proxy["weighted_clusters"]["clusters"] == [
+        {"name": "out|api|8080", "weight": 2},
+        {"name": "app|8080", "weight": 1},
+    ]
+    assert violations(files) == []
+
+
+def test_the_only_member_of_a_role_that_calls_itself_reaches_itself() -> None:
+    files = self_calling(12)
+    assert target(chains(files, "out")["out|api|8080"]) == "app|8080"
+    assert "out|api|8080" not in clusters(files)
+    assert violations(files) == []
+
+
+def test_an_ingress_target_that_no_member_may_call_has_its_cluster() -> None:
+    only = topology(role("web", 1, serves=(8080,), ingress=(Ingress(8443, 8080), Ingress(9443, 8080))))
+    own = member("web", 11)
+    files = opened(PodView(only, own, (own,), 1), ENVOY_LAYOUT)
+    assert [name for name in clusters(files) if name.startswith("app|")] == ["app|8080"]
+    assert violations(files) == []
+
+
+def test_a_layout_moves_every_path() -> None:
+    text = b"".join(opened(view("web"), layout_under("/run/pod")).values())
+    assert set(re.findall(rb'"path": "([^"]*)"', text)) == {
+        b"/run/pod/xds",
+        b"/run/pod/xds/sds-id.json",
+        b"/run/pod/xds/sds-ingress.json",
+        b"/run/pod/sockets/attestation.sock",
+        b"/run/pod/sockets/probe.sock",
+    }
+
+
+def test_the_same_view_gives_the_same_bytes() -> None:
+    assert opened(view("api"), ENVOY_LAYOUT) == opened_shop("api")
+    assert opened(view("api", 2), ENVOY_LAYOUT) != opened_shop("api")
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_D6_the_golden_configurations_hold_every_rule(name: str) -> None:
+    assert violations(opened_shop(name)) == []
+
+
+def drop(kind: str, key: str) -> Callable[[Json], None]:
+    def mutate(item: Json) -> None:
+        if item.get("@type") == kind or (kind == "" and key in item):
+            item.pop(key, None)
+
+    return mutate
+
+
+def put(key: str, value: Any) -> Callable[[Json], None]:
+    def mutate(item: Json) -> None:
+        if key in item:
+            item[key] = copy.deepcopy(value)
+
+    return mutate
+
+
+def add_trust(item: Json) -> None:
+    if "trust_domains" in item:
+        item["trust_domains"].append({"name": "m-9.shop", "trust_bundle": {"inline_string": "CA"}})
+
+
+def add(marker: str, key: str, value: Any) -> Callable[[Json], None]:
+    def mutate(item: Json) -> None:
+        if marker in item:
+            item[key] = value
+
+    return mutate
+
+
+TRAPS: dict[str, Callable[[Json], None]] = {
+    "no validator": drop("", "custom_validator_config"),
+    "an empty validation context": put("validation_context", {}),
+    "no fallback, so plaintext": drop("", "transport_socket"),
+    "a CA of somebody else beside": add_trust,
+    "a bundle": add("custom_validator_config", "trusted_ca", {"inline_string": "CA"}),
+    "expired certificates": add("custom_validator_config", "allow_expired_certificate", True),
+    "untrusted chains": add("custom_validator_config", "trust_chain_verification", "ACCEPT_UNTRUSTED"),
+    "no exact name": drop("", "match_typed_subject_alt_names"),
+    "TLS 1.2": put("tls_minimum_protocol_version", "TLSv1_2"),
+    "other signatures": drop("", "signature_algorithms"),
+    "upstream sessions": drop(UPSTREAM, "max_session_keys"),
+    "downstream tickets": drop(DOWNSTREAM, "disable_stateless_session_resumption"),
+    "downstream session identifiers": drop(DOWNSTREAM, "disable_stateful_session_resumption"),
+    "no client certificate": put("require_client_certificate", False),
+    "no SNI": drop(UPSTREAM, "sni"),
+    "any SNI": drop("", "server_names"),
+    "any port": drop("", "destination_port"),
+    "any address": put("prefix_ranges", [{"address_prefix": "0.0.0.0", "prefix_len": 0}]),
+    "an extension nobody thought about": put("@type", "type.googleapis.com/envoy.extensions.X"),
+    "a cluster of names": put("type", "ORIGINAL_DST"),
+    "plaintext to another address": put("source_address", {"address": "192.0.2.1", "port_value": 0}),
+    "a default chain": add("filter_chains", "default_filter_chain", {}),
+    "an endpoint of nobody": put("envoy.transport_socket_match", {"member": "m-9.shop"}),
+    "a chain that leads nowhere": put("cluster", "nowhere"),
+    "secrets inline": add("tls_params", "tls_certificates", []),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_D6_each_trap_breaks_a_rule(trap: str) -> None:
+    """The rules can fail: otherwise the property test would prove nothing."""
+    files = {}
+    for name, data in opened_shop("web").items():
+        content = json.loads(data)
+        for item in walk(content["resources"]):
+            if item.get("name") != "sentinel" and item.get("name") != "blackhole":
+                TRAPS[trap](item)
+        files[name] = json.dumps(content).encode()
+    assert violations(files) != []

@@ -1,0 +1,104 @@
+"""Who may connect to whom: the plan follows the topology's edges and the manifest, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from support.shop import MEMBERS, SHOP, member, role, topology, view
+
+from toposeal.dataplane.envoy_plan import OutsidePort, PodPlan, plan
+from toposeal.dataplane.view import MeshMember, PodView
+from toposeal.errors import LocalProtocolError, Reason
+from toposeal.topology.model import Call
+
+
+def named(role_name: str) -> list[MeshMember]:
+    return [m for m in MEMBERS if m.role == role_name]
+
+
+def planned(view_: PodView, **changes: object) -> PodPlan:
+    return plan(dataclasses.replace(view_, **changes))  # type: ignore[arg-type]
+
+
+def test_a_role_is_open_to_its_callers_alone() -> None:
+    (inbound,) = plan(view("db")).inbound
+    assert inbound.port == 6379
+    assert {peer.domain for peer in inbound.clients} == {m.domain for m in named("api")}
+
+
+def test_D4_the_reverse_of_an_edge_is_no_edge() -> None:
+    assert plan(view("db")).outbound == ()
+    assert all(edge.role != "web" for edge in plan(view("api")).outbound)
+
+
+def test_an_edge_leads_to_every_member_of_the_role() -> None:
+    (edge,) = plan(view("web")).outbound
+    assert (edge.role, edge.port, edge.vip, edge.includes_self) == ("api", 8080, "240.10.0.1", False)
+    assert [peer.domain for peer in edge.servers] == [m.domain for m in named("api")]
+    assert [peer.addresses for peer in edge.servers] == [m.addresses for m in named("api")]
+
+
+def test_a_peer_is_one_ca_one_name_one_uri() -> None:
+    (edge,) = plan(view("api")).outbound
+    (peer,), (db,) = edge.servers, named("db")
+    assert (peer.domain, peer.ca_pem) == (db.domain, db.ca_pem)
+    assert peer.spiffe == f"spiffe://{db.domain}/db"
+
+
+def test_what_is_open_to_anyone() -> None:
+    assert plan(view("web")).ingress == (OutsidePort(8443, 8080),)
+    assert plan(view("db")).ingress == ()
+    assert plan(view("db")).attestation_port == 8444
+
+
+def test_a_generation_names_the_update() -> None:
+    assert plan(view("db", generation=7)).version == "generation-7"
+
+
+def test_a_role_that_calls_itself_counts_its_own_pod_apart() -> None:
+    crowd = topology(role("api", 2, serves=(8080,), calls=(Call("api", 8080),)))
+    both = (member("api", 12), member("api", 13))
+    made = plan(PodView(crowd, both[0], both, 1))
+    (edge,) = made.outbound
+    assert edge.includes_self
+    assert [peer.domain for peer in edge.servers] == [both[1].domain]
+    assert [peer.domain for peer in made.inbound[0].clients] == [both[1].domain]
+
+
+def test_a_role_without_members_cannot_be_reached() -> None:
+    only_web = PodView(SHOP, named("web")[0], tuple(named("web")), 1)
+    assert plan(only_web).outbound == ()
+
+
+def test_the_application_is_reached_over_ipv4_where_there_is_one() -> None:
+    own = member("db", 14, "fd77::14", "10.77.0.14")
+    assert plan(PodView(SHOP, own, (own,), 1)).application == "10.77.0.14"
+    own = member("db", 14, "fd77::14")
+    assert plan(PodView(SHOP, own, (own,), 1)).application == "fd77::14"
+
+
+DB, WEB = named("db")[0], named("web")[0]
+REFUSED = {
+    "generation": {"generation": 0},
+    "own": {"own": member("db", 99)},
+    "own.addresses": {"own": (lonely := dataclasses.replace(DB, addresses=())), "members": (lonely,)},
+    "members.iid": {"members": (DB, dataclasses.replace(WEB, iid=DB.iid))},
+    "members.domain": {"members": (DB, dataclasses.replace(WEB, domain=DB.domain))},
+    "members.ca_pem": {"members": (DB, dataclasses.replace(WEB, ca_pem=""))},
+    "members.role": {"members": (DB, dataclasses.replace(WEB, role="bank"))},
+    "members.addresses": {"members": (DB, dataclasses.replace(WEB, addresses=("web.example",)))},
+}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_a_view_that_no_manifest_gives_is_our_own_fault(field: str) -> None:
+    with pytest.raises(LocalProtocolError) as caught:
+        planned(view("db"), **REFUSED[field])
+    assert caught.value.reason is Reason.INTERNAL
+    assert caught.value.mismatches[0].field == f"view.{field}"
+
+
+def test_an_address_with_a_scope_is_refused() -> None:
+    with pytest.raises(LocalProtocolError, match="scope"):
+        planned(view("db"), members=(DB, dataclasses.replace(WEB, addresses=("fe80::1%eth0",))))
