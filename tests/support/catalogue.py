@@ -184,8 +184,19 @@ def page() -> str:
 
 
 def _row(case: str, tests: list[str]) -> str:
-    cell = "<br>".join(f"`{test}`" for test in tests) or "none yet"
-    return f"| {case} | {CASES[case]} | {cell} |"
+    return f"| {case} | {CASES[case]} | {_cell(tests) or 'none yet'} |"
+
+
+def _cell(tests: list[str]) -> str:
+    """Names of tests, or their number where one file has more than three."""
+    files: dict[str, list[str]] = {}
+    for test in tests:
+        files.setdefault(test.partition("::")[0], []).append(test)
+    parts = [f"`{file}`: {len(named)} tests" if len(named) > 3 else None for file, named in files.items()]
+    return "<br>".join(
+        part or "<br>".join(f"`{test}`" for test in named)
+        for part, named in zip(parts, files.values(), strict=True)
+    )
 
 
 def _named_tests() -> Iterator[tuple[str, str]]:
