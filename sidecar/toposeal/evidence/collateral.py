@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
@@ -16,7 +17,7 @@ from cryptography import x509
 from toposeal.errors import EvidenceError, Reason, ToposealError
 from toposeal.evidence.certificates import X509_ERRORS, Certificate, parse_chain
 from toposeal.evidence.strict_json import parse_object
-from toposeal.limits import MAX_COLLATERAL_SIZE
+from toposeal.limits import MAX_COLLATERAL_ENTRIES, MAX_COLLATERAL_SIZE
 
 _MEMBERS = frozenset(
     {
@@ -77,10 +78,12 @@ class Collateral:
         return min(*(each.next_update for each in updates), *(each.not_after for each in chains))
 
 
+@lru_cache(MAX_COLLATERAL_ENTRIES)
 def parse_collateral(data: bytes) -> Collateral:
     """Parse one JSON object of exactly the nine members of QuoteCollateralV3.
 
     `pck_certificate_chain`, which newer writers may add, is refused: the PCK chain is the quote's.
+    The value follows from the bytes alone, so the last few are remembered.
     Raises EvidenceError(COLLATERAL_INVALID), or TOO_LARGE above 256 KiB.
     """
     if len(data) > MAX_COLLATERAL_SIZE:

@@ -6,12 +6,14 @@ Profile: Intel SGX PCK Certificate and CRL Profile Specification, section 1.3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import dcap
 from toposeal.evidence.certificates import Certificate, parse_chain
 
 _FIELD = "quote.pck_chain"
+_REMEMBERED = 64  # machines: every quote of one carries the same chain
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class PckChain:
         return min(self.leaf.not_after, self.platform_ca.not_after, self.root.not_after)
 
 
+@lru_cache(_REMEMBERED)
 def parse_pck_chain(pem: bytes) -> PckChain:
-    """Parse exactly leaf, platform CA and root. Raises EvidenceError(QUOTE_FORMAT)."""
+    """Parse exactly leaf, platform CA and root, or remember it. Raises EvidenceError(QUOTE_FORMAT)."""
     leaf, platform_ca, root = parse_chain(pem, 3, _FIELD, Reason.QUOTE_FORMAT)
     ppid, fmspc, pce_id = dcap.pck_identity(leaf.pem)
     for name, value, size in (("ppid", ppid, 16), ("fmspc", fmspc, 6), ("pceid", pce_id, 2)):

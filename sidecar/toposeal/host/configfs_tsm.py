@@ -70,7 +70,7 @@ class ConfigfsTsm:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             answer.set_result(_until(end, lambda: self._attempt(report_data)))
-        except Exception as error:
+        except QuoteSourceError as error:
             answer.set_exception(error)  # raised again by the caller
         finally:
             self._free.release()

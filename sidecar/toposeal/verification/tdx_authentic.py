@@ -132,22 +132,23 @@ def _expect_signers(collateral: Collateral, anchors: TrustAnchors) -> None:
     Any key under the root would satisfy dcap-qvl: one leaked PCK key of an old machine could then
     declare that machine up to date.
     """
-    for field, chain in (
-        ("tcb_info_issuer_chain", collateral.tcb_info.chain),
-        ("qe_identity_issuer_chain", collateral.qe_identity.chain),
-    ):
-        signer, root = chain
-        _expect_root(root, anchors, f"collateral.{field}.root", Reason.COLLATERAL_SIGNER)
-        if signer.common_name != TCB_SIGNER_NAME:
-            raise EvidenceError.of(
-                Reason.COLLATERAL_SIGNER, f"collateral.{field}.subject", signer.common_name, TCB_SIGNER_NAME
-            )
-        if not signer.issued_by(root):
-            raise EvidenceError.of(
-                Reason.COLLATERAL_SIGNER, f"collateral.{field}.issuer", "another issuer", "the pinned root"
-            )
+    tcb_chain, qe_chain = collateral.tcb_info.chain, collateral.qe_identity.chain
+    _expect_signer(tcb_chain, anchors, "collateral.tcb_info_issuer_chain")
+    if qe_chain != tcb_chain:
+        _expect_signer(qe_chain, anchors, "collateral.qe_identity_issuer_chain")
     crl_root = collateral.pck_crl_chain[-1]
     _expect_root(crl_root, anchors, "collateral.pck_crl_issuer_chain.root", Reason.COLLATERAL_SIGNER)
+
+
+def _expect_signer(chain: tuple[Certificate, ...], anchors: TrustAnchors, field: str) -> None:
+    signer, root = chain
+    _expect_root(root, anchors, f"{field}.root", Reason.COLLATERAL_SIGNER)
+    if signer.common_name != TCB_SIGNER_NAME:
+        raise EvidenceError.of(
+            Reason.COLLATERAL_SIGNER, f"{field}.subject", signer.common_name, TCB_SIGNER_NAME
+        )
+    if not signer.issued_by(root):
+        raise EvidenceError.of(Reason.COLLATERAL_SIGNER, f"{field}.issuer", "another", "the pinned root")
 
 
 def _expect_root(root: Certificate, anchors: TrustAnchors, field: str, reason: Reason) -> None:
