@@ -6,11 +6,7 @@ import argparse
 from typing import Any
 
 from toposeal.cli import run as production
-from toposeal.daemon import identity
-from toposeal.daemon.service import Platform, run_pod
-from toposeal.host.files import write_atomic
-from toposeal.membership.signing import SigningKeys
-from toposeal_lab.forge import key_pem
+from toposeal.daemon.entry import enter
 from toposeal_lab.lab_verify import add_anchors, read_anchors
 
 
@@ -25,19 +21,27 @@ def register(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    platform = Platform(anchors=read_anchors(args), report_dir=args.tsm)
+    given = production.values(args)
+    enter(given["state_dir"])
+
+    from toposeal.daemon.service import Platform, run_pod
+
     if args.insider is not None:
         _leak_ca_key(args.insider)
-    return run_pod(production.values(args), platform)
+    return run_pod(given, Platform(anchors=read_anchors(args), report_dir=args.tsm))
 
 
 def _leak_ca_key(path: str) -> None:
     """Production has no way to get at the key, so the lab replaces the function that makes it."""
+    from toposeal.daemon import identity
+    from toposeal.host.files import write_atomic
+    from toposeal_lab.forge import key_pem
+
     names = vars(identity)
     make = names["new_signing_keys"]
 
-    def leaking() -> SigningKeys:
-        keys: SigningKeys = make()
+    def leaking() -> Any:
+        keys = make()
         write_atomic(path, key_pem(keys.ca).encode("ascii"))
         return keys
 

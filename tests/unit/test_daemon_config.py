@@ -9,7 +9,8 @@ import pytest
 from support.network import owner, signed_topology
 
 from toposeal.cli.main import entry
-from toposeal.daemon.config import KEYS, load_config, parse_peers, read_config_file
+from toposeal.daemon.config import load_config, parse_peers
+from toposeal.daemon.config_file import KEYS, read_config_file
 from toposeal.errors import Reason, ToposealError, UsageError
 from toposeal_lab.simtdx import LabPki
 

@@ -28,22 +28,31 @@ def register(subparsers: Any) -> None:
     for name, (metavar, text) in _ARGUMENTS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
     parser.add_argument(
-        "--state-dir", metavar="DIR", help=f"where the tmpfs for Envoy's files is (default {_DEFAULT_STATE_DIR})"
+        "--state-dir",
+        metavar="DIR",
+        help=f"where the tmpfs for Envoy's files is (default {_DEFAULT_STATE_DIR})",
     )
-    parser.set_defaults(run=_run, platform=None)
+    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    from toposeal.daemon.entry import enter
+
+    given = values(args)
+    enter(given["state_dir"])
+
     from toposeal.daemon.service import Platform, run_pod
 
-    return run_pod(values(args), args.platform or Platform(anchors=args.anchors))
+    return run_pod(given, Platform(anchors=args.anchors))
 
 
 def values(args: argparse.Namespace) -> dict[str, str]:
     """The configuration's values from the file or from the arguments, never from both."""
-    from toposeal.daemon.config import read_config_file
+    from toposeal.daemon.config_file import read_config_file
 
-    given = {name: getattr(args, name) for name in (*_ARGUMENTS, "state_dir") if getattr(args, name) is not None}
+    given = {
+        name: getattr(args, name) for name in (*_ARGUMENTS, "state_dir") if getattr(args, name) is not None
+    }
     if args.config is None:
         return {"state_dir": _DEFAULT_STATE_DIR, **given}
     if given:

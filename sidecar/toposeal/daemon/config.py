@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from toposeal.errors import Reason, UsageError, printable
+from toposeal.daemon.config_file import KEYS
+from toposeal.daemon.entry import check_state_dir
+from toposeal.errors import Reason, UsageError
 from toposeal.host.collateral_file import read_collateral
 from toposeal.host.files import read_once
 from toposeal.limits import (
@@ -22,8 +23,6 @@ from toposeal.topology.owner import OwnerRoot
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[?[0-9A-Fa-f:.]{2,45}\]?")
 _MAX_ENVELOPE = 2 * MAX_TOPOLOGY_SIZE  # base64 and signatures
 _MAX_PEERS = 1024
-_MAX_CONFIG_SIZE = 64 << 10
-KEYS = ("role", "mesh", "owner", "topology", "min_version", "peers", "state_dir", "collateral")
 
 
 @dataclass(frozen=True)
@@ -57,24 +56,9 @@ def load_config(values: Mapping[str, str]) -> RunConfig:
         owner=owner,
         topology=signed,
         peers=parse_peers(values["peers"]),
-        state_dir=_absolute(values["state_dir"]),
+        state_dir=check_state_dir(values["state_dir"]),
         collateral=read_collateral(values["collateral"]),
     )
-
-
-def read_config_file(path: str) -> dict[str, str]:
-    """The measured alternative to arguments: TOML with exactly KEYS, all strings but `min_version`."""
-    try:
-        table = tomllib.loads(read_once(path, _MAX_CONFIG_SIZE).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError.of(Reason.MALFORMED, printable(path), printable(error), "TOML") from error
-    unknown = sorted(set(table) - set(KEYS))
-    if unknown:
-        raise UsageError.of(Reason.USAGE, printable(path), unknown[0], f"only {', '.join(KEYS)}")
-    wrong = [k for k, v in table.items() if type(v) is not (int if k == "min_version" else str)]
-    if wrong:
-        raise UsageError.of(Reason.USAGE, f"{printable(path)}: {wrong[0]}", "another type", "a string")
-    return {key: str(value) for key, value in table.items()}
 
 
 def parse_peers(text: str) -> tuple[tuple[str, int], ...]:
@@ -97,12 +81,6 @@ def _version(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) >= 1):
         raise UsageError.of(Reason.USAGE, "min_version", text, "a positive integer")
     return int(text)
-
-
-def _absolute(path: str) -> str:
-    if not path.startswith("/") or ".." in path.split("/") or len(path) > 64:
-        raise UsageError.of(Reason.USAGE, "state_dir", path, "a short absolute path without ..")
-    return path.rstrip("/")
 
 
 def _check_clock(signed: SignedTopology) -> None:

@@ -36,7 +36,7 @@ from toposeal.membership.events import (
     Timer,
 )
 from toposeal.membership.sealed import SealedManifest
-from toposeal.membership.state import Active, Member, Own
+from toposeal.membership.state import Active, Member, Own, attempt_of, sealed_of
 from toposeal.membership.timers import ENTROPY_SIZE
 from toposeal.verification.model import VerifiedEvidence
 
@@ -204,10 +204,11 @@ class Node:
             self._step(Appraised(effect.ticket, verified))
 
     def _log_phase(self) -> None:
-        member = self._member
-        if member is not None:
-            epoch = max(member.last_commitment, member.highest_seen)
-            journal.event("phase", phase=machine.phase_name(member.phase), epoch=epoch)
+        if self._member is not None:
+            phase = self._member.phase
+            attempt, sealed = attempt_of(phase), sealed_of(phase)
+            epoch = attempt.epoch if attempt else sealed.manifest.epoch if sealed else 0
+            journal.event("phase", phase=machine.phase_name(phase), epoch=epoch)
 
 
 def not_active(member: Member | None) -> RemoteProtocolError:

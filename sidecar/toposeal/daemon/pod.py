@@ -80,10 +80,10 @@ class Pod:
         stack.push_async_callback(renderer.close)
         probe = await Probe.start(self._layout.probe)
         stack.push_async_callback(probe.close)
+        await renderer.prepare()
         gate = Gate(GateParts(directory, self._start_envoy, renderer, probe), self._fault)
         stack.push_async_callback(gate.fence)
         await gate.start()
-        await renderer.prepare()
         journal.event("gate", state="closed")
         return gate
 

@@ -22,9 +22,8 @@ from toposeal.daemon.pod import Appraiser, Pod
 from toposeal.dataplane.firewall import Backend
 from toposeal.errors import Mismatch, Reason, ToposealError
 from toposeal.evidence.binding import Binding
-from toposeal.host import firewall, journal, privileges, xds_files
+from toposeal.host import firewall, journal, privileges
 from toposeal.host.configfs_tsm import REPORT_DIRECTORY, ConfigfsTsm
-from toposeal.limits import DAEMON_UID, ENVOY_UID
 from toposeal.verification.appraise import appraise
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
 
@@ -51,12 +50,9 @@ class TdxQuotes:
 
 
 def run_pod(values: Mapping[str, str], platform: Platform) -> int:
-    """Run the pod until it is stopped (0) or fenced. As root: close the pod and become the daemon."""
-    if not privileges.is_daemon():
-        firewall.apply()
-        config = load_config(values)
-        xds_files.prepare(config.state_dir, owner=DAEMON_UID, group=ENVOY_UID)
-        privileges.become_daemon()
+    """Run the pod, as the daemon's user, until it is stopped (0) or fenced. The rules are applied
+    anew first: whoever started this process as the daemon's user may have forgotten them.
+    """
     privileges.harden()
     backend = firewall.apply()
     _exit(asyncio.run(_run(load_config(values), platform, backend)))

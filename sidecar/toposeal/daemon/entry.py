@@ -1,0 +1,31 @@
+"""The first moments of a pod, as root: close it, make its directory, become the daemon's user.
+
+Short on purpose, in code and in imports: until it ends, this process can do anything.
+"""
+
+from __future__ import annotations
+
+from toposeal.errors import Reason, UsageError
+from toposeal.host import firewall, privileges, xds_files
+from toposeal.limits import DAEMON_UID, ENVOY_UID
+
+_MAX_STATE_DIR = 64  # characters; Unix socket paths below it stay under the kernel's 108
+
+
+def enter(state_dir: str) -> None:
+    """Returns in the daemon's own process alone; as root this process is replaced by that one.
+
+    Raises PodError or UsageError; the rules, once applied, stay.
+    """
+    if privileges.is_daemon():
+        return
+    firewall.apply()
+    xds_files.prepare(check_state_dir(state_dir), owner=DAEMON_UID, group=ENVOY_UID)
+    privileges.become_daemon()
+
+
+def check_state_dir(path: str) -> str:
+    """A short absolute path without `..`, or UsageError."""
+    if not path.startswith("/") or ".." in path.split("/") or len(path) > _MAX_STATE_DIR:
+        raise UsageError.of(Reason.USAGE, "state_dir", path, "a short absolute path without ..")
+    return path.rstrip("/")
