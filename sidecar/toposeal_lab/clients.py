@@ -54,8 +54,10 @@ def exchange(
                 return Outcome(_ask(plain, request))
             with client_context(credential).wrap_socket(plain, server_hostname=server_name) as tls:
                 return Outcome(_ask(tls, request))
+    except ssl.SSLEOFError:
+        return Outcome(b"", "TLS connection closed without an answer")
     except ssl.SSLError as error:
-        return Outcome(b"", f"TLS {(error.reason or str(error)).lower().replace('_', ' ')}")
+        return Outcome(b"", f"TLS {error.reason}".lower().replace("_", " "))
     except OSError as error:
         return Outcome(b"", type(error).__name__)
 

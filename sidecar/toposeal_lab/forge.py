@@ -11,13 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from toposeal.verification.ca_profile import key_usage
 from toposeal_lab.clients import Credential
 
 _DAY = timedelta(days=1)
 
 
 def forge_leaf(ca_key: ec.EllipticCurvePrivateKey, issuer: x509.Name, uris: Sequence[str]) -> Credential:
-    """A leaf for client and server use with exactly these URI SANs, in this order."""
+    """A leaf with the profile of honest ones, but exactly these URI SANs, in this order."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -27,6 +28,7 @@ def forge_leaf(ca_key: ec.EllipticCurvePrivateKey, issuer: x509.Name, uris: Sequ
         .not_valid_before(now - _DAY)
         .not_valid_after(now + _DAY)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(key_usage(certificate_sign=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=True)
         .add_extension(

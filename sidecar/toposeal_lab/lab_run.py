@@ -7,7 +7,7 @@ from typing import Any
 
 from toposeal.cli import run as production
 from toposeal.daemon.entry import enter
-from toposeal_lab.lab_verify import add_anchors, read_anchors
+from toposeal_lab.anchors import add_anchors, read_anchors
 
 
 def register(subparsers: Any) -> None:
