@@ -21,7 +21,7 @@ from toposeal.limits import MAX_ENVELOPE_SIZE
 from toposeal.membership.hello import verify_hello
 from toposeal.membership.identity import verify_identity
 from toposeal.membership.manifest import parse_manifest
-from toposeal.membership.votes import parse_decision, parse_liveness, parse_propose
+from toposeal.membership.votes import parse_decision, parse_liveness
 from toposeal.outside.document import parse_document
 from toposeal.outside.endpoint import Endpoint
 from toposeal.outside.verify import verify_document
@@ -86,12 +86,6 @@ def _evidence(mesh: Mesh) -> dict[str, Parser]:
 def _peer_messages(mesh: Mesh) -> dict[str, Parser]:
     pod, commit = mesh.pods[0], mesh.sealed.members[0].commit
     identity = pod.signed.identity
-    propose = wire.Propose(
-        sender=pod.iid,
-        epoch=mesh.manifest.epoch,
-        manifest_digest=mesh.manifest.digest,
-        members=[wire.Listed(iid=p.iid, hello_digest=p.hello.hello_digest) for p in mesh.pods],
-    )
     liveness = wire.Ping(sender=pod.iid, receiver=mesh.pods[1].iid, nonce=bytes([1]) * 32, target_epoch=1)
     hello = encode(wire.Envelope(hello=wire.Signed(body=pod.hello.body, signature=pod.hello.signature)))
 
@@ -114,7 +108,6 @@ def _peer_messages(mesh: Mesh) -> dict[str, Parser]:
         ),
         "hello": Parser(lambda data: verify_hello(data, pod.hello.signature, identity), [pod.hello.body]),
         "manifest": Parser(parse_manifest, [mesh.manifest.body]),
-        "propose": Parser(signed(parse_propose), [encode(propose)]),
         "liveness": Parser(signed(lambda message: parse_liveness(message, "ping")), [encode(liveness)]),
         "decision": Parser(lambda data: parse_decision(data, "commit"), [commit.decision.body]),
     }

@@ -65,26 +65,6 @@ class Pong(_message.Message):
     target_epoch: int
     def __init__(self, sender: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., target_epoch: _Optional[int] = ...) -> None: ...
 
-class Listed(_message.Message):
-    __slots__ = ("iid", "hello_digest")
-    IID_FIELD_NUMBER: _ClassVar[int]
-    HELLO_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    iid: bytes
-    hello_digest: bytes
-    def __init__(self, iid: _Optional[bytes] = ..., hello_digest: _Optional[bytes] = ...) -> None: ...
-
-class Propose(_message.Message):
-    __slots__ = ("sender", "epoch", "manifest_digest", "members")
-    SENDER_FIELD_NUMBER: _ClassVar[int]
-    EPOCH_FIELD_NUMBER: _ClassVar[int]
-    MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    MEMBERS_FIELD_NUMBER: _ClassVar[int]
-    sender: bytes
-    epoch: int
-    manifest_digest: bytes
-    members: _containers.RepeatedCompositeFieldContainer[Listed]
-    def __init__(self, sender: _Optional[bytes] = ..., epoch: _Optional[int] = ..., manifest_digest: _Optional[bytes] = ..., members: _Optional[_Iterable[_Union[Listed, _Mapping]]] = ...) -> None: ...
-
 class Decision(_message.Message):
     __slots__ = ("sender", "epoch", "manifest_digest")
     SENDER_FIELD_NUMBER: _ClassVar[int]

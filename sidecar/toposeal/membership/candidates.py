@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from toposeal.membership.manifest import Entry, Manifest, build_genesis
 from toposeal.membership.state import Attempt, Member, Peer
-from toposeal.topology.model import Role
 
 _MISSED_PINGS = 3  # a candidate that missed this many in a row is not live
 
@@ -30,15 +30,18 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     Every member that sees the same candidates chooses the same ones.
     """
     topology = member.own.topology.topology
-    entries: list[Entry] = []
+    by_role: dict[str, list[Entry]] = {name: [] for name in topology.roles}
+    for entry in _unique(list(_candidates(member, attempt, now))):
+        by_role[entry.role].append(entry)
+    chosen: list[Entry] = []
     full = True
     for role in topology.roles.values():
-        chosen = sorted(_candidates(member, attempt, role, now))[: role.max_replicas]
-        if len(chosen) < role.min_replicas:
+        live = sorted(by_role[role.name])[: role.max_replicas]
+        if len(live) < role.min_replicas:
             return None
-        full = full and len(chosen) == role.max_replicas
-        entries += chosen
-    return Selection(tuple(sorted(entries)), full)
+        full = full and len(live) == role.max_replicas
+        chosen += live
+    return Selection(tuple(sorted(chosen)), full)
 
 
 def manifest_of(member: Member, attempt: Attempt, selection: Selection) -> Manifest:
@@ -59,9 +62,14 @@ def is_candidate(member: Member, attempt: Attempt, peer: Peer, now: int) -> bool
     )
 
 
-def _candidates(member: Member, attempt: Attempt, role: Role, now: int) -> Iterable[Entry]:
-    if member.own.identity.role == role.name:
-        yield attempt.hello.entry(member.own.identity)
+def _candidates(member: Member, attempt: Attempt, now: int) -> Iterable[Entry]:
+    yield attempt.hello.entry(member.own.identity)
     for peer in member.peers.values():
-        if peer.identity.role == role.name and is_candidate(member, attempt, peer, now):
+        if is_candidate(member, attempt, peer, now):
             yield peer.hello.entry(peer.identity)
+
+
+def _unique(entries: list[Entry]) -> Iterable[Entry]:
+    """Two with the same nonce share an entropy source that failed: neither is a candidate (K7)."""
+    count = Counter(e.nonce for e in entries)
+    return (e for e in entries if count[e.nonce] == 1)

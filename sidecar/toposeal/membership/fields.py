@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.limits import DIGEST_SIZE, MAX_EPOCH, NONCE_SIZE
+from toposeal.limits import DIGEST_SIZE, MAX_EPOCH, MAX_QUOTE_SIZE, NONCE_SIZE
 
 
 def digest_field(value: bytes, field: str) -> bytes:
@@ -22,6 +23,14 @@ def epoch_field(value: int, field: str) -> int:
     """1 to 2^53 - 1."""
     if not 1 <= value <= MAX_EPOCH:
         raise RemoteProtocolError.of(Reason.MALFORMED, field, value, f"1 to {MAX_EPOCH}")
+    return value
+
+
+def evidence_field(value: wire_evidence.Evidence, field: str) -> wire_evidence.Evidence:
+    """A quote of at most 32 KiB, so that nobody keeps or appraises a larger one."""
+    if len(value.quote) > MAX_QUOTE_SIZE:
+        found = f"{len(value.quote)} bytes"
+        raise RemoteProtocolError.of(Reason.TOO_LARGE, f"{field}.quote", found, f"at most {MAX_QUOTE_SIZE}")
     return value
 
 

@@ -19,7 +19,12 @@ from toposeal.topology.model import Topology
 
 _MAX_HELLO_SIZE = 1024
 _VIPS = ipaddress.ip_network(VIP_NETWORK)
-_METADATA = {ipaddress.ip_address(a) for a in ("169.254.169.254", "fd00:ec2::254", "100.100.100.200")}
+_METADATA = {  # instance metadata outside the link-local block: AWS, Alibaba, Azure, Oracle
+    ipaddress.ip_address(a) for a in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
+}
+_EMBEDDING = [  # IPv6 that a gateway may turn into any IPv4: compatible, NAT64, 6to4
+    ipaddress.ip_network(n) for n in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")
+]
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ def _check_address(text: str) -> None:
         or address.is_unspecified
         or address in _METADATA
         or (address.version == 4 and (address in _VIPS or address.is_reserved))
+        or any(address in network for network in _EMBEDDING)
     )
     if special or mapped is not None:
         raise _refused(text, "an address of a pod")

@@ -14,9 +14,8 @@ from toposeal.encoding import decode
 from toposeal.errors import LocalProtocolError, Reason, RemoteProtocolError
 from toposeal.evidence.binding import Binding, Purpose, live_binding
 from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_EPOCH_STEP
-from toposeal.membership import peers, rounds, timers
+from toposeal.membership import peers, rounds, sealing, timers
 from toposeal.membership.events import (
-    Alarm,
     Appraise,
     Appraised,
     Event,
@@ -51,13 +50,12 @@ from toposeal.membership.state import (
 FIRST_EPOCH = 1
 
 # Which message means anything in which phase (PROTOCOL.md 6.2). Everything else is refused as stale.
-# Introductions, HELLOs and topologies are taken in every phase, so that a newcomer learns of us.
 MESSAGES: Mapping[str, tuple[type[Phase], ...]] = {
-    "introduction": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
-    "hello": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
-    "ping": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "introduction": (Boot, Waiting, Gathering, Proposed, Committed),
+    "hello": (Boot, Waiting, Gathering, Proposed, Committed, Sealed),
+    "ping": (Gathering, Proposed, Committed),
     "pong": (Gathering, Proposed),
-    "propose": (Gathering, Proposed, Committed),
+    "propose": (Gathering, Proposed),
     "commit": (Gathering, Proposed, Committed, Sealed, Active),
     "sealed": (Committed, Sealed, Active),
     "topology": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
@@ -77,28 +75,34 @@ TRANSITIONS: Mapping[type[Phase], tuple[type[Phase], ...]] = {
 
 
 def start(own: Own, now: int) -> Step:
-    """A new boot: ask for the JOIN evidence, once."""
+    """A new boot: ask for the JOIN evidence, once. LocalProtocolError for a role that nobody declared."""
+    roles = own.topology.topology.roles
+    if own.identity.role not in roles:
+        raise LocalProtocolError.of(Reason.ROLE_UNKNOWN, "role", own.identity.role, ", ".join(roles))
     return initial(own, now), (Quote(join_of(own.identity)),)
 
 
 def step(member: Member, event: Event, now: int) -> Step:
     """One event. Raises RemoteProtocolError or TopologyError for a message that is refused, which
-    changes nothing, and LocalProtocolError for an event that cannot be. `now` is in ms.
+    changes nothing, and LocalProtocolError for anything that cannot be. `now` is in ms.
     """
     if isinstance(member.phase, Fenced):
         return member, ()
-    after, effects = _dispatch(member, event, now)
-    if (
-        type(after.phase) is not type(member.phase)
-        and type(after.phase) not in TRANSITIONS[type(member.phase)]
-    ):
-        raise LocalProtocolError.of(
-            Reason.ILLEGAL_EVENT,
-            "phase",
-            phase_name(after.phase),
-            f"a successor of {phase_name(member.phase)}",
-        )
+    try:
+        after, effects = _dispatch(member, event, now)
+    except RemoteProtocolError as error:
+        if isinstance(event, Received):
+            raise
+        raise LocalProtocolError(*error.mismatches) from error
+    check_transition(member.phase, after.phase)
     return after, effects
+
+
+def check_transition(before: Phase, after: Phase) -> None:
+    """Raise LocalProtocolError for a change of phase that is not in TRANSITIONS."""
+    if type(after) is not type(before) and type(after) not in TRANSITIONS[type(before)]:
+        expected = f"a successor of {phase_name(before)}"
+        raise LocalProtocolError.of(Reason.ILLEGAL_EVENT, "phase", phase_name(after), expected)
 
 
 def deadline(member: Member) -> int | None:
@@ -158,18 +162,18 @@ def _received(member: Member, data: bytes, now: int) -> Step:
         case "pong":
             return _then_evaluate(peers.on_pong(member, envelope.pong, now), now)
         case "propose":
-            return _then_evaluate(rounds.on_propose(member, envelope.propose), now)
+            return rounds.on_propose(member, envelope.propose, now)
         case "commit":
-            return rounds.on_commit(member, envelope.commit)
+            return sealing.on_commit(member, envelope.commit, now)
         case "sealed":
-            return rounds.on_sealed(member, envelope.sealed)
+            return sealing.on_sealed(member, envelope.sealed)
         case _:
             return peers.on_topology(member, envelope.topology)
 
 
 def _quoted(member: Member, event: Quoted, now: int) -> Step:
     if event.binding.purpose is Purpose.SEAL:
-        return rounds.on_seal_quoted(member, event)
+        return sealing.on_seal_quoted(member, event)
     if not isinstance(member.phase, Boot) or event.binding != join_of(member.own.identity):
         raise LocalProtocolError.of(
             Reason.ILLEGAL_EVENT, "quoted.purpose", event.binding.purpose.name, "a quote that was asked for"
@@ -183,26 +187,24 @@ def _quoted(member: Member, event: Quoted, now: int) -> Step:
 def _quote_failed(member: Member, event: QuoteFailed, now: int) -> Step:
     """Without JOIN evidence there is no member; without SEAL evidence the attempt has failed."""
     if event.binding.purpose is Purpose.SEAL:
-        if isinstance(member.phase, Committed):
-            member = replace(member, phase=replace(member.phase, deadline=now))
-        return member, (Alarm(event.mismatch),)
+        return sealing.on_seal_quote_failed(member, event, now)
     return rounds.fence(member, Fence(event.mismatch))
 
 
 def _appraised(member: Member, event: Appraised, now: int) -> Step:
     if event.ticket.subject is Subject.COMMIT:
-        return rounds.on_seal_verified(member, event, now)
+        return sealing.on_seal_verified(member, event, now)
     if event.ticket.iid != member.own.iid:
         return peers.on_admitted(member, event, now)
     if isinstance(member.phase, Boot):
-        epoch = max(FIRST_EPOCH, min(member.highest_seen, MAX_EPOCH_STEP))
+        epoch = max(FIRST_EPOCH, min(peers.highest_epoch(member), MAX_EPOCH_STEP))
         return replace(member, phase=Waiting(epoch, now)), ()
     return member, ()
 
 
 def _refused(member: Member, event: Refused) -> Step:
     if event.ticket.subject is Subject.COMMIT:
-        return rounds.on_seal_refused(member, event)
+        return sealing.on_seal_refused(member, event)
     if event.ticket.iid == member.own.iid:
         return rounds.fence(member, Fence(event.mismatch))
     return peers.on_not_admitted(member, event)

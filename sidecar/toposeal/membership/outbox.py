@@ -74,8 +74,11 @@ def topology(member: Member, peer: Peer) -> Effect:
 
 def propose(member: Member, manifest: Manifest) -> tuple[Effect, ...]:
     """PROPOSE to every other member of `manifest`."""
-    data = encode(wire.Envelope(propose=make_propose(member.own.keys, member.own.iid, manifest)))
-    return to_listed(member, manifest, data)
+    return to_listed(member, manifest, proposal(member, manifest))
+
+
+def proposal(member: Member, manifest: Manifest) -> bytes:
+    return encode(wire.Envelope(propose=make_propose(member.own.keys, member.own.iid, manifest)))
 
 
 def votes(member: Member, phase: Committed | Sealed) -> tuple[bytes, ...]:

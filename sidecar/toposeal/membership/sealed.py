@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from toposeal.errors import LocalProtocolError, Reason
 from toposeal.evidence.binding import Binding, join_binding, seal_binding
 from toposeal.membership.hello import Hello
 from toposeal.membership.identity import Identity, SignedIdentity
@@ -40,11 +41,15 @@ class SealedMember:
 
 @dataclass(frozen=True)
 class SealedManifest:
-    """n verified COMMITs over one D: the certificate. Constructed by `membership.rounds` alone."""
+    """n verified COMMITs over one D: the certificate. Constructed by `membership.sealing` alone."""
 
     manifest: Manifest
     topology: Topology
     members: tuple[SealedMember, ...]  # in the manifest's order
+
+    @property
+    def iids(self) -> frozenset[bytes]:
+        return frozenset(m.identity.iid for m in self.members)
 
     def member(self, iid: bytes) -> SealedMember:
         """Raises KeyError for an instance that the manifest does not list."""
@@ -52,6 +57,15 @@ class SealedManifest:
             if member.identity.iid == iid:
                 return member
         raise KeyError(iid.hex())
+
+
+def check_verified(verified: VerifiedEvidence, expected: Binding) -> None:
+    """Raise LocalProtocolError unless the verifier answered what it was asked: a second wall (E3, E6)."""
+    if verified.binding != expected:
+        found = f"{verified.binding.purpose.name} of another binding"
+        raise LocalProtocolError.of(Reason.REPORT_DATA, "verified.binding", found, expected.purpose.name)
+    if verified.role != expected.role:
+        raise LocalProtocolError.of(Reason.ROLE_MISMATCH, "verified.role", verified.role, expected.role)
 
 
 def join_of(identity: Identity) -> Binding:

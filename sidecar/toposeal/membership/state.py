@@ -12,7 +12,7 @@ from toposeal.membership.identity import Identity, SignedIdentity
 from toposeal.membership.manifest import Manifest
 from toposeal.membership.sealed import AdmittedPeer, SealedManifest, SealedMember
 from toposeal.membership.signing import SigningKeys
-from toposeal.membership.votes import Proposal, SignedCommit
+from toposeal.membership.votes import SignedCommit
 from toposeal.topology.accept import SignedTopology
 from toposeal.topology.owner import OwnerRoot
 
@@ -55,12 +55,14 @@ class Peer:
     signed: SignedIdentity
     hello: Hello
     admitted: AdmittedPeer | None = None
-    pings: int = 0
+    asked: bytes | None = None  # the nonce of its PING that waits for its admission
+    pings: int = 0  # sent in the current attempt
     pong_at: int | None = None  # ms; in the current attempt
     silent: int = 0  # pings in a row without an answer
-    proposal: Proposal | None = None
-    commit: SignedCommit | None = None
+    proposed: bytes | None = None  # the D that its latest PROPOSE of this attempt names
+    commit: SignedCommit | None = None  # of this attempt; its evidence may still be under appraisal
     sealed: bytes | None = None  # the D that its SEALED names
+    helped_at: int | None = None  # ms: when it last had our votes again
 
     @property
     def identity(self) -> Identity:
@@ -142,7 +144,7 @@ class Member:
     by_id_digest: Mapping[bytes, bytes]  # id_digest -> iid
     resend_at: int  # ms: when to introduce, ping or repeat votes again
     last_commitment: int  # epoch of the highest commitment, 0 before the first (S3)
-    highest_seen: int  # highest target epoch of an admitted peer or of our own
+    last_epoch: int  # of our latest HELLO, 0 before the first: targets only rise
     highest_version: int  # of any topology whose threshold was verified
     failures: int  # attempts that failed in a row
     blocked: Mismatch | None  # commitments are stopped: owner equivocation or a newer topology
@@ -170,7 +172,7 @@ def initial(own: Own, now: int) -> Member:
         by_id_digest={},
         resend_at=now,
         last_commitment=0,
-        highest_seen=0,
+        last_epoch=0,
         highest_version=own.topology.topology.version,
         failures=0,
         blocked=None,

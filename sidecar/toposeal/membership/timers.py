@@ -10,7 +10,7 @@ from toposeal.limits import MAX_EPOCH_STEP
 from toposeal.membership import outbox
 from toposeal.membership.events import Effect, Fence, Timer
 from toposeal.membership.hello import make_hello
-from toposeal.membership.peers import Step
+from toposeal.membership.peers import Step, follow, highest_epoch
 from toposeal.membership.rounds import evaluate, fence
 from toposeal.membership.state import (
     Attempt,
@@ -56,7 +56,7 @@ def on_timer(member: Member, event: Timer, now: int) -> Step:
         )
         return fence(member, Fence(mismatch))
     if isinstance(phase, (Proposed, Committed)) and now >= phase.deadline:
-        return _give_up(member, phase.attempt.epoch, event.entropy, now)
+        return _give_up(member, event.entropy, now)
     if now >= member.resend_at:
         return _repeat(member, now)
     return evaluate(member, now)
@@ -72,7 +72,7 @@ def _begin(member: Member, phase: Waiting, entropy: bytes, now: int) -> Step:
     member = replace(
         member,
         phase=Gathering(attempt),
-        highest_seen=max(member.highest_seen, phase.epoch),
+        last_epoch=phase.epoch,
         peers={iid: _reset(peer) for iid, peer in member.peers.items()},
     )
     # Who met us before our first attempt has no Introduction of ours: HELLO alone would be a stranger's.
@@ -90,6 +90,9 @@ def _repeat(member: Member, now: int) -> Step:
         return member, tuple(_repeat_votes(member, phase))
     if not isinstance(phase, (Gathering, Proposed)):
         return member, ()
+    ahead = follow(member, now)
+    if ahead is not member:
+        return ahead, ()
     effects: tuple[Effect, ...] = outbox.announce(member)
     for peer in list(member.peers.values()):
         member, more = _ping_or_forget(member, phase.attempt, peer)
@@ -101,30 +104,49 @@ def _repeat(member: Member, now: int) -> Step:
 
 
 def _repeat_votes(member: Member, phase: Committed | Sealed) -> Iterable[Effect]:
+    """To whom our votes may be lacking, or whose votes we lack: they answer with theirs."""
     manifest = phase.manifest if isinstance(phase, Committed) else phase.sealed.manifest
+    others = [member.peers[e.iid] for e in manifest.members if e.iid in member.peers]
+    verified = phase.members if isinstance(phase, Committed) else phase.sealed.iids
+    lacking = [p for p in others if p.sealed != manifest.digest or p.identity.iid not in verified]
     if isinstance(phase, Committed):
-        yield from outbox.propose(member, manifest)
+        undecided = [p.identity.iid for p in lacking if p.commit is None]
+        yield from outbox.to_peers(member, undecided, outbox.proposal(member, manifest))
     for data in outbox.votes(member, phase):
-        yield from outbox.to_listed(member, manifest, data)
+        yield from outbox.to_peers(member, [p.identity.iid for p in lacking], data)
 
 
 def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer) -> Step:
     if peer.silent >= _SILENT_LIMIT:
         return member.without_peer(peer.identity.iid), ()
+    unanswered = peer.silent > 0
     peer = replace(peer, silent=peer.silent + 1)
-    if peer.admitted is None or peer.hello.target_epoch != attempt.epoch:
-        return member.with_peer(peer), ()
-    return outbox.ping(member, attempt, peer)
+    member = member.with_peer(peer)
+    if peer.admitted is None or peer.hello.topology_digest != member.own.topology.topology.digest:
+        return member, ()
+    # Who does not answer may not know us, or not our present HELLO.
+    data = outbox.introduction(member) if unanswered else None
+    effects: tuple[Effect, ...] = (outbox.send(peer, data),) if data else ()
+    if peer.hello.target_epoch == attempt.epoch:
+        member, ping = outbox.ping(member, attempt, peer)
+        effects += ping
+    return member, effects
 
 
-def _give_up(member: Member, epoch: int, entropy: bytes, now: int) -> Step:
-    """The attempt failed: back off with jitter, then the highest epoch seen, above this one."""
+def _give_up(member: Member, entropy: bytes, now: int) -> Step:
+    """The attempt failed: join the others in theirs, or after a back-off begin the next one.
+
+    To overtake an attempt that others are in would make that one fail too.
+    """
     failures = member.failures + 1
+    target = min(highest_epoch(member), member.last_epoch + MAX_EPOCH_STEP)
+    if target > member.last_epoch:
+        return replace(member, phase=Waiting(target, now), failures=failures), ()
     delay = min(_BACKOFF_FIRST_MS << min(failures - 1, 16), _BACKOFF_LAST_MS)
-    jitter = delay * int.from_bytes(entropy[:2], "big") // (1 << 17)  # up to half of the delay
-    target = max(epoch + 1, min(member.highest_seen, epoch + MAX_EPOCH_STEP))
-    return replace(member, phase=Waiting(target, now + delay // 2 + jitter), failures=failures), ()
+    jitter = delay * int.from_bytes(entropy[:2], "big") // (1 << 17)  # less than half of the delay
+    until = now + delay // 2 + jitter
+    return replace(member, phase=Waiting(member.last_epoch + 1, until), failures=failures), ()
 
 
 def _reset(peer: Peer) -> Peer:
-    return replace(peer, pings=0, pong_at=None, proposal=None, commit=None, sealed=None)
+    return replace(peer, pings=0, pong_at=None, proposed=None, commit=None, sealed=None)

@@ -8,14 +8,12 @@ from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import decode, encode
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.limits import MAX_REPLICAS
-from toposeal.membership.fields import digest_field, epoch_field, nonce_field
+from toposeal.membership.fields import digest_field, epoch_field, evidence_field, nonce_field
 from toposeal.membership.identity import Identity
 from toposeal.membership.manifest import Manifest
 from toposeal.membership.signing import SigningKeys, Tag, verify_ca, verify_ik
 
 _MAX_SMALL_BODY = 256
-_MAX_PROPOSE_BODY = 256 + MAX_REPLICAS * 104
 
 
 @dataclass(frozen=True)
@@ -29,18 +27,8 @@ class Liveness:
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """What a member would commit to; binds nobody and may be replaced."""
-
-    sender: bytes
-    epoch: int
-    manifest_digest: bytes
-    members: tuple[tuple[bytes, bytes], ...]  # (iid, hello_digest)
-
-
-@dataclass(frozen=True)
 class Decision:
-    """COMMIT or SEALED: `sender` stands to manifest `manifest_digest` of `epoch`."""
+    """PROPOSE, COMMIT or SEALED: `sender` stands to manifest `manifest_digest` of `epoch`."""
 
     body: bytes
     sender: bytes
@@ -78,36 +66,9 @@ def parse_liveness(signed: wire.Signed, field: str) -> Liveness:
 
 
 def make_propose(keys: SigningKeys, sender: bytes, manifest: Manifest) -> wire.Signed:
-    body = encode(
-        wire.Propose(
-            sender=sender,
-            epoch=manifest.epoch,
-            manifest_digest=manifest.digest,
-            members=[wire.Listed(iid=e.iid, hello_digest=e.hello_digest) for e in manifest.members],
-        )
-    )
+    """What we would commit to; binds nobody and may be replaced."""
+    body = _decision_body(sender, manifest)
     return wire.Signed(body=body, signature=keys.sign(Tag.PROPOSE, body))
-
-
-def parse_propose(signed: wire.Signed) -> Proposal:
-    """Parse without checking the signature (see `parse_liveness`)."""
-    message = decode(wire.Propose, signed.body, "propose", _MAX_PROPOSE_BODY)
-    if not 1 <= len(message.members) <= MAX_REPLICAS:
-        raise RemoteProtocolError.of(
-            Reason.MALFORMED, "propose.members", len(message.members), f"1 to {MAX_REPLICAS}"
-        )
-    return Proposal(
-        sender=digest_field(message.sender, "propose.sender"),
-        epoch=epoch_field(message.epoch, "propose.epoch"),
-        manifest_digest=digest_field(message.manifest_digest, "propose.manifest_digest"),
-        members=tuple(
-            (
-                digest_field(m.iid, "propose.members.iid"),
-                digest_field(m.hello_digest, "propose.members.hello_digest"),
-            )
-            for m in message.members
-        ),
-    )
 
 
 def make_commit(
@@ -141,7 +102,8 @@ def verify_commit(message: wire.Commit, identity: Identity) -> SignedCommit:
         )
     verify_ik(identity.ik, Tag.COMMIT, message.body, message.ik_signature)
     verify_ca(identity.ca.public_key, Tag.COMMIT, message.body, message.ca_signature)
-    return SignedCommit(decision, message.ik_signature, message.ca_signature, message.evidence)
+    evidence = evidence_field(message.evidence, "commit.evidence")
+    return SignedCommit(decision, message.ik_signature, message.ca_signature, evidence)
 
 
 def make_sealed(keys: SigningKeys, sender: bytes, manifest: Manifest) -> wire.Signed:
@@ -150,7 +112,7 @@ def make_sealed(keys: SigningKeys, sender: bytes, manifest: Manifest) -> wire.Si
 
 
 def parse_decision(body: bytes, field: str) -> Decision:
-    """Parse a COMMIT or SEALED body without checking a signature."""
+    """Parse a PROPOSE, COMMIT or SEALED body without checking a signature."""
     message = decode(wire.Decision, body, field, _MAX_SMALL_BODY)
     return Decision(
         body=body,

@@ -1,0 +1,198 @@
+"""Phase 2, certificate: COMMIT of all, SEALED of all, active (PROTOCOL.md 4.5, 4.6, 5.3). No IO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import encode
+from toposeal.errors import Reason, RemoteProtocolError
+from toposeal.membership import outbox
+from toposeal.membership.events import Activate, Alarm, Appraised, Fence, Quoted, QuoteFailed, Refused
+from toposeal.membership.peers import Step, admitted_peer, stale
+from toposeal.membership.rounds import appraisals, appraise, fence, own_seal, while_possible
+from toposeal.membership.sealed import SealedManifest, SealedMember, check_verified, seal_of
+from toposeal.membership.signing import Tag, verify_ik
+from toposeal.membership.state import (
+    Active,
+    Committed,
+    Member,
+    Proposed,
+    Sealed,
+    attempt_of,
+    sealed_of,
+)
+from toposeal.membership.votes import (
+    Decision,
+    SignedCommit,
+    commit_message,
+    make_commit,
+    make_sealed,
+    parse_decision,
+    verify_commit,
+)
+
+
+def on_seal_quoted(member: Member, event: Quoted) -> Step:
+    """The hardware signed our commitment: send COMMIT, and hold our own quote to the same checks."""
+    phase = member.phase
+    if not isinstance(phase, Committed) or event.binding != own_seal(member, phase.manifest):
+        return member, ()
+    commit = make_commit(member.own.keys, member.own.iid, phase.manifest, event.evidence)
+    member = replace(member, phase=replace(phase, commit=commit))
+    data = encode(wire.Envelope(commit=commit_message(commit)))
+    own = appraise(member.own.iid, phase.manifest, commit)
+    return member, (*outbox.to_listed(member, phase.manifest, data), own)
+
+
+def on_seal_quote_failed(member: Member, event: QuoteFailed, now: int) -> Step:
+    """No SEAL evidence: the attempt has failed, and the others see it by our next HELLO."""
+    phase = member.phase
+    if isinstance(phase, Committed) and event.binding == own_seal(member, phase.manifest):
+        member = replace(member, phase=replace(phase, deadline=now))
+    return member, (Alarm(event.mismatch),)
+
+
+def on_commit(member: Member, message: wire.Commit, now: int) -> Step:
+    """A peer's commitment: keep it, and have its SEAL evidence verified once we have committed too."""
+    decision = parse_decision(message.body, "commit")
+    peer = admitted_peer(member, decision.sender, "commit.sender")
+    sealed = sealed_of(member.phase)
+    if sealed is not None:
+        verify_commit(message, peer.identity)
+        return _help_laggard(member, sealed, decision, now)
+    attempt = attempt_of(member.phase)
+    if attempt is None or decision.epoch != attempt.epoch:
+        raise stale("commit.epoch", decision.epoch)
+    kept = peer.commit
+    if kept is not None and kept.decision.body == message.body:
+        return member, ()
+    commit = verify_commit(message, peer.identity)
+    if kept is not None:
+        raise _repeated(kept, commit)
+    member = member.with_peer(replace(peer, commit=commit))
+    phase = member.phase
+    if isinstance(phase, Proposed):
+        return replace(member, phase=while_possible(member, phase, now)), ()
+    if isinstance(phase, Committed):
+        return member, appraisals(member, phase, (peer.identity.iid,))
+    return member, ()
+
+
+def on_seal_verified(member: Member, event: Appraised, now: int) -> Step:
+    """One more verified commitment; with all n of them the manifest is sealed."""
+    phase = member.phase
+    if not isinstance(phase, Committed) or event.ticket.digest != phase.manifest.digest:
+        return member, ()
+    proof = _sealed_member(member, phase, event)
+    if proof is None:
+        return member, ()
+    members = {**phase.members, event.ticket.iid: proof}
+    phase = replace(phase, members=members)
+    if len(members) < len(phase.manifest.members):
+        return replace(member, phase=phase), ()
+    return _seal(member, phase, now)
+
+
+def on_seal_refused(member: Member, event: Refused) -> Step:
+    """A peer's evidence failed: another COMMIT of it may replace it. Our own failing is a fault."""
+    phase = member.phase
+    if not isinstance(phase, Committed) or event.ticket.digest != phase.manifest.digest:
+        return member, ()
+    if event.ticket.iid == member.own.iid:
+        return fence(member, Fence(event.mismatch))
+    peer = member.peers.get(event.ticket.iid)
+    if peer is None or event.ticket.iid in phase.members:
+        return member, ()
+    return member.with_peer(replace(peer, commit=None)), (Alarm(event.mismatch),)
+
+
+def on_sealed(member: Member, message: wire.Signed) -> Step:
+    """A peer has verified and installed D; with all of them the manifest is active."""
+    decision = parse_decision(message.body, "sealed")
+    peer = admitted_peer(member, decision.sender, "sealed.sender")
+    verify_ik(peer.identity.ik, Tag.SEALED, message.body, message.signature)
+    if _current_digest(member) != decision.manifest_digest:
+        raise stale("sealed.manifest_digest", decision.manifest_digest)
+    member = member.with_peer(replace(peer, sealed=decision.manifest_digest))
+    return activate_if_all_sealed(member)
+
+
+def activate_if_all_sealed(member: Member) -> Step:
+    """SEALED becomes ACTIVE only with SEALED(D) of every member (DESIGN "Checks before sealing")."""
+    phase = member.phase
+    if not isinstance(phase, Sealed):
+        return member, ()
+    d = phase.sealed.manifest.digest
+    others = (e.iid for e in phase.sealed.manifest.members if e.iid != member.own.iid)
+    if any(iid not in member.peers or member.peers[iid].sealed != d for iid in others):
+        return member, ()
+    return replace(member, phase=Active(phase.sealed)), (Activate(phase.sealed),)
+
+
+def _sealed_member(member: Member, phase: Committed, event: Appraised) -> SealedMember | None:
+    """What proves one entry, or None if what was appraised is no longer what we hold."""
+    iid = event.ticket.iid
+    entry = phase.manifest.entry(iid)
+    own = iid == member.own.iid
+    peer = member.peers.get(iid)
+    if entry is None or not (own or peer):
+        return None
+    check_verified(event.verified, seal_of(phase.manifest, entry))
+    signed = member.own.signed if peer is None else peer.signed
+    hello = phase.attempt.hello if peer is None else peer.hello
+    commit = phase.commit if peer is None else peer.commit
+    if commit is None or commit.decision.manifest_digest != phase.manifest.digest:
+        return None
+    if hello.hello_digest != entry.hello_digest:
+        return None
+    return SealedMember(signed, hello, commit, event.verified)
+
+
+def _seal(member: Member, phase: Committed, now: int) -> Step:
+    """n verified COMMITs over one D, and our own last commitment is this one: no late seal, ever."""
+    if member.last_commitment != phase.manifest.epoch:
+        raise RemoteProtocolError.of(
+            Reason.LATE_SEAL, "manifest.epoch", phase.manifest.epoch, member.last_commitment
+        )
+    sealed = SealedManifest(
+        manifest=phase.manifest,
+        topology=member.own.topology.topology,
+        members=tuple(phase.members[e.iid] for e in phase.manifest.members),
+    )
+    deadline = now + member.own.topology.topology.timers.attempt_ms
+    member = replace(member, phase=Sealed(sealed, deadline), failures=0)
+    signed = make_sealed(member.own.keys, member.own.iid, phase.manifest)
+    data = encode(wire.Envelope(sealed=signed))
+    member, effects = activate_if_all_sealed(member)
+    return member, (*outbox.to_listed(member, sealed.manifest, data), *effects)
+
+
+def _help_laggard(member: Member, sealed: SealedManifest, decision: Decision, now: int) -> Step:
+    """A member still collecting what we have already gets our COMMIT and SEALED again.
+
+    Once in `ping_ms` at most: the answer may itself be taken for a question.
+    """
+    if decision.manifest_digest != sealed.manifest.digest or sealed.manifest.entry(decision.sender) is None:
+        raise stale("commit.manifest_digest", decision.manifest_digest)
+    peer = member.peers[decision.sender]
+    interval = member.own.topology.topology.timers.ping_ms
+    if peer.helped_at is not None and now - peer.helped_at < interval:
+        return member, ()
+    votes = outbox.votes(member, Sealed(sealed, 0))
+    member = member.with_peer(replace(peer, helped_at=now))
+    return member, tuple(outbox.send(peer, data) for data in votes)
+
+
+def _repeated(kept: SignedCommit, commit: SignedCommit) -> RemoteProtocolError:
+    """Commit once: the first commitment of an epoch stands, whatever else its sender signs."""
+    found, expected = commit.decision.manifest_digest, kept.decision.manifest_digest.hex()
+    return RemoteProtocolError.of(Reason.COMMIT_REPEATED, "commit.manifest_digest", found, expected)
+
+
+def _current_digest(member: Member) -> bytes | None:
+    phase = member.phase
+    if isinstance(phase, Committed):
+        return phase.manifest.digest
+    sealed = sealed_of(phase)
+    return sealed.manifest.digest if sealed else None

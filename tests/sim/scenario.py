@@ -1,0 +1,242 @@
+"""One seed, one story: a topology, members, faults for a while, then peace; and what came of it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from support.invariants import Invariants, Violation
+from support.network import Faults, Network, Node, signed_topology
+
+from toposeal.membership.state import Waiting
+from toposeal.topology.accept import SignedTopology
+
+_BOUNDS = ((1, 1), (1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3))
+_TIMERS: tuple[dict[str, int], ...] = (
+    {"view_ms": 200, "quote_ms": 1_000, "ping_ms": 200, "attempt_ms": 2_000},
+    {"view_ms": 1_000, "quote_ms": 5_000, "ping_ms": 500, "attempt_ms": 5_000},
+    {},
+)
+_CRASHES = ("boot", "waiting", "gathering", "proposed", "committed", "sealed", "active")
+_ATTEMPTS = 6  # L1: after peace, at most so many further epochs
+
+
+@dataclass
+class Outcome:
+    seed: int
+    network: Network
+    invariants: Invariants
+    active: bool  # some manifest became active
+    stranded: bool  # active, but one of its members died: only a later round can repair that
+    settled_ms: int  # after peace
+    happened: Counter[str] = field(default_factory=Counter)
+
+
+class Scenario:
+    """Everything that chance decides is decided here, before the run or from its own generator."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = random.Random(f"scenario {seed}")
+        self.timers = self.random.choice(_TIMERS)
+        names = ("web", "api", "db")[: self.random.randint(1, 3)]
+        self.roles = {name: self.random.choice(_BOUNDS) for name in names}
+        self.topology = signed_topology(self.roles, version=7, **self.timers)
+        timers = self.topology.topology.timers
+        self.round_ms = timers.quote_ms + timers.attempt_ms
+        self.peace_at = self.random.randint(2, 4) * min(self.round_ms, 10_000)
+        self.network = Network(self.topology, seed, self._faults())
+        self.invariants = Invariants(self.network)
+        self.peaceful = False
+
+    def run(self) -> Outcome:
+        """Raises Violation with the seed and the last steps."""
+        try:
+            return self._run()
+        except Violation as violation:
+            trace = "\n".join(self.network.trace)
+            raise Violation(violation.name, f"{violation}\nseed {self.seed}, {self.roles}\n{trace}") from None
+
+    def _run(self) -> Outcome:
+        for role in self._population():
+            self.network.at(self._start_time(), self._booting(role))
+        self._schedule_trouble()
+        self.network.at(0, self._kubelet)
+        self.network.run(self.peace_at)
+        epoch = self._make_peace()
+        limit = self.peace_at + 8 * self.round_ms + 600_000
+        self.network.run(limit, self._settled)
+        if not self._settled():
+            raise Violation("L1", f"not settled {limit - self.peace_at} ms after the last fault")
+        grown = max(self.invariants.highest.values(), default=0) - epoch
+        if grown > _ATTEMPTS:
+            raise Violation("L1", f"{grown} further attempts after the last fault")
+        self._quiet()
+        return Outcome(
+            self.seed,
+            self.network,
+            self.invariants,
+            active=any(n.active for n in self.network.nodes),
+            stranded=self._stranded(),
+            settled_ms=self.network.now - self.peace_at,
+            happened=self.network.happened,
+        )
+
+    def _quiet(self) -> None:
+        """L4: a mesh that is all active says nothing more."""
+        if any(n.phase != "active" for n in self.network.live()):
+            return
+        self.network.run(self.network.now + 100)
+        before = sum(n.sent for n in self.network.nodes)
+        self.network.run(self.network.now + 10_000)
+        if sum(n.sent for n in self.network.nodes) != before:
+            raise Violation("L4", "active members still talk")
+
+    # Population.
+
+    def _population(self) -> list[str]:
+        members: list[str] = []
+        for name, (low, high) in self.roles.items():
+            number = self.random.randint(low, high)
+            if self.random.random() < 0.15:
+                number = high + self.random.randint(1, 2)
+                self.network.happened["surplus instance"] += 1
+            members += [name] * number
+        return members
+
+    def _start_time(self) -> int:
+        return self.random.choice((0, self.random.randint(0, 500), self.random.randint(0, 8_000)))
+
+    def _booting(self, role: str) -> Callable[[], None]:
+        signed, crash, epoch = self._choose_topology(), self._choose_crash(), self._choose_epoch()
+
+        def boot() -> None:
+            node = self.network.boot(role, signed)
+            node.crash_on = crash
+            if epoch:
+                self.network.at(self.network.now, lambda: self._jump(node, epoch))
+
+        return boot
+
+    def _choose_topology(self) -> SignedTopology:
+        kind = random.Random(f"topology {self.seed}").choice(("one",) * 6 + ("versions", "equivocation"))
+        if kind == "one" or self.random.random() < 0.5:
+            return self.topology
+        self.network.happened[kind] += 1
+        if kind == "versions":
+            return signed_topology(self.roles, version=6, **self.timers)
+        return signed_topology(self.roles, version=7, issued_at=1_700_000_000, **self.timers)
+
+    def _choose_crash(self) -> tuple[str, bool] | None:
+        if self.random.random() >= 0.2:
+            return None
+        return self.random.choice(_CRASHES), self.random.random() < 0.5
+
+    def _choose_epoch(self) -> int:
+        if self.random.random() >= 0.1:
+            return 0
+        return self.random.choice((2, 30, 64, 65, 66, 200, 1000))
+
+    def _jump(self, node: Node, epoch: int) -> None:
+        """As if it had failed so many attempts already."""
+        if isinstance(node.member.phase, Waiting):
+            node.member = replace(node.member, phase=Waiting(epoch, node.member.phase.until))
+            self.network.happened["epoch jump"] += 1
+        elif node.phase == "boot" and node.alive:
+            self.network.at(self.network.now + 5, lambda: self._jump(node, epoch))
+
+    # Trouble.
+
+    def _faults(self) -> Faults:
+        chance = self.random.random
+        return Faults(
+            loss=self.random.choice((0, 0, 0.05, 0.2, 0.4)),
+            duplicate=self.random.choice((0, 0.2)),
+            corrupt=self.random.choice((0, 0, 0.05)),
+            replay=self.random.choice((0, 0, 0.05)),
+            delay=self.random.choice(((1, 3), (1, 30), (5, 300), (1, 3_000))),
+            quote_ms=self.random.choice((1, 40, 400)),
+            quote_failure=0.15 if chance() < 0.3 else 0,
+            quote_slow=0.2 if chance() < 0.3 else 0,
+            quote_slow_ms=self.random.choice((1_000, self.round_ms, self.round_ms + 5_000)),
+        )
+
+    def _schedule_trouble(self) -> None:
+        if self.random.random() < 0.4:
+            self._partition()
+        for _ in range(self.random.choice((0, 0, 1, 3))):
+            self.network.at(self.random.randint(0, self.peace_at), self._pause)
+
+    def _partition(self) -> None:
+        """A cut between two halves, both ways or one way, steady or flapping."""
+        one_way, flapping = self.random.random() < 0.3, self.random.random() < 0.3
+        start = self.random.randint(0, self.peace_at)
+        end = self.random.randint(start, self.peace_at)
+        salt = self.random.randint(2, 5)
+
+        def cut(now: int, source: int, target: int) -> bool:
+            crosses = (source * salt // 3 + source) % 2 != (target * salt // 3 + target) % 2
+            if one_way and source > target:
+                return False
+            return start <= now < end and crosses and not (flapping and now // 700 % 2)
+
+        self.network.faults.cut = cut
+
+    def _pause(self) -> None:
+        live = self.network.live()
+        if live:
+            node = self.random.choice(live)
+            self.network.pause(node, self.random.choice((100, 3_000, 30_000, 200_000)))
+
+    # Life goes on.
+
+    def _kubelet(self) -> None:
+        """What died or fenced comes back after a while, as a new instance at the same address."""
+        latest = {n.address: n for n in self.network.nodes}
+        for node in latest.values():
+            if node.alive and node.fenced is None:
+                continue
+            if self.peaceful or self.random.random() < 0.5:
+                self.network.happened["restart"] += 1
+                self.network.restart(node)
+        self.network.at(self.network.now + 1_000, self._kubelet)
+
+    def _latest(self) -> list[Node]:
+        return list({n.address: n for n in self.network.nodes}.values())
+
+    def _make_peace(self) -> int:
+        """No more faults; whoever cannot take part under the newest topology is restarted with it."""
+        self.peaceful = True
+        self.network.faults = Faults()
+        for node in self._latest():
+            node.crash_on, node.paused_until = None, min(node.paused_until, self.network.now)
+            if node.alive and node.fenced is None and self._outdated(node):
+                self.network.happened["rollout"] += 1
+                self.network.restart(node, self.topology)
+            node.signed = self.topology
+        self.network.at(self.network.now, self._kubelet)
+        return max(self.invariants.highest.values(), default=0)
+
+    def _outdated(self, node: Node) -> bool:
+        idle = node.phase not in ("sealed", "active")
+        return idle and (node.signed is not self.topology or node.member.blocked is not None)
+
+    def _settled(self) -> bool:
+        """L1: one manifest is active at all its members, or a dead member of one keeps it as it is."""
+        nodes = self._latest()
+        if any(not n.alive or n.fenced or n.phase in ("committed", "sealed", "proposed") for n in nodes):
+            return False
+        if self._stranded():
+            return True
+        active = {n.member.own.iid for n in nodes if n.active is not None}
+        listed = {e.iid for n in nodes if n.active is not None for e in n.active.manifest.members}
+        return bool(active) and active == listed
+
+    def _stranded(self) -> bool:
+        live = {n.member.own.iid for n in self.network.live()}
+        listed = {
+            e.iid for n in self.network.live() if n.active is not None for e in n.active.manifest.members
+        }
+        return not listed <= live

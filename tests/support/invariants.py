@@ -1,0 +1,283 @@
+"""What must hold after every step of every member, checked apart from the code that must keep it.
+
+Digests, transcripts and signatures are computed here again from the wire bytes, and what a member
+was entitled to do is judged by what the network really delivered and what the platform was really
+asked for, never by the member's own bookkeeping. Names follow the invariants S1 to S9 of PROTOCOL.md 6.4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from support.network import Network, Node, Step
+from toposeal._wire import peer_pb2 as wire
+from toposeal.errors import LocalProtocolError, Reason, ToposealError
+from toposeal.evidence.binding import Purpose
+from toposeal.limits import MAX_CANDIDATES_PER_ROLE
+from toposeal.membership.events import Activate, Fault, Fence, Quote, Received, Timer
+from toposeal.membership.machine import TRANSITIONS
+from toposeal.membership.sealed import SealedManifest
+from toposeal.membership.state import Active, Fenced, Member, Sealed, attempt_of, sealed_of
+
+MESSAGES_PER_SECOND = 60  # from one member to one other, at most, whatever the faults
+
+
+class Violation(AssertionError):
+    """An invariant does not hold; `name` is its identifier."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}")
+        self.name = name
+
+
+def lp(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+def sha384(tag: str, body: bytes) -> bytes:
+    return hashlib.sha384(tag.encode() + lp(body)).digest()
+
+
+def seal_report_data(manifest: wire.Manifest, d: bytes, entry: wire.Entry) -> bytes:
+    """report_data of a SEAL quote, from the definition in PROTOCOL.md 2.4."""
+    return hashlib.sha512(
+        b"toposeal/v1/rd\x02"
+        + manifest.mesh_id
+        + manifest.topology_digest
+        + manifest.epoch.to_bytes(8, "big")
+        + d
+        + lp(entry.role.encode())
+        + entry.iid
+        + entry.hello_digest
+        + bytes(32)
+        + b"\x01"
+    ).digest()
+
+
+class Invariants:
+    """Attach with `Invariants(network)`; every later step is checked, and a breach raises Violation."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.seals: dict[bytes, SealedManifest] = {}  # iid -> what it sealed
+        self.actives: dict[bytes, bytes] = {}  # iid in an active manifest -> D
+        self.hellos: dict[
+            bytes, tuple[bytes, bytes, int, bytes]
+        ] = {}  # digest -> iid, nonce, epoch, topology
+        self.proposed: set[tuple[int, bytes, bytes]] = set()  # (receiver, sender, D) delivered and signed
+        self.seal_quotes: dict[tuple[bytes, int], bytes] = {}  # (iid, epoch) -> D
+        self.windows: Counter[tuple[int, int]] = Counter()
+        self.transitions: Counter[tuple[str, str]] = Counter()
+        self.highest: defaultdict[int, int] = defaultdict(int)  # node -> epoch of its last HELLO
+        network.observers.append(self.check)
+
+    def check(self, step: Step) -> None:
+        self._no_crash(step)
+        self._transition(step)
+        self._monotone(step)
+        self._own_hello(step)
+        self._delivered(step)
+        self._quotes(step)
+        self._sealing(step)
+        self._activation(step)
+        self._bounded(step)
+
+    def _no_crash(self, step: Step) -> None:
+        """S9: a refusal is typed, answers a message, and changes nothing; a fence explains itself."""
+        if step.error is not None:
+            refused = isinstance(step.error, ToposealError) and not isinstance(step.error, LocalProtocolError)
+            if not refused or not isinstance(step.event, Received):
+                raise Violation("S9", f"{type(step.event).__name__} raised {step.error!r}")
+            if step.after is not step.before:
+                raise Violation("S9", "a refusal changed the state")
+        reasons = {e.mismatch.reason for e in step.effects if isinstance(e, Fence)}
+        if reasons and not isinstance(step.event, Fault) and not reasons <= _EXPLAINED:
+            raise Violation("S9", f"fenced for {reasons}")
+
+    def _transition(self, step: Step) -> None:
+        before, after = type(step.before.phase), type(step.after.phase)
+        if before is not after:
+            self.transitions[before.__name__, after.__name__] += 1
+            if after not in TRANSITIONS[before]:
+                raise Violation("6.1", f"{before.__name__} to {after.__name__}")
+
+    def _monotone(self, step: Step) -> None:
+        """S8: nothing that protects against rollback ever decreases."""
+        for name in ("last_commitment", "highest_version"):
+            if getattr(step.after, name) < getattr(step.before, name):
+                raise Violation("S8", f"{name} decreased")
+        if step.before.blocked is not None and step.after.blocked is None:
+            raise Violation("S8", "a topology alarm was forgotten")
+        sealed = sealed_of(step.before.phase)
+        kept = isinstance(step.after.phase, Fenced) or sealed_of(step.after.phase) is sealed
+        if sealed is not None and not kept:
+            raise Violation("S3", "a sealed manifest was left or replaced")
+
+    def _own_hello(self, step: Step) -> None:
+        """S3, S8: one HELLO per epoch, epochs rise strictly, nonces are never used twice."""
+        attempt = attempt_of(step.after.phase)
+        if attempt is None or attempt == attempt_of(step.before.phase):
+            return
+        hello = wire.Hello.FromString(attempt.hello.body)
+        digest = sha384("toposeal/v1/hello", attempt.hello.body)
+        if hello.target_epoch <= self.highest[step.node.index]:
+            raise Violation("S8", f"HELLO for {hello.target_epoch} after {self.highest[step.node.index]}")
+        if any(nonce == hello.nonce for _, nonce, _, _ in self.hellos.values()):
+            raise Violation("S3", "a nonce was used twice")
+        self.highest[step.node.index] = hello.target_epoch
+        iid = step.after.own.iid
+        self.hellos[digest] = (iid, hello.nonce, hello.target_epoch, hello.topology_digest)
+
+    def _delivered(self, step: Step) -> None:
+        if not isinstance(step.event, Received) or step.error is not None:
+            return
+        envelope = wire.Envelope.FromString(step.event.data)
+        if envelope.WhichOneof("message") != "propose":
+            return
+        body = wire.Decision.FromString(envelope.propose.body)
+        sender = self._node(body.sender)
+        try:
+            key = sender.member.own.identity.ik
+            key.verify(envelope.propose.signature, b"toposeal/v1/sig/propose" + lp(envelope.propose.body))
+        except InvalidSignature as error:
+            raise Violation("P1", "a PROPOSE without its sender's signature was accepted") from error
+        self.proposed.add((step.node.index, body.sender, body.manifest_digest))
+
+    def _quotes(self, step: Step) -> None:
+        """S3 and the order of phase 2: one SEAL quote per epoch, only after every PROPOSE of the same D."""
+        own = step.after.own
+        for binding in [e.binding for e in step.effects if isinstance(e, Quote)]:
+            if binding.purpose is not Purpose.SEAL:
+                continue
+            if any(iid == own.iid and epoch >= binding.epoch for iid, epoch in self.seal_quotes):
+                raise Violation("S3", f"a second commitment at or below epoch {binding.epoch}")
+            if binding.epoch != self.highest[step.node.index]:
+                raise Violation("S3", "a commitment outside the current attempt")
+            if step.after.blocked is not None:
+                raise Violation("T4", "a commitment under a superseded topology")
+            self.seal_quotes[own.iid, binding.epoch] = binding.manifest_digest
+            phase = step.after.phase
+            manifest = phase.sealed.manifest if isinstance(phase, (Sealed, Active)) else phase.manifest  # type: ignore[union-attr]
+            for entry in manifest.members:
+                heard = (step.node.index, entry.iid, binding.manifest_digest) in self.proposed
+                if entry.iid != own.iid and not heard:
+                    raise Violation("4.4", "a SEAL quote before every PROPOSE of the same D")
+
+    def _sealing(self, step: Step) -> None:
+        sealed = sealed_of(step.after.phase)
+        if sealed is None or sealed_of(step.before.phase) is not None:
+            return
+        own = step.after.own
+        if own.iid in self.seals:
+            raise Violation("S3", "sealed twice")
+        self.seals[own.iid] = sealed
+        latest = max((e for iid, e in self.seal_quotes if iid == own.iid), default=0)
+        if sealed.manifest.epoch != latest or latest != self.highest[step.node.index]:
+            raise Violation("S3", "a late seal")
+        self._certificate(sealed, own.topology.topology.digest)
+
+    def _certificate(self, sealed: SealedManifest, topology: bytes) -> None:
+        """S2: n commitments over D, each of them asked of the platform by the member it names."""
+        body = sealed.manifest.body
+        manifest, d = wire.Manifest.FromString(body), sha384("toposeal/v1/manifest", body)
+        entries = list(manifest.members)
+        if manifest.topology_digest != topology or any(manifest.previous) or any(manifest.lineage):
+            raise Violation("S2", "not a genesis under the own topology")
+        if [m.identity.iid for m in sealed.members] != [e.iid for e in entries]:
+            raise Violation("S2", "the accepted members are not the listed ones")
+        count = Counter(e.role for e in entries)
+        roles = self.network.signed.topology.roles
+        if any(not r.min_replicas <= count[r.name] <= r.max_replicas for r in roles.values()):
+            raise Violation("S2", "replica bounds")
+        for entry, member in zip(entries, sealed.members, strict=True):
+            self._entry(manifest, d, entry)
+            if self.seal_quotes.get((entry.iid, manifest.epoch)) != d:
+                raise Violation("S2", "a member that never committed to D")
+            if member.commit.evidence.quote[:64] != seal_report_data(manifest, d, entry):
+                raise Violation("S2", "SEAL evidence of something else")
+            if member.commit.evidence.quote[64:] != entry.role.encode():
+                raise Violation("S2", "SEAL evidence of another role")
+            self._commit_signatures(
+                entry,
+                d,
+                manifest.epoch,
+                wire.Commit(
+                    body=member.commit.decision.body,
+                    ik_signature=member.commit.ik_signature,
+                    ca_signature=member.commit.ca_signature,
+                ),
+            )
+
+    def _entry(self, manifest: wire.Manifest, d: bytes, entry: wire.Entry) -> None:
+        """The entry says of its member what is true of it."""
+        node = self._node(entry.iid)
+        identity = node.member.own.identity
+        made = self.hellos.get(entry.hello_digest)
+        if entry.role != node.role or entry.id_digest != sha384("toposeal/v1/identity", identity.body):
+            raise Violation("S2", "an entry of another identity or role")
+        if entry.ca_digest != sha384("toposeal/v1/ca", identity.ca.spki):
+            raise Violation("S2", "an entry with another CA key")
+        if made != (entry.iid, entry.nonce, manifest.epoch, manifest.topology_digest):
+            raise Violation("S2", "an entry without the member's HELLO of this attempt")
+
+    def _commit_signatures(self, entry: wire.Entry, d: bytes, epoch: int, commit: wire.Commit) -> None:
+        identity = self._node(entry.iid).member.own.identity
+        signed = b"toposeal/v1/sig/commit" + lp(commit.body)
+        if wire.Decision.FromString(commit.body) != wire.Decision(
+            sender=entry.iid, epoch=epoch, manifest_digest=d
+        ):
+            raise Violation("S2", "a COMMIT to something else")
+        try:
+            identity.ik.verify(commit.ik_signature, signed)
+            identity.ca.public_key.verify(commit.ca_signature, signed, ECDSA(SHA256()))
+        except InvalidSignature as error:
+            raise Violation("S2", "a COMMIT without both signatures") from error
+
+    def _activation(self, step: Step) -> None:
+        """Active uniqueness: SEALED of all, and nobody is a member of two active manifests."""
+        for effect in [e for e in step.effects if isinstance(e, Activate)]:
+            d = effect.sealed.manifest.digest
+            for entry in effect.sealed.manifest.members:
+                theirs = self.seals.get(entry.iid)
+                if theirs is None or theirs.manifest.digest != d:
+                    raise Violation("S6", "active before every member has sealed")
+                if self.actives.setdefault(entry.iid, d) != d:
+                    raise Violation("S6", "two active manifests share a member")
+
+    def _bounded(self, step: Step) -> None:
+        """L4: the table of peers, the epoch number and the number of messages."""
+        roles = step.after.own.topology.topology.roles
+        table = Counter(p.identity.role for p in step.after.peers.values())
+        if any(table[n] > r.max_replicas + MAX_CANDIDATES_PER_ROLE for n, r in roles.items()):
+            raise Violation("L4", "the table of peers grows")
+        if len(step.after.by_id_digest) != len(step.after.peers):
+            raise Violation("L4", "the index of peers grows")
+        key = (step.node.index, step.now // 1000)
+        self.windows[key] += len(step.effects)
+        others = max(4, len({n.address for n in self.network.nodes}) - 1)
+        if self.windows[key] > MESSAGES_PER_SECOND * others:
+            raise Violation("L4", f"{self.windows[key]} effects in one second")
+
+    def _node(self, iid: bytes) -> Node:
+        for node in self.network.nodes:
+            if node.member.own.iid == iid:
+                return node
+        raise Violation("S2", "an instance that does not exist")
+
+
+_EXPLAINED = {Reason.NOT_ACTIVE, Reason.QUOTE_SOURCE, Reason.REPORT_DATA, Reason.ROLE_MISMATCH}
+
+
+def deep_fingerprint(member: Member) -> str:
+    """Every value of a state; two calls differ exactly if something inside was changed."""
+    return hashlib.sha256(
+        repr((member, sorted(member.peers), sorted(member.by_id_digest))).encode()
+    ).hexdigest()
+
+
+__all__ = ["Invariants", "Timer", "Violation", "deep_fingerprint"]
