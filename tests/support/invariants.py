@@ -134,7 +134,8 @@ class Invariants:
         self.hellos[digest] = (iid, hello.nonce, hello.target_epoch, hello.topology_digest)
 
     def _delivered(self, step: Step) -> None:
-        if not isinstance(step.event, Received) or step.error is not None:
+        ignored = step.error is not None or isinstance(step.before.phase, Fenced)
+        if not isinstance(step.event, Received) or ignored:
             return
         envelope = wire.Envelope.FromString(step.event.data)
         if envelope.WhichOneof("message") != "propose":

@@ -10,6 +10,7 @@ from toposeal.encoding import digest, encode, u64
 from toposeal.limits import NONCE_SIZE
 from toposeal.membership.events import Announce, Effect, Send
 from toposeal.membership.manifest import Manifest
+from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.signing import Tag
 from toposeal.membership.state import Attempt, Committed, Member, Peer, Sealed, attempt_of
 from toposeal.membership.votes import commit_message, make_liveness, make_propose, make_sealed
@@ -86,11 +87,16 @@ def votes(member: Member, phase: Committed | Sealed) -> tuple[bytes, ...]:
     if isinstance(phase, Committed):
         commits = [phase.commit] if phase.commit else []
         return tuple(encode(wire.Envelope(commit=commit_message(c))) for c in commits)
-    own = phase.sealed.member(member.own.iid)
-    sealed = make_sealed(member.own.keys, member.own.iid, phase.sealed.manifest)
+    return certificate_votes(member, phase.sealed)
+
+
+def certificate_votes(member: Member, sealed: SealedManifest) -> tuple[bytes, bytes]:
+    """The own COMMIT and SEALED."""
+    own = sealed.member(member.own.iid)
+    message = make_sealed(member.own.keys, member.own.iid, sealed.manifest)
     return (
         encode(wire.Envelope(commit=commit_message(own.commit))),
-        encode(wire.Envelope(sealed=sealed)),
+        encode(wire.Envelope(sealed=message)),
     )
 
 

@@ -169,9 +169,10 @@ def _seal(member: Member, phase: Committed, now: int) -> Step:
 
 
 def _help_laggard(member: Member, sealed: SealedManifest, decision: Decision, now: int) -> Step:
-    """A member still collecting what we have already gets our COMMIT and SEALED again.
+    """A member still collecting what we have already gets our votes again, once in `ping_ms` at most.
 
-    Once in `ping_ms` at most: the answer may itself be taken for a question.
+    A COMMIT is also a question for the other's votes. So whoever has sealed gets SEALED alone, which
+    asks for nothing: two sealed members do not keep each other talking.
     """
     if decision.manifest_digest != sealed.manifest.digest or sealed.manifest.entry(decision.sender) is None:
         raise stale("commit.manifest_digest", decision.manifest_digest)
@@ -179,7 +180,8 @@ def _help_laggard(member: Member, sealed: SealedManifest, decision: Decision, no
     interval = member.own.topology.topology.timers.ping_ms
     if peer.helped_at is not None and now - peer.helped_at < interval:
         return member, ()
-    votes = outbox.votes(member, Sealed(sealed, 0))
+    commit, own_sealed = outbox.certificate_votes(member, sealed)
+    votes = (own_sealed,) if peer.sealed == sealed.manifest.digest else (commit, own_sealed)
     member = member.with_peer(replace(peer, helped_at=now))
     return member, tuple(outbox.send(peer, data) for data in votes)
 
