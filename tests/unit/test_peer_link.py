@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 
 from toposeal.errors import Reason, RemoteProtocolError
+from toposeal.host import peer_client
 from toposeal.host.peer_client import PeerClient, resolve
 from toposeal.host.peer_server import METHOD, SERVICE, PeerServer, RateLimit, coarse_status
 from toposeal.host.throwaway import SERVER_NAME, make_throwaway, shown_certificate
@@ -88,6 +89,69 @@ def test_a_peer_that_is_not_there_yet_gets_the_message_when_it_comes() -> None:
         await server.start(f"127.0.0.1:{port}")
         await eventually(lambda: taken == [b"early"])
         await client.close()
+        await server.stop()
+
+    run(go)
+
+
+def test_a_peer_that_speaks_ends_a_dial_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed pod answers no SYN before its daemon listens; the kernel's next one is a second away."""
+
+    async def go() -> None:
+        taken: list[bytes] = []
+        dials = 0
+
+        async def hang_once(host: str, port: int, timeout_s: float) -> bytes:
+            nonlocal dials
+            dials += 1
+            return await (shown_certificate(host, port, timeout_s) if dials > 1 else asyncio.Future())
+
+        monkeypatch.setattr(peer_client, "shown_certificate", hang_once)
+        server, port = await serve(taken.append)
+        client = PeerClient((), port)
+        client.send(("127.0.0.1",), b"early")
+        await eventually(lambda: dials == 1)
+        client.heard("192.0.2.1")
+        await asyncio.sleep(0.1)
+        assert (dials, taken) == (1, [])
+        client.heard("127.0.0.1")
+        await eventually(lambda: taken == [b"early"])
+        await client.close()
+        await server.stop()
+
+    run(go)
+
+
+def test_whoever_keeps_talking_does_not_keep_a_slow_dial_from_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def go() -> None:
+        taken: list[bytes] = []
+
+        async def slow(host: str, port: int, timeout_s: float) -> bytes:
+            await asyncio.sleep(0.3)
+            return await shown_certificate(host, port, timeout_s)
+
+        monkeypatch.setattr(peer_client, "shown_certificate", slow)
+        server, port = await serve(taken.append)
+        client = PeerClient((), port)
+        client.send(("127.0.0.1",), b"one")
+        while not taken:
+            client.heard("127.0.0.1")
+            await asyncio.sleep(0.01)
+        await client.close()
+        await server.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 5))
+
+
+def test_the_server_says_where_messages_come_from() -> None:
+    async def go() -> None:
+        heard: list[str] = []
+        server = PeerServer(lambda data: None, make_throwaway(), heard.append)
+        port = await server.start("[::]:0")
+        await call(port, b"x")
+        assert heard == ["127.0.0.1"]
         await server.stop()
 
     run(go)

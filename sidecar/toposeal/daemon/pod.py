@@ -54,17 +54,18 @@ class Pod:
         self._quotes, self._appraiser = quotes, appraiser
         self._layout = layout_under(config.state_dir)
         self._node: Node | None = None
+        self._client: PeerClient | None = None
 
     async def run(self) -> Mismatch:
         """Until fenced; returns why. Whatever ends it, Envoy is gone and the closed files are back."""
         async with AsyncExitStack() as stack:
-            server = PeerServer(self._receive, make_throwaway())
+            server = PeerServer(self._receive, make_throwaway(), self._heard)
             await server.start(f"[::]:{PEER_PORT}")
             stack.push_async_callback(server.stop)
             gate = await self._closed_gate(stack)
             await self._name_service(stack)
             own = new_boot(self._config, await self._addresses())
-            client = PeerClient(own.addresses, PEER_PORT)
+            client = self._client = PeerClient(own.addresses, PEER_PORT)
             stack.push_async_callback(client.close)
             opening = Opening(gate, own)
             link = _Link(client, self._config.peers)
@@ -129,6 +130,10 @@ class Pod:
         if self._node is None:
             raise not_active(None)
         self._node.receive(data)
+
+    def _heard(self, address: str) -> None:
+        if self._client is not None:
+            self._client.heard(address)
 
     def _fault(self, mismatch: Mismatch) -> None:
         if self._node is None:

@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Coroutine, Iterable
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -27,6 +28,7 @@ from toposeal.host.throwaway import SERVER_NAME, shown_certificate
 from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_PEER_CONNECTIONS, PEER_TIMEOUT
 
 _QUEUE_LENGTH = 64
+_WAKE_INTERVAL_S = 1.0
 _TIMEOUT_S = PEER_TIMEOUT / 1000
 _OPTIONS = [
     ("grpc.ssl_target_name_override", SERVER_NAME),
@@ -62,6 +64,12 @@ class PeerClient:
                 if address not in self._own:
                     self._queue((address, port), data)
 
+    def heard(self, address: str) -> None:
+        """A peer at `address` has just spoken: what waits for it to come up need not wait any longer."""
+        link = self._links.get((address, self._port))
+        if link is not None:
+            link.wake()
+
     async def close(self) -> None:
         for link in self._links.values():
             await link.close()
@@ -85,6 +93,8 @@ class _Link:
         self._endpoint = endpoint
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_QUEUE_LENGTH)
         self._channel: grpc.aio.Channel | None = None
+        self._awake = asyncio.Event()
+        self._woken_at = -_WAKE_INTERVAL_S
         self._busy = False
         self._task = asyncio.create_task(self._run())
 
@@ -97,6 +107,13 @@ class _Link:
         if self._queue.full():
             self._queue.get_nowait()
         self._queue.put_nowait(data)
+
+    def wake(self) -> None:
+        """Dial again at once. Not more often, or whoever keeps talking keeps a slow dial from its end."""
+        now = asyncio.get_running_loop().time()
+        if self._channel is None and now - self._woken_at >= _WAKE_INTERVAL_S:
+            self._woken_at = now
+            self._awake.set()
 
     def abandon(self) -> None:
         self._task.cancel()
@@ -122,11 +139,18 @@ class _Link:
             retry=retry_if_exception_type(NetworkError),
             stop=stop_after_delay(_TIMEOUT_S),
             wait=wait_random_exponential(multiplier=0.05, max=1),
+            sleep=self._pause,
         )
         with contextlib.suppress(RetryError):
             async for attempt in retrying:
                 with attempt:
                     await self._try(data)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._awake.wait()
+        self._awake.clear()
 
     async def _try(self, data: bytes) -> None:
         channel = self._channel or await self._dial()
@@ -140,10 +164,27 @@ class _Link:
 
     async def _dial(self) -> grpc.aio.Channel:
         host, port = self._endpoint
-        root = await shown_certificate(host, port, _TIMEOUT_S)
+        root = await self._unless_woken(shown_certificate(host, port, _TIMEOUT_S))
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(root), options=_OPTIONS)
         return self._channel
+
+    async def _unless_woken(self, dial: Coroutine[Any, Any, bytes]) -> bytes:
+        """A pod that is closed and does not listen yet answers nothing, so a dial then waits for the
+        kernel's second SYN, a whole second. Raises NetworkError when the peer speaks first.
+        """
+        dialling = asyncio.ensure_future(dial)
+        waking = asyncio.ensure_future(self._awake.wait())
+        try:
+            await asyncio.wait((dialling, waking), return_when=asyncio.FIRST_COMPLETED)
+            if not dialling.done():
+                raise NetworkError.of(
+                    Reason.NETWORK, self._endpoint[0], "a dial before the peer", "a new one"
+                )
+            return dialling.result()
+        finally:
+            dialling.cancel()
+            waking.cancel()
 
     async def _hang_up(self) -> None:
         if self._channel is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -22,6 +23,7 @@ from toposeal.limits import (
 )
 
 Deliver = Callable[[bytes], None]
+Heard = Callable[[str], None]
 
 SERVICE = "toposeal.v1.Peer"
 METHOD = "Deliver"
@@ -48,10 +50,13 @@ _STATUS = {
 
 
 class PeerServer:
-    """Listens on one port. `deliver` takes the bytes and raises ToposealError to refuse them."""
+    """Listens on one port. `deliver` takes the bytes and raises ToposealError to refuse them; `heard`
+    is told the address, an IP literal, that they came from, before anything about them is known.
+    """
 
-    def __init__(self, deliver: Deliver, identity: ThrowawayIdentity) -> None:
+    def __init__(self, deliver: Deliver, identity: ThrowawayIdentity, heard: Heard | None = None) -> None:
         self._deliver = deliver
+        self._heard = heard
         self._rate = RateLimit(MAX_REQUESTS_PER_SECOND, time.monotonic)
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_PEER_CONNECTIONS, options=_OPTIONS, compression=None
@@ -73,8 +78,11 @@ class PeerServer:
         await self._server.stop(grace=None)
 
     async def _take(self, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        if not self._rate.allow(_source(context.peer())):
+        source = _source(context.peer())
+        if not self._rate.allow(source):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED)
+        if self._heard is not None:
+            self._heard(_literal(source))
         try:
             self._deliver(data)
         except ToposealError as error:
@@ -109,3 +117,8 @@ def coarse_status(error: ToposealError) -> grpc.StatusCode:
 def _source(peer: str) -> str:
     """`ipv4:10.0.0.1:4711` without the port."""
     return peer.rpartition(":")[0]
+
+
+def _literal(source: str) -> str:
+    """The IP literal in `ipv4:10.0.0.1` or `ipv6:%5B::1%5D`."""
+    return unquote(source.partition(":")[2]).strip("[]").removeprefix("::ffff:")
