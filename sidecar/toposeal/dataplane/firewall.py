@@ -44,14 +44,16 @@ Chains = Mapping[str, Chain]
 def nft_chains(text: str) -> Chains:
     """The chains of a rule file or of `nft -y list table inet toposeal`.
 
-    What stands in the table outside any chain (sets, flags, an owner) becomes rules of a chain "".
-    Raises PodError(FIREWALL) for anything but this one table.
+    What stands in the table outside any chain (flags, an owner) becomes rules of a chain "". Raises
+    PodError(FIREWALL) for anything but this one table, and for blocks in it that are not chains.
     """
     chains: dict[str, Chain] = {}
     inside = name = None
     for line in _lines(text):
         if inside is None:
             inside = _table_opens(line)
+        elif not inside:
+            raise _unreadable(line, "the end of the text")
         elif line.startswith("chain ") and name is None:
             name = line.removeprefix("chain ").removesuffix(" {")
             chains[name] = Chain(None, ())

@@ -87,7 +87,7 @@ def apply(backend: Backend | None = None) -> Backend:
     rule of both families stands afterwards; what has been applied by then is left in place.
     """
     chosen = choose() if backend is None else backend
-    stood = _stands(chosen)
+    stood = all(_stands(part) for part in _PARTS[chosen])
     reapply(chosen)
     if not stood:
         asyncio.run(forget_unmarked())
@@ -114,12 +114,12 @@ def check(backend: Backend | None = None) -> Backend:
     return chosen
 
 
-def _stands(backend: Backend) -> bool:
+def _stands(part: _Part) -> bool:
+    """Whether the rules can be read and are those of the file."""
     try:
-        check(backend)
+        return not differences(_demanded(part), _live(part))
     except PodError:
         return False
-    return True
 
 
 def _apply_nft(part: _Part) -> None:
@@ -127,7 +127,7 @@ def _apply_nft(part: _Part) -> None:
     with suppress(PodError):  # what it says does not matter: what stands afterwards does
         _run(part.apply, text)
     # Flushing cannot mend a table that somebody has bent out of shape: a chain on another hook, or one more.
-    if differences(_demanded(part), _live(part)):
+    if not _stands(part):
         _run(part.apply, replacing(text))
 
 
