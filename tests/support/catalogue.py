@@ -29,6 +29,8 @@ AREAS = {
     "C": "Command line",
     "R": "Resource exhaustion",
     "O": "Clock and entropy",
+    "S": "Invariants under faults: safety",
+    "L": "Invariants under faults: liveness",
 }
 CASES = {
     "E1": "a SEAL quote of an earlier boot is replayed",
@@ -151,6 +153,19 @@ CASES = {
     "O3": "a slow monotonic clock",
     "O4": "the entropy source fails",
     "O5": "randomness from anywhere but the kernel",
+    "S1": "no byte in clear, and none at all before ACTIVE",
+    "S2": "no peer outside the sealed manifest, no seal without every member's evidence",
+    "S3": "one commitment for an epoch, epochs only rise",
+    "S4": "both ends of a channel have sealed the same digest",
+    "S5": "one successor of each manifest",
+    "S6": "lineages share no live member",
+    "S7": "keys stay where they belong",
+    "S8": "versions, epochs and floors never fall",
+    "S9": "whatever cannot be explained closes the pod",
+    "L1": "a complete and timely mesh becomes active",
+    "L2": "a restarted pod joins without disturbing others",
+    "L3": "an evicted member notices",
+    "L4": "nothing grows without bound",
 }
 # Every case that the parts which exist today have to withstand.
 _REQUIRED = (

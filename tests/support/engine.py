@@ -95,7 +95,8 @@ def project(made: Engine) -> Iterator[Engine]:
     """docker-compose.yml, built and up."""
     made.compose("build")
     try:
-        made.compose("up", "-d", timeout_s=120)
+        up = made.compose("up", "-d", check=False, timeout_s=180)
+        assert up.returncode == 0, up.stderr + made.compose("logs", "--no-color", "--tail", "20").stdout
         yield made
     finally:
         made.compose("down", "--volumes", "--timeout", "1", check=False)

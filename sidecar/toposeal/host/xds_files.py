@@ -101,8 +101,10 @@ def _prepare_one(path: str, mode: int, owner: int, group: int) -> None:
             if found.st_uid not in (owner, os.geteuid()):
                 raise PodError.of(Reason.STATE_DIR, path, f"owner {found.st_uid}", f"owner {owner}")
             _check_tmpfs(descriptor, path)
-            os.fchown(descriptor, owner, group)
+            # A mode is its owner's to change, unless root has CAP_FOWNER, which a container need not.
+            os.fchown(descriptor, os.geteuid(), group)
             os.fchmod(descriptor, mode)
+            os.fchown(descriptor, owner, group)
         finally:
             os.close(descriptor)
 

@@ -1,0 +1,59 @@
+"""docker-compose.yml as a value: who may do what, without an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from toposeal_lab.scenario import MEMBERS, MESH
+
+ROOT = Path(__file__).resolve().parents[2]
+CAPABILITIES = {"NET_ADMIN", "SETUID", "SETGID", "KILL", "CHOWN", "DAC_OVERRIDE"}
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return found
+
+
+def test_there_is_a_sidecar_and_an_application_for_every_member(services: dict[str, Any]) -> None:
+    assert set(services) == {"platform", *MEMBERS, *(f"{name}-app" for name in MEMBERS)}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_sidecars_run_as_what_they_are_and_nothing_more(services: dict[str, Any], name: str) -> None:
+    sidecar = services[name]
+    assert sidecar["command"] == [f"--role={MEMBERS[name]}", f"--tsm=/lab/tsm/{name}"]
+    assert f"--mesh={MESH}" in sidecar["entrypoint"] and "environment" not in sidecar
+    assert sidecar["cap_drop"] == ["ALL"] and set(sidecar["cap_add"]) == CAPABILITIES
+    assert sidecar["read_only"] is True and sidecar["security_opt"] == ["no-new-privileges:true"]
+    assert sidecar["depends_on"] == {"platform": {"condition": "service_healthy"}}
+    assert all(volume["read_only"] for volume in sidecar["volumes"]) and "devices" not in sidecar
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_I2_applications_join_a_closed_network_without_capabilities(
+    services: dict[str, Any], name: str
+) -> None:
+    application = services[f"{name}-app"]
+    assert application["network_mode"] == f"service:{name}" and "networks" not in application
+    assert application["depends_on"] == {name: {"condition": "service_healthy"}}
+    assert application["cap_drop"] == ["ALL"] and "cap_add" not in application
+    assert application["user"] == "1000:1000" and application["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_simulator_is_the_only_exception_and_has_no_network(services: dict[str, Any]) -> None:
+    platform = services["platform"]
+    assert platform["network_mode"] == "none" and platform["devices"] == ["/dev/fuse"]
+    assert platform["cap_drop"] == ["ALL"] and platform["cap_add"] == ["SYS_ADMIN"]
+    others = [service for name, service in services.items() if name != "platform"]
+    assert not any("devices" in s or "privileged" in s or "SYS_ADMIN" in s.get("cap_add", ()) for s in others)
+
+
+def test_one_service_builds_the_image(services: dict[str, Any]) -> None:
+    assert [name for name, service in services.items() if "build" in service] == ["platform"]
+    assert {service["image"] for service in services.values()} == {"toposeal-lab"}
