@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from toposeal_lab import programs
-from toposeal_lab.pods import Pod
+from toposeal_lab.pods import SEARCH_PATH, Pod
 from toposeal_lab.scenario import HTTP_PORT, REDIS_PORT
 
 APP_UID = 1000
@@ -57,8 +57,8 @@ def install(program: str, directory: Path) -> str:
 
 
 def system_python() -> str:
-    """The interpreter behind the virtual environment, which other users may run."""
-    return os.path.realpath(sys.executable)
+    """The machine's own interpreter: ours may lie where no other user gets to."""
+    return shutil.which("python3", path=SEARCH_PATH) or sys.executable
 
 
 def _nginx(pod: Pod, directory: Path) -> list[str]:

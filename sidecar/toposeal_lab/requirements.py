@@ -14,7 +14,12 @@ from toposeal_lab.pods import SEARCH_PATH
 
 # Program and the Debian package that brings it.
 SIDECAR_PROGRAMS = {"nft": "nftables", "ip": "iproute2", "setpriv": "util-linux"}
-SHOP_PROGRAMS = {"nginx": "nginx-light", "redis-server": "redis-server", "redis-cli": "redis-tools"}
+SHOP_PROGRAMS = {
+    "nginx": "nginx-light",
+    "python3": "python3",
+    "redis-server": "redis-server",
+    "redis-cli": "redis-tools",
+}
 CLIENT_PROGRAMS = {"curl": "curl"}
 _FUSE = Path("/dev/fuse")
 

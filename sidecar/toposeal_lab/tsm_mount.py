@@ -23,26 +23,28 @@ def mounted(config: TsmConfig, folder: Path) -> Iterator[Path]:
     Needs root and /dev/fuse. The server ends with the calling thread even if that is killed.
     Raises UsageError when it does not come up.
     """
-    mountpoint, state = folder / "tsm", folder / "tsm.json"
+    mountpoint, state, log = folder / "tsm", folder / "tsm.json", folder / "tsm.log"
     mountpoint.mkdir()
     state.touch(mode=0o600)
     state.write_bytes(config.dump())
     command = [sys.executable, "-m", "toposeal_lab.tsmfs", "--config", str(state), str(mountpoint)]
-    server = subprocess.Popen(  # noqa: S603
-        ["/usr/bin/setpriv", "--pdeathsig", "TERM", *command], stdin=subprocess.DEVNULL
-    )
+    with log.open("wb") as stderr:  # libfuse has a good deal to say
+        server = subprocess.Popen(  # noqa: S603
+            ["/usr/bin/setpriv", "--pdeathsig", "TERM", *command], stdin=subprocess.DEVNULL, stderr=stderr
+        )
     try:
-        _wait(server, mountpoint)
+        _wait(server, mountpoint, log)
         yield mountpoint
     finally:
         _stop(server, mountpoint)
 
 
-def _wait(server: subprocess.Popen[bytes], mountpoint: Path) -> None:
+def _wait(server: subprocess.Popen[bytes], mountpoint: Path, log: Path) -> None:
     end = time.monotonic() + _START_SECONDS
     while not os.path.ismount(mountpoint):
         if server.poll() is not None or time.monotonic() > end:
-            raise UsageError.of(Reason.USAGE, "tsmfs", "no mount", "root, /dev/fuse and libfuse3")
+            said = log.read_text(errors="replace").strip() or "no mount"
+            raise UsageError.of(Reason.USAGE, "tsmfs", said, "root, /dev/fuse and libfuse3")
         time.sleep(0.01)
 
 
