@@ -1,0 +1,61 @@
+"""The documentation shows the help that the commands print, and help is instant."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^```text\n(usage: (toposeal(?:-lab)?(?: [a-z]+)*) .*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def shown() -> Iterator[tuple[str, str, str]]:
+    """Page, command and text of every help block."""
+    for page in PAGES:
+        for match in _BLOCK.finditer(page.read_text()):
+            yield str(page.relative_to(ROOT)), match.group(2), match.group(1)
+
+
+def printed(*command: str) -> str:
+    package, *words = command
+    module = {"toposeal": "toposeal", "toposeal-lab": "toposeal_lab"}[package]
+    done = subprocess.run(
+        [sys.executable, "-Im", module, *words, "--help"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_the_readme_shows_help() -> None:
+    assert {command for page, command, _ in shown() if page == "README.md"} >= {"toposeal"}
+
+
+@pytest.mark.parametrize(("page", "command", "text"), shown())
+def test_documented_help_is_what_is_printed(page: str, command: str, text: str) -> None:
+    # Line breaks are the terminal's.
+    assert text.split() == printed(*command.split()).split(), f"{page}: {command} --help"
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    commands = re.findall(
+        r"^(?:\$ )?(toposeal(?:-lab)?) ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert commands
+    for program, command in commands:
+        assert command in printed(program), f"{program} {command}"
+
+
+def test_help_is_instant() -> None:
+    printed("toposeal")  # whatever is compiled once
+    fastest = 1.0
+    for _ in range(5):
+        start = time.perf_counter()
+        printed("toposeal", "verify")
+        fastest = min(fastest, time.perf_counter() - start)
+    assert fastest < 0.5  # 0.1 s on an idle machine; imports of grpc or Envoy alone cost more than this
