@@ -82,7 +82,7 @@ def _read(text: bytes) -> tuple[dict[str, object], _Lines]:
         return _Reader(text.decode("utf-8")).document()
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark
-        found = f"{error.problem} (line {mark.line + 1})"
+        found = f"a mistake: {error.problem} (line {mark.line + 1})"
         raise _refused("topology", found, "YAML", Reason.MALFORMED) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two: escapes beyond Unicode
         raise _refused("topology", error, "YAML in UTF-8", Reason.MALFORMED) from error
