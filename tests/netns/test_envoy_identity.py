@@ -6,14 +6,18 @@ credential, so that an empty one means the attack and not the set-up.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from support.datapath import Hand, World, application, sealed_mesh, tls_application
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from support.datapath import Hand, World, application, sealed_mesh, talk, tls_application
 from support.forge import (
     DAY,
     NOW,
@@ -30,6 +34,7 @@ from support.forge import (
 )
 from support.shop import role, topology
 
+from toposeal.limits import ENVOY_UID
 from toposeal.pki.mint import mint_ingress_leaf
 from toposeal.topology.model import Call
 
@@ -140,8 +145,6 @@ def test_D1_no_certificate_is_refused(db: World) -> None:
 
 
 def test_D1_plaintext_is_refused(db: World) -> None:
-    from support.datapath import talk
-
     with db.outside.inside():
         assert talk(db["db"].pod.ipv4, PORT, b"GET / HTTP/1.1\r\n\r\n") == b""
 
@@ -228,27 +231,33 @@ def test_K1_a_ca_that_only_looks_like_the_members_is_refused(db: World) -> None:
 @pytest.mark.parametrize("order", ["own first", "other first"])
 @pytest.mark.parametrize("signer", ["web", "batch"])
 @pytest.mark.parametrize("sni", ["web", "batch"])
-def test_K2_a_leaf_that_names_two_members_is_refused(db: World, order: str, signer: str, sni: str) -> None:
-    own, other = db[signer].member, db["batch" if signer == "web" else "web"].member
+def test_K2_a_leaf_that_names_two_members_is_refused(mesh: World, order: str, signer: str, sni: str) -> None:
+    own, other = mesh[signer].member, mesh["batch" if signer == "web" else "web"].member
     names = [URI(own.uri), URI(other.uri)]
-    shown = own.forge(*(names if order == "own first" else reversed(names)))
-    # One CA is good for one member: what else web's own CA says of web is no forgery, and the second
-    # wall refuses even that.
-    harmless = signer == "web" and sni == "web" and order == "own first"
-    if harmless and "name constraints" not in describe(own):
-        return
-    assert dial(db, shown, sni) == b""
+    with application(mesh["db"].pod, PORT, b"from db"):
+        assert dial(mesh, credential(mesh["web"].member)) == b"from db"
+        assert dial(mesh, own.forge(*(names if order == "own first" else names[::-1])), sni) == b""
 
 
-def describe(member: TestMember) -> str:
-    extensions = x509.load_der_x509_certificate(member.ca_der).extensions
-    return "name constraints" if any(isinstance(e.value, x509.NameConstraints) for e in extensions) else ""
+@pytest.mark.parametrize("order", ["own first", "other first"])
+def test_K2_even_without_name_constraints_two_names_are_one_member_at_most(
+    weak_mesh: World, order: str
+) -> None:
+    """What batch's CA says of web counts nowhere; what web's says of batch leaves the caller web."""
+    web, batch = weak_mesh["web"].member, weak_mesh["batch"].member
+    names = [URI(batch.uri), URI(web.uri)]
+    shown = batch.forge(*(names if order == "own first" else names[::-1]))
+    with application(weak_mesh["db"].pod, PORT, b"from db"):
+        assert dial(weak_mesh, credential(web)) == b"from db"
+        assert dial(weak_mesh, shown, "web") == b""
+        assert dial(weak_mesh, shown, "batch") == b""
+        assert dial(weak_mesh, web.forge(URI(web.uri), URI(batch.uri)), "batch") == b""
 
 
 ODD_NAMES = {
     "wildcard": lambda m: [DNS(f"*.{m.mesh}")],
     "own DNS name": lambda m: [DNS(m.domain)],
-    "IP address": lambda m: [x509.IPAddress(__import__("ipaddress").ip_address("10.77.0.1"))],
+    "IP address": lambda m: [x509.IPAddress(ipaddress.ip_address("10.77.0.1"))],
     "e-mail": lambda m: [x509.RFC822Name(f"web@{m.domain}")],
     "other name with NUL": lambda m: [
         x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x0c\x05web\x00x")
@@ -282,20 +291,66 @@ def test_K2_the_ingress_leaf_is_no_mesh_leaf(db: World) -> None:
     assert dial(db, (pem(leaf), web.key_pem)) == b""
 
 
-def test_K4_an_intermediate_is_refused(db: World) -> None:
-    """web's own CA certifies another CA, which signs a leaf with web's exact name."""
+def test_D1_a_leaf_for_servers_alone_is_no_clients(db: World) -> None:
     web = db["web"].member
+    assert dial(db, web.forge(URI(web.uri), usages=[ExtendedKeyUsageOID.CLIENT_AUTH])) == b"from db"
+    assert dial(db, web.forge(URI(web.uri), usages=[ExtendedKeyUsageOID.SERVER_AUTH])) == b""
+
+
+def below(member: TestMember, uri: str) -> Credential:
+    """The member's own CA certifies another CA, which signs a leaf named `uri`."""
     key = new_key()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "below")])
-    below = (
-        x509.CertificateBuilder(subject_of(web), name, key.public_key(), SERIAL, at(NOW - DAY), at(NOW + DAY))
+    issuer = subject_of(member)
+    middle = (
+        x509.CertificateBuilder(issuer, name, key.public_key(), SERIAL, at(NOW - DAY), at(NOW + DAY))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(key_usage(certificate_sign=True), critical=True)
-        .sign(web.ca_key, hashes.SHA256())
+        .sign(member.ca_key, hashes.SHA256())
     )
-    leaf, leaf_key = forge_leaf(key, name, [URI(web.uri)])
-    assert dial(db, (pem(der(leaf)) + pem(der(below)), key_pem(leaf_key))) == b""
+    leaf, leaf_key = forge_leaf(key, name, [URI(uri)])
+    return pem(der(leaf)) + pem(der(middle)), key_pem(leaf_key)
+
+
+def test_K4_an_intermediate_is_refused(db: World) -> None:
+    web, batch = db["web"].member, db["batch"].member
+    assert dial(db, below(web, web.uri)) == b""
+    assert dial(db, below(batch, web.uri)) == b""
+    assert dial(db, below(batch, batch.uri), "batch") == b""
+
+
+def test_K4_a_ca_as_leaf_is_refused(db: World) -> None:
+    web = db["web"].member
     assert dial(db, web.forge(URI(web.uri), ca=True)) == b""
+
+
+def test_K4_path_length_alone_would_admit_an_intermediate(mesh: World) -> None:
+    """The control: BoringSSL skips the path length of a self-issued anchor. Our limit is what refuses."""
+    db = mesh["db"]
+    path = Path(db.gate.layout.xds, "lds.json")
+    honest, shown = path.read_bytes(), below(mesh["web"].member, mesh["web"].member.uri)
+
+    def put(data: bytes) -> None:
+        beside = path.with_name(".test")
+        beside.write_bytes(data)
+        os.chown(beside, 0, ENVOY_UID)
+        beside.chmod(0o640)
+        beside.rename(path)
+
+    with application(db.pod, PORT, b"from db"):
+        put(honest.replace(b'"max_verify_depth": 1', b'"max_verify_depth": 2'))
+        try:
+            wait_until(lambda: dial(mesh, shown) == b"from db")
+        finally:
+            put(honest)
+        wait_until(lambda: dial(mesh, shown) == b"")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def rogue_credentials(world: World) -> dict[str, Credential]:
@@ -310,6 +365,8 @@ def rogue_credentials(world: World) -> dict[str, Credential]:
         "an unknown CA": credential(stranger),
         "db's name from an unknown CA": stranger.forge(URI(db.uri)),
         "another role from db's CA": db.forge(URI(f"spiffe://{db.domain}/cache")),
+        "a client's leaf of db": db.forge(URI(db.uri), usages=[ExtendedKeyUsageOID.CLIENT_AUTH]),
+        "an intermediate below another member's CA": below(cache, db.uri),
         "an expired leaf of db": db.forge(URI(db.uri), start=NOW - 2 * DAY, end=NOW - DAY),
     }
 

@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from support.forge import NOW, TestMember, pem
+from toposeal.dataplane.envoy_open import render
+from toposeal.dataplane.envoy_plan import PodPlan
 from toposeal.dataplane.envoy_secrets import secrets
-from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLUSTERS_FILE, LISTENERS_FILE, layout_under
+from toposeal.dataplane.layout import (
+    BOOTSTRAP_FILE,
+    CLUSTERS_FILE,
+    ENVOY_LAYOUT,
+    LISTENERS_FILE,
+    layout_under,
+)
 from toposeal.dataplane.view import Layout, MeshMember, PodView
 from toposeal.errors import Mismatch
 from toposeal.host.envoy import Envoy, find_envoy
@@ -74,7 +82,7 @@ def state_directory() -> Iterator[Path]:
 def leaf_files(member: TestMember, lifetime_s: int = 3600) -> dict[str, bytes]:
     """The secrets of a member as its daemon writes them."""
     serial = serial_number(os.urandom(20))
-    ingress = mint_ingress_leaf(member.ca_key, member.ca_der, member.leaf_key, serial, NOW, lifetime_s)
+    ingress = mint_ingress_leaf(member.ca_key, member.profile_der, member.leaf_key, serial, NOW, lifetime_s)
     return secrets(member.chain_pem, member.key_pem, pem(ingress), member.key_pem)
 
 
@@ -99,8 +107,17 @@ class Opened:
         return {path.name: path.read_bytes() for path in Path(self.layout.xds).iterdir()}
 
 
+class InProcess(Renderer):
+    """Renders here, where the types are imported already; the child has tests of its own."""
+
+    async def render(self, plan: PodPlan) -> dict[str, bytes]:
+        return render(plan, ENVOY_LAYOUT)
+
+
 @asynccontextmanager
-async def running_gate(state_dir: Path, probe: Probe | None = None) -> AsyncIterator[Opened]:
+async def running_gate(
+    state_dir: Path, probe: Probe | None = None, renderer: Renderer | None = None
+) -> AsyncIterator[Opened]:
     """A started gate, closed; fenced at the end. The caller is inside the pod's network."""
     layout = layout_under(str(state_dir))
     faults: list[Mismatch] = []
@@ -108,7 +125,7 @@ async def running_gate(state_dir: Path, probe: Probe | None = None) -> AsyncIter
     parts = GateParts(
         directory=directory,
         start_envoy=lambda: Envoy.start(ENVOY, layout),
-        renderer=Renderer(),
+        renderer=renderer or InProcess(),
         probe=probe or await Probe.start(layout.probe),
     )
     gate = Gate(parts, faults.append)

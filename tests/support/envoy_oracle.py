@@ -36,8 +36,16 @@ CLUSTER_FIELDS = {
     "upstream_bind_config",
     "upstream_connection_options",
 }
-CONTEXT_FIELDS = {"match_typed_subject_alt_names", "custom_validator_config", "suppress_client_ca_list"}
+TRUST_FIELDS = {"trusted_ca", "match_typed_subject_alt_names", "suppress_client_ca_list", "max_verify_depth"}
+NOBODY = {
+    "custom_validator_config": {
+        "name": "envoy.tls.cert_validator.spiffe",
+        "typed_config": {"@type": SPIFFE},  # no trust domain
+    },
+    "suppress_client_ca_list": True,
+}
 TLS_FIELDS = {"tls_params", "tls_certificate_sds_secret_configs", "validation_context", "alpn_protocols"}
+AFTER_HANDSHAKE = "ON_DOWNSTREAM_TLS_HANDSHAKE"
 TLS13 = {
     "tls_minimum_protocol_version": "TLSv1_3",
     "tls_maximum_protocol_version": "TLSv1_3",
@@ -82,15 +90,27 @@ def _types(values: list[Json]) -> Iterator[str]:
 
 
 def _is_sound(context: Json) -> bool:
-    """The SPIFFE validator, at most one trust domain, and then its exact URI as well."""
-    config = context.get("custom_validator_config", {}).get("typed_config", {})
-    if config.get("@type") != SPIFFE or not set(context) <= CONTEXT_FIELDS:
-        return False
-    domains = config.get("trust_domains", [])
-    names = [d["name"] for d in domains if d["name"] and d["trust_bundle"]["inline_string"]]
-    uris = [m["matcher"]["exact"] for m in context.get("match_typed_subject_alt_names", [])]
-    exact = all(uri.startswith(f"spiffe://{name}/") for name, uri in zip(names, uris, strict=False))
-    return len(domains) == len(names) == len(uris) <= 1 and exact
+    """Nobody; or one CA, whose own leaves alone count, with the exact URI of the member it belongs to."""
+    if context == NOBODY:
+        return True
+    (matcher,) = context["match_typed_subject_alt_names"]
+    uri = matcher["matcher"]["exact"]
+    return (
+        set(context) == TRUST_FIELDS
+        and context["max_verify_depth"] == 1
+        and context["trusted_ca"]["inline_string"].count("-----BEGIN CERTIFICATE-----") == 1
+        and matcher == {"san_type": "URI", "matcher": {"exact": uri}}
+        and uri.startswith("spiffe://")
+    )
+
+
+def trusted(value: Any) -> list[str]:
+    """The trust domains whose members `value` lets in."""
+    return [
+        matcher["matcher"]["exact"].removeprefix("spiffe://").partition("/")[0]
+        for item in walk(value)
+        for matcher in item.get("match_typed_subject_alt_names", [])
+    ]
 
 
 def _tls(context: Json) -> Iterator[str]:
@@ -101,8 +121,7 @@ def _tls(context: Json) -> Iterator[str]:
     if context["@type"] == UPSTREAM:
         if context.get("max_session_keys") != 0 or not context.get("sni"):
             yield "upstream resumption or no SNI"
-        trusted = common["validation_context"]["custom_validator_config"]["typed_config"]
-        if secrets != (["id"] if trusted.get("trust_domains") else []):
+        if secrets != ([] if common["validation_context"] == NOBODY else ["id"]):
             yield f"upstream secrets {secrets}"
         return
     if not (
@@ -135,13 +154,13 @@ def _cluster(cluster: Json) -> Iterator[str]:
 
 def _role_cluster(cluster: Json, endpoints: list[Json]) -> Iterator[str]:
     fallback = cluster.get("transport_socket", {}).get("typed_config", {})
-    if fallback.get("@type") != UPSTREAM or "trust_domains" in str(fallback):
+    contexts = [item["validation_context"] for item in walk(fallback) if "validation_context" in item]
+    if fallback.get("@type") != UPSTREAM or contexts != [NOBODY]:
         yield f"{cluster['name']}: a fallback that trusts somebody, or none"
     matches = {m["match"]["member"]: m["transport_socket"] for m in cluster["transport_socket_matches"]}
     for member, socket in matches.items():
-        trusted = [item["name"] for item in walk(socket) if "trust_bundle" in item]
-        if trusted != [member]:
-            yield f"{cluster['name']}: {member} trusts {trusted}"
+        if trusted(socket) != [member]:
+            yield f"{cluster['name']}: {member} trusts {trusted(socket)}"
     for endpoint in endpoints:
         label = endpoint["metadata"]["filter_metadata"]["envoy.transport_socket_match"]["member"]
         if label not in matches:
@@ -169,9 +188,11 @@ def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
         yield f"{name}: no TLS"
     if listener == "out" and name != "sentinel" and [r["prefix_len"] for r in match["prefix_ranges"]] != [32]:
         yield f"{name}: more than one address"
-    trusted = [item["name"] for item in walk(chain) if "trust_bundle" in item]
-    if trusted != match.get("server_names", []):
-        yield f"{name}: SNI {match.get('server_names')} trusts {trusted}"
+    proxy = chain["filters"][0]["typed_config"]
+    if listener == "in" and name != "sentinel" and proxy.get("upstream_connect_mode") != AFTER_HANDSHAKE:
+        yield f"{name}: connects before the handshake"
+    if trusted(chain) != match.get("server_names", []):
+        yield f"{name}: SNI {match.get('server_names')} trusts {trusted(chain)}"
     targets = {item["cluster"] for item in walk(chain) if "cluster" in item}
     targets |= {c["name"] for item in walk(chain) if "clusters" in item for c in item["clusters"]}
     if len(chain["filters"]) != 1 or not targets <= clusters:

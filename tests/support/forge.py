@@ -60,7 +60,8 @@ class TestMember:
     leaf_key: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
 
     def __post_init__(self) -> None:
-        self.ca_der = mint_ca(self.ca_key, self.mesh, SERIAL, NOW)
+        self.profile_der = mint_ca(self.ca_key, self.mesh, SERIAL, NOW)
+        self.ca_der = self.profile_der  # a test may replace it by another certificate of the same key
         self.ca_pem = pem(self.ca_der)
         self.domain = domain_of(self.ca_key, self.mesh)
         self.uri = spiffe_id(self.domain, self.role)

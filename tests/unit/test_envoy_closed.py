@@ -63,7 +63,7 @@ def test_envoy_validates_the_repositorys_files_where_they_lie() -> None:
 
 
 def test_the_closed_state_needs_no_envoy_types() -> None:
-    """Their import takes longer than Envoy's start (docs/adr/0002)."""
+    """Their import takes longer than Envoy's start (docs/adr/0003)."""
     code = (
         "import sys; from toposeal.dataplane.envoy_closed import closed;"
         "from toposeal.dataplane.layout import ENVOY_LAYOUT; closed(ENVOY_LAYOUT);"

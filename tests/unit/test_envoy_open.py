@@ -217,8 +217,13 @@ def put(key: str, value: Any) -> Callable[[Json], None]:
 
 
 def add_trust(item: Json) -> None:
-    if "trust_domains" in item:
-        item["trust_domains"].append({"name": "m-9.shop", "trust_bundle": {"inline_string": "CA"}})
+    if "trusted_ca" in item:
+        item["trusted_ca"]["inline_string"] *= 2
+
+
+def trust_somebody(item: Json) -> None:
+    if str(item.get("@type")).endswith("SPIFFECertValidatorConfig"):
+        item["trust_domains"] = [{"name": "m-9.shop", "trust_bundle": {"inline_string": "CA"}}]
 
 
 def add(marker: str, key: str, value: Any) -> Callable[[Json], None]:
@@ -231,12 +236,13 @@ def add(marker: str, key: str, value: Any) -> Callable[[Json], None]:
 
 TRAPS: dict[str, Callable[[Json], None]] = {
     "no validator": drop("", "custom_validator_config"),
+    "no CA": drop("", "trusted_ca"),
+    "a fallback that trusts somebody": trust_somebody,
     "an empty validation context": put("validation_context", {}),
     "no fallback, so plaintext": drop("", "transport_socket"),
     "a CA of somebody else beside": add_trust,
-    "a bundle": add("custom_validator_config", "trusted_ca", {"inline_string": "CA"}),
-    "expired certificates": add("custom_validator_config", "allow_expired_certificate", True),
-    "untrusted chains": add("custom_validator_config", "trust_chain_verification", "ACCEPT_UNTRUSTED"),
+    "expired certificates": add("trusted_ca", "allow_expired_certificate", True),
+    "untrusted chains": add("trusted_ca", "trust_chain_verification", "ACCEPT_UNTRUSTED"),
     "no exact name": drop("", "match_typed_subject_alt_names"),
     "TLS 1.2": put("tls_minimum_protocol_version", "TLSv1_2"),
     "other signatures": drop("", "signature_algorithms"),
@@ -252,6 +258,8 @@ TRAPS: dict[str, Callable[[Json], None]] = {
     "a cluster of names": put("type", "ORIGINAL_DST"),
     "plaintext to another address": put("source_address", {"address": "192.0.2.1", "port_value": 0}),
     "a default chain": add("filter_chains", "default_filter_chain", {}),
+    "an intermediate": put("max_verify_depth", 2),
+    "a connection before the handshake": drop("", "upstream_connect_mode"),
     "an endpoint of nobody": put("envoy.transport_socket_match", {"member": "m-9.shop"}),
     "a chain that leads nowhere": put("cluster", "nowhere"),
     "secrets inline": add("tls_params", "tls_certificates", []),

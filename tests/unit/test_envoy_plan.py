@@ -99,6 +99,12 @@ def test_a_view_that_no_manifest_gives_is_our_own_fault(field: str) -> None:
     assert caught.value.mismatches[0].field == f"view.{field}"
 
 
+def test_a_member_with_two_cas_is_refused() -> None:
+    """Each of them could mint the other's names."""
+    with pytest.raises(LocalProtocolError, match="2 CAs"):
+        planned(view("db"), members=(DB, dataclasses.replace(WEB, ca_pem=WEB.ca_pem + DB.ca_pem)))
+
+
 def test_an_address_with_a_scope_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="scope"):
         planned(view("db"), members=(DB, dataclasses.replace(WEB, addresses=("fe80::1%eth0",))))

@@ -14,6 +14,7 @@ from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
     TcpProxy,
     TcpProxyWeightedCluster,
     TcpProxyWeightedClusterClusterWeight,
+    UpstreamConnectMode,
 )
 from envoy_data_plane.google.protobuf import Any
 
@@ -84,10 +85,15 @@ def _probe_chain(plan: PodPlan, layout: Layout) -> FilterChain:
 
 
 def _tls_chain(name: str, match: FilterChainMatch, socket: TransportSocket, cluster: str) -> FilterChain:
-    """The only chain of the inbound listener: nothing is let in without a transport socket."""
+    """The only chain of the inbound listener: nothing is let in without a transport socket, and what is
+    behind it is not even connected to before the handshake is over.
+    """
+    proxy = _to(cluster)
+    proxy.upstream_connect_mode = UpstreamConnectMode.ON_DOWNSTREAM_TLS_HANDSHAKE
+    proxy.max_early_data_bytes = 0
     return FilterChain(
         filter_chain_match=match,
-        filters=_filters(_to(cluster)),
+        filters=_filters(proxy),
         transport_socket=socket,
         transport_socket_connect_timeout=timedelta(milliseconds=TLS_HANDSHAKE_TIMEOUT),
         name=name,

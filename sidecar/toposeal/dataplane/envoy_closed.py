@@ -1,7 +1,7 @@
 """Envoy's configuration before the seal: both listeners, nothing that a connection could reach. No IO.
 
 Written without envoy_data_plane, whose import takes longer than Envoy's whole start: Envoy has to
-hold its ports before anything else in the pod can take them (docs/adr/0002). The opened state
+hold its ports before anything else in the pod can take them (docs/adr/0003). The opened state
 starts from these same listeners, so opening and closing never replace one.
 """
 

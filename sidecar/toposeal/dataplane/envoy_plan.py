@@ -16,6 +16,8 @@ from toposeal.errors import LocalProtocolError, Reason
 from toposeal.names import spiffe_id
 from toposeal.topology.model import Role
 
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -131,6 +133,8 @@ def _check_view(view: PodView) -> None:
     for member in view.members:
         if member.role not in view.topology.roles:
             raise _refusal("members.role", member.role, "a role of the topology")
+        if member.ca_pem.count(_CERTIFICATE) != 1:
+            raise _refusal("members.ca_pem", f"{member.ca_pem.count(_CERTIFICATE)} CAs", "exactly one")
         _check_addresses(member.addresses)
 
 

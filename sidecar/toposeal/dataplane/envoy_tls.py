@@ -1,9 +1,9 @@
-"""The only transport sockets there are: five TLS ones, each complete. No IO.
+"""The only transport sockets there are, all TLS, each complete. No IO.
 
-Three traps of Envoy's language fail open in silence: a validation context without a validator
-admits any certificate, a cluster without a fallback socket speaks plaintext, and a store of several
-members' CAs lets each mint the others' names. No function here can express any of them: trust is
-one `Peer` or nobody, and what is trusted is always given to the SPIFFE validator.
+Three traps of Envoy's language fail open in silence: a validation context without trust admits any
+certificate, a cluster without a fallback socket speaks plaintext, and a store of several members' CAs
+lets each mint the others' names. No function here can express any of them: trust is exactly one `Peer`,
+or nobody. docs/adr/0011 says why these validators.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     DownstreamTlsContext,
     SdsSecretConfig,
     SpiffeCertValidatorConfig,
-    SpiffeCertValidatorConfigTrustDomain,
     SubjectAltNameMatcher,
     SubjectAltNameMatcherSanType,
     TlsParameters,
@@ -40,6 +39,7 @@ from toposeal.dataplane.layout import INGRESS_SECRET_FILE, MESH_SECRET_FILE
 from toposeal.dataplane.view import Layout
 
 ATTESTATION_ALPN = "toposeal-attest/1"
+_LEAF_AND_CA = 1  # BoringSSL skips the path length of a self-issued trust anchor (K4)
 
 
 def accepts(client: Peer, layout: Layout) -> TransportSocket:
@@ -54,7 +54,7 @@ def expects(server: Peer, own: Peer, layout: Layout) -> TransportSocket:
 
 def expects_nobody(own: Peer) -> TransportSocket:
     """What a cluster falls back to: TLS that trusts no certificate at all, and shows none."""
-    return _upstream(CommonTlsContext(tls_params=_tls13(), validation_context=_trusting(None)), own)
+    return _upstream(CommonTlsContext(tls_params=_tls13(), validation_context=_trusting_nobody()), own)
 
 
 def serves_anyone(layout: Layout, *, attestation_alpn: Sequence[str] = ()) -> TransportSocket:
@@ -67,22 +67,25 @@ def serves_anyone(layout: Layout, *, attestation_alpn: Sequence[str] = ()) -> Tr
     return _downstream(common, require_client=False)
 
 
-def _trusting(peer: Peer | None) -> CertificateValidationContext:
-    """The one validation context: SPIFFE, one trust domain at most, and its exact URI."""
-    trusted, exact = [], []
-    if peer is not None:
-        bundle = DataSource(inline_string=peer.ca_pem)
-        trusted = [SpiffeCertValidatorConfigTrustDomain(name=peer.domain, trust_bundle=bundle)]
-        matcher = StringMatcher(exact=peer.spiffe)
-        exact = [SubjectAltNameMatcher(san_type=SubjectAltNameMatcherSanType.URI, matcher=matcher)]
-    validator = SpiffeCertValidatorConfig(trust_domains=trusted)
+def _trusting(peer: Peer) -> CertificateValidationContext:
+    """One member: a leaf that its CA signed itself, for this side's use, with its exact URI."""
+    matcher = StringMatcher(exact=peer.spiffe)
     return CertificateValidationContext(
-        match_typed_subject_alt_names=exact,
-        custom_validator_config=TypedExtensionConfig(
-            name="envoy.tls.cert_validator.spiffe", typed_config=Any.pack(validator)
-        ),
+        trusted_ca=DataSource(inline_string=peer.ca_pem),
+        match_typed_subject_alt_names=[
+            SubjectAltNameMatcher(san_type=SubjectAltNameMatcherSanType.URI, matcher=matcher)
+        ],
         suppress_client_ca_list=True,
+        max_verify_depth=_LEAF_AND_CA,
     )
+
+
+def _trusting_nobody() -> CertificateValidationContext:
+    """The one way to say it: a SPIFFE validator without a trust domain. An empty context trusts all."""
+    validator = TypedExtensionConfig(
+        name="envoy.tls.cert_validator.spiffe", typed_config=Any.pack(SpiffeCertValidatorConfig())
+    )
+    return CertificateValidationContext(custom_validator_config=validator, suppress_client_ca_list=True)
 
 
 def _common(layout: Layout, trust: CertificateValidationContext) -> CommonTlsContext:

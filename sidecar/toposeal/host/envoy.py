@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from toposeal.dataplane.envoy_closed import CLOSED_VERSION
 from toposeal.dataplane.layout import BOOTSTRAP_FILE
 from toposeal.dataplane.view import Layout
 from toposeal.errors import PodError, Reason
@@ -64,9 +65,10 @@ class Envoy:
 
     @classmethod
     async def start(cls, binary: str, layout: Layout, *, uid: int = ENVOY_UID) -> Envoy:
-        """Start `binary` in the xDS directory and wait until it listens with what it finds there.
+        """Start `binary` in the xDS directory and wait until it holds its ports with the closed files.
 
-        Raises PodError: ENVOY_FAILED when it ends, stays silent or is older than ENVOY_FLOOR.
+        Raises PodError: ENVOY_FAILED when it ends, stays silent or is older than ENVOY_FLOOR,
+        ENVOY_REJECTED when it does not take the files, as when somebody else has a port.
         """
         with suppress(FileNotFoundError):
             os.unlink(layout.admin)
@@ -90,6 +92,7 @@ class Envoy:
         envoy = cls(process, layout)
         try:
             await envoy._ready()
+            await envoy.acknowledged({}, {LISTENERS: CLOSED_VERSION, CLUSTERS: CLOSED_VERSION})
         except BaseException:
             await envoy.kill()
             raise
@@ -127,7 +130,7 @@ class Envoy:
             raise self._error(Reason.ENVOY_FAILED, f"{sorted(expected.values())}") from None
 
     async def _ready(self) -> None:
-        """Wait for LIVE with the closed files loaded, then judge the version of what really runs (D7)."""
+        """Wait for LIVE, then judge the version of what really runs (D7)."""
         try:
             async with asyncio.timeout(ENVOY_READY_TIMEOUT / 1000):
                 while (version := await self._live_version()) is None:
