@@ -26,6 +26,7 @@ from toposeal_lab.world import INSIDER, World, world
 
 LAST = "api-2"  # the member without which nothing opens
 _START_S, _SEAL_S = 15.0, 30.0
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -126,12 +127,15 @@ def _summary(checks: Checks, report: Report, timeline: Timeline) -> str:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the run as Ctrl-C does: by an exception, so that everything is removed."""
+    """SIGTERM and SIGHUP end the run as Ctrl-C does: by an exception, so that everything is removed.
+
+    SIGINT too is set, since a shell that starts us in the background has it ignored.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in _ENDING}
     try:
         yield
     finally:
@@ -145,6 +149,6 @@ def _undisturbed(timeline: Timeline) -> Iterator[None]:
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
         timeline.say("removing pods, processes and mounts")
