@@ -36,7 +36,7 @@ def test_the_readme_shows_help() -> None:
     assert {command for page, command, _ in shown() if page == "README.md"} >= {"toposeal"}
 
 
-@pytest.mark.parametrize(("page", "command", "text"), shown())
+@pytest.mark.parametrize(("page", "command", "text"), list(shown()))
 def test_documented_help_is_what_is_printed(page: str, command: str, text: str) -> None:
     # Line breaks are the terminal's.
     assert text.split() == printed(*command.split()).split(), f"{page}: {command} --help"

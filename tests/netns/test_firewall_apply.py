@@ -214,7 +214,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, file: str, line: str, instead: str) 
     monkeypatch.setattr(firewall, "rule_file", rule_file)
 
 
-def test_F17_a_bad_nft_file_changes_nothing(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_I5_a_bad_nft_file_changes_nothing(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     lockdown(pod)
     before = rules(pod)
     broken(monkeypatch, "lockdown.nft", "redirect to :15001", "redirect to :no-such-port")
