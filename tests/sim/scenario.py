@@ -6,15 +6,16 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from support.invariants import Invariants, Violation
-from support.network import Faults, Network, Node, signed_topology
+from support.network import Faults, Network, Node, Step, signed_topology
 
 from toposeal.membership.state import Waiting
 from toposeal.topology.accept import SignedTopology
 
 _BOUNDS = ((1, 1), (1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3))
-_TIMERS: tuple[dict[str, int], ...] = (
+_TIMERS: tuple[dict[str, Any], ...] = (
     {"view_ms": 200, "quote_ms": 1_000, "ping_ms": 200, "attempt_ms": 2_000},
     {"view_ms": 1_000, "quote_ms": 5_000, "ping_ms": 500, "attempt_ms": 5_000},
     {},
@@ -49,6 +50,8 @@ class Scenario:
         self.peace_at = self.random.randint(2, 4) * min(self.round_ms, 10_000)
         self.network = Network(self.topology, seed, self._faults())
         self.invariants = Invariants(self.network)
+        self.epochs: dict[int, int] = {}  # node -> the epoch that it begins with
+        self.network.observers.append(self._jump)
         self.peaceful = False
 
     def run(self) -> Outcome:
@@ -85,13 +88,13 @@ class Scenario:
         )
 
     def _quiet(self) -> None:
-        """L4: a mesh that is all active says nothing more."""
-        if any(n.phase != "active" for n in self.network.live()):
+        """L4: members of an active manifest say nothing more, whatever others say to them."""
+        if self._stranded():
             return
         self.network.run(self.network.now + 3_500)  # the slowest message of the troubled time
-        before = sum(n.sent for n in self.network.nodes)
+        before = sum(n.sent for n in self.network.nodes if n.active is not None)
         self.network.run(self.network.now + 10_000)
-        if sum(n.sent for n in self.network.nodes) != before:
+        if sum(n.sent for n in self.network.nodes if n.active is not None) != before:
             raise Violation("L4", "active members still talk")
 
     # Population.
@@ -113,10 +116,12 @@ class Scenario:
         signed, crash, epoch = self._choose_topology(), self._choose_crash(), self._choose_epoch()
 
         def boot() -> None:
-            node = self.network.boot(role, signed)
+            node = self.network.boot(role, self.topology if self.peaceful else signed)
+            if self.peaceful:
+                return
             node.crash_on = crash
             if epoch:
-                self.network.at(self.network.now, lambda: self._jump(node, epoch))
+                self.epochs[node.index] = epoch
 
         return boot
 
@@ -139,13 +144,13 @@ class Scenario:
             return 0
         return self.random.choice((2, 30, 64, 65, 66, 200, 1000))
 
-    def _jump(self, node: Node, epoch: int) -> None:
+    def _jump(self, step: Step) -> None:
         """As if it had failed so many attempts already."""
-        if isinstance(node.member.phase, Waiting):
-            node.member = replace(node.member, phase=Waiting(epoch, node.member.phase.until))
+        phase = step.after.phase
+        if isinstance(phase, Waiting) and step.node.index in self.epochs and not self.peaceful:
+            epoch = max(phase.epoch, self.epochs.pop(step.node.index))
+            step.node.member = replace(step.after, phase=Waiting(epoch, phase.until))
             self.network.happened["epoch jump"] += 1
-        elif node.phase == "boot" and node.alive:
-            self.network.at(self.network.now + 5, lambda: self._jump(node, epoch))
 
     # Trouble.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from support.invariants import deep_fingerprint
 from support.network import make_own
@@ -66,9 +66,7 @@ class Actor:
         own = self.own
         topology = (signed or own.topology).topology
         nonce = nonce or self._entropy.randbytes(32)
-        self.hello = make_hello(
-            own.keys, own.identity, topology, epoch, nonce, addresses or own.addresses
-        )
+        self.hello = make_hello(own.keys, own.identity, topology, epoch, nonce, addresses or own.addresses)
         return self.hello
 
     def signed_hello(self) -> wire.Signed:
@@ -130,7 +128,7 @@ class Bench:
         roles: dict[str, tuple[int, int]] | None = None,
         role: str = "web",
         seed: int = 1,
-        **timers: int,
+        **timers: Any,
     ) -> None:
         self.entropy = random.Random(seed)
         self.signed = signed_topology(roles or {"db": (1, 1), "web": (1, 1)}, version=7, **timers)

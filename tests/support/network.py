@@ -229,7 +229,8 @@ class Network:
         if node.paused_until > self.now:
             self.at(node.paused_until, lambda: self._happen(node, event))
             return
-        before, effects, error = node.member, (), None
+        before, error = node.member, None
+        effects: tuple[Effect, ...] = ()
         try:
             node.member, effects = machine.step(before, event, self.now)
         except Exception as raised:

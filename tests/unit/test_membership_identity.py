@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from support.actors import Actor, Bench
 from support.symbolic import owner, signed_topology
+
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.errors import Reason, RemoteProtocolError
@@ -71,12 +71,11 @@ def test_P3_the_ca_key_of_another_member_cannot_be_registered_as_ones_own() -> N
     verify(theirs, ik, B.own.keys.sign_ca(Tag.IDENTITY, theirs))
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_either_signature_missing_is_a_refusal(which: int) -> None:
-    signatures = [A.own.signed.ik_signature, A.own.signed.ca_signature]
-    verify(body(), *signatures)
-    signatures[which] = b""
-    assert refused(lambda: verify(body(), *signatures)) is Reason.SIGNATURE_INVALID
+def test_either_signature_missing_is_a_refusal() -> None:
+    ik, ca = A.own.signed.ik_signature, A.own.signed.ca_signature
+    verify(body(), ik, ca)
+    for signatures in ((b"", ca), (ik, b"")):
+        assert refused(lambda: verify(body(), *signatures)) is Reason.SIGNATURE_INVALID  # noqa: B023
 
 
 @pytest.mark.parametrize("protocol", [0, 2, (1 << 32) - 1])

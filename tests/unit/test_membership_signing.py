@@ -6,8 +6,8 @@ import random
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from support.network import p256
+
 from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.membership.signing import SigningKeys, Tag, verify_ca, verify_ik
 

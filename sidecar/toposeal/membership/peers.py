@@ -62,11 +62,11 @@ def on_admitted(member: Member, event: Appraised, now: int) -> Step:
     if peer is None or peer.identity.id_digest != event.ticket.digest or peer.admitted:
         return member, ()
     check_verified(event.verified, join_of(peer.identity))
-    asked = peer.asked
-    peer = replace(peer, admitted=AdmittedPeer(peer.signed, event.verified), asked=None)
-    member, effects = _consider(member.with_peer(peer), peer, now)
-    data = outbox.introduction(member)
+    asked, data = peer.asked, outbox.introduction(member)
+    admitted = AdmittedPeer(peer.signed, event.verified)
+    peer = replace(peer, admitted=admitted, asked=None, greeted=data is not None)
     greeting = (outbox.send(peer, data),) if data else ()
+    member, effects = _consider(member.with_peer(peer), peer, now)
     attempt = _attempt_open_to(member, peer)
     answer = (outbox.pong(member, attempt, peer, asked),) if attempt and asked else ()
     return member, (*greeting, *answer, *effects)

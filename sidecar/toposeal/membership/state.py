@@ -55,6 +55,7 @@ class Peer:
     signed: SignedIdentity
     hello: Hello
     admitted: AdmittedPeer | None = None
+    greeted: bool = False  # was sent our Introduction: before it a HELLO of ours is a stranger's
     asked: bytes | None = None  # the nonce of its PING that waits for its admission
     pings: int = 0  # sent in the current attempt
     pong_at: int | None = None  # ms; in the current attempt

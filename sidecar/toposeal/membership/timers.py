@@ -63,23 +63,22 @@ def on_timer(member: Member, event: Timer, now: int) -> Step:
 
 
 def _begin(member: Member, phase: Waiting, entropy: bytes, now: int) -> Step:
-    """A new attempt: a fresh nonce, HELLO to everybody known, the Introduction to every address."""
+    """A new attempt: a fresh nonce, HELLO to every admitted peer, the Introduction to every address."""
     own = member.own
     hello = make_hello(
         own.keys, own.identity, own.topology.topology, phase.epoch, entropy[:32], own.addresses
     )
     attempt = Attempt(hello, entropy[32:])
-    member = replace(
-        member,
-        phase=Gathering(attempt),
-        last_epoch=phase.epoch,
-        peers={iid: _reset(peer) for iid, peer in member.peers.items()},
-    )
-    # Who met us before our first attempt has no Introduction of ours: HELLO alone would be a stranger's.
-    greeting = outbox.introduction(member) if member.failures == 0 else None
-    hellos = outbox.to_peers(member, member.peers, greeting or outbox.hello(attempt))
+    member = replace(member, phase=Gathering(attempt), last_epoch=phase.epoch)
+    hellos = tuple(_tell(member, attempt, peer) for peer in member.peers.values() if peer.admitted)
+    member = replace(member, peers={iid: _reset(peer) for iid, peer in member.peers.items()})
     member, effects = _repeat(member, now)
     return member, (*hellos, *effects)
+
+
+def _tell(member: Member, attempt: Attempt, peer: Peer) -> Effect:
+    greeting = None if peer.greeted else outbox.introduction(member)
+    return outbox.send(peer, greeting or outbox.hello(attempt))
 
 
 def _repeat(member: Member, now: int) -> Step:
@@ -149,4 +148,6 @@ def _give_up(member: Member, entropy: bytes, now: int) -> Step:
 
 
 def _reset(peer: Peer) -> Peer:
-    return replace(peer, pings=0, pong_at=None, proposed=None, commit=None, sealed=None)
+    """What an attempt leaves behind; votes of the last one mean nothing in this one."""
+    greeted = peer.admitted is not None
+    return replace(peer, greeted=greeted, pings=0, pong_at=None, proposed=None, commit=None, sealed=None)

@@ -1,0 +1,126 @@
+"""Selection (5.1): who could be in the next manifest, and that everybody chooses the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from support.actors import Actor, Bench
+
+from toposeal.membership.candidates import Selection, is_candidate, manifest_of, select
+from toposeal.membership.state import Attempt, attempt_of
+
+ROLES = {"db": (1, 1), "web": (1, 3)}
+
+
+def gathering(roles: dict[str, tuple[int, int]] | None = None, ping_ms: int = 2_000) -> Bench:
+    return Bench(roles or ROLES, ping_ms=ping_ms).gathering()
+
+
+def attempt(bench: Bench) -> Attempt:
+    found = attempt_of(bench.member.phase)
+    assert found is not None
+    return found
+
+
+def selection(bench: Bench) -> Selection | None:
+    return select(bench.member, attempt(bench), bench.now)
+
+
+def test_fewer_than_min_means_wait() -> None:
+    bench = gathering()
+    assert selection(bench) is None
+    bench.meet(bench.actor("web"))
+    assert selection(bench) is None
+    bench.meet(bench.actor("db"))
+    assert selection(bench) is not None
+
+
+def test_ascending_iid_up_to_max_whatever_the_order_of_arrival() -> None:
+    bench = gathering({"db": (1, 2), "web": (1, 1)})
+    dbs = [bench.actor("db") for _ in range(4)]
+    bench.meet(*dbs)
+    found = selection(bench)
+    assert found is not None and found.full
+    lowest = sorted(d.iid for d in dbs)[:2]
+    assert found.iids == (*lowest, bench.own.iid)
+
+
+def test_M3_an_instance_beyond_max_never_joins_while_the_others_live() -> None:
+    bench = gathering({"db": (1, 1), "web": (1, 1)})
+    first, second = sorted((bench.actor("db") for _ in range(2)), key=lambda a: a.iid)
+    bench.meet(second, first)
+    found = selection(bench)
+    assert found is not None and second.iid not in found.iids and first.iid in found.iids
+
+
+def test_a_selection_is_full_when_no_further_instance_could_be_in_it() -> None:
+    bench = gathering()
+    bench.meet(bench.actor("db"), bench.actor("web"))
+    found = selection(bench)
+    assert found is not None and not found.full
+    bench.meet(bench.actor("web"))
+    found = selection(bench)
+    assert found is not None and found.full
+
+
+def candidate(bench: Bench) -> Actor:
+    actor = bench.actor("db")
+    bench.meet(actor)
+    assert counts(bench, actor)
+    return actor
+
+
+def counts(bench: Bench, actor: Actor) -> bool:
+    peer = bench.member.peers[actor.iid]
+    return is_candidate(bench.member, attempt(bench), peer, bench.now)
+
+
+def test_P12_only_who_answered_lately_counts() -> None:
+    bench = gathering(ping_ms=500)
+    actor = candidate(bench)
+    bench.now += 1_500
+    assert counts(bench, actor)
+    bench.now += 1
+    assert not counts(bench, actor)
+
+
+def test_each_condition_of_a_candidate_is_needed() -> None:
+    bench = gathering()
+    actor = candidate(bench)
+    peer = bench.member.peers[actor.iid]
+    changes = (
+        replace(peer, admitted=None),
+        replace(peer, pong_at=None),
+        replace(peer, hello=replace(peer.hello, target_epoch=2)),
+        replace(peer, hello=replace(peer.hello, topology_digest=bytes(48))),
+    )
+    assert is_candidate(bench.member, attempt(bench), peer, bench.now)
+    for changed in changes:
+        assert not is_candidate(bench.member, attempt(bench), changed, bench.now)
+
+
+def test_K7_two_with_one_nonce_are_no_candidates() -> None:
+    bench = gathering({"db": (1, 3), "web": (1, 1)})
+    actors = [bench.actor("db") for _ in range(3)]
+    actors[1].new_hello(1, nonce=actors[0].hello.nonce)
+    bench.meet(*actors)
+    found = selection(bench)
+    assert found is not None
+    assert set(found.iids) == {bench.own.iid, actors[2].iid}
+
+
+def test_K7_a_peer_with_our_own_nonce_excludes_us_too() -> None:
+    bench = gathering()
+    actor = bench.actor("db")
+    actor.new_hello(1, nonce=attempt(bench).hello.nonce)
+    bench.meet(actor)
+    assert selection(bench) is None
+
+
+def test_all_members_build_the_same_bytes() -> None:
+    bench = gathering({"db": (1, 1), "web": (1, 1)})
+    actor = candidate(bench)
+    found = selection(bench)
+    assert found is not None
+    manifest = manifest_of(bench.member, attempt(bench), found)
+    assert manifest.body == bench.manifest(actor).body
