@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from toposeal_lab.pods import Node, Pod
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
-_SO_RCVBUFFORCE = 33
+_SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
 _BUFFER = 32 << 20  # a flood of the whole test fits
+_CONTROL = socket.CMSG_SPACE(16)  # one struct timespec
 _ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
 _ICMPV6, _ND_TYPES = 58, range(133, 137)
 
@@ -23,11 +25,17 @@ class Capture:
     """Frames in order of arrival. `lost` other than 0 makes any statement about absence worthless."""
 
     frames: tuple[bytes, ...]
+    times: tuple[float, ...]  # of each frame, by the kernel's wall clock
     lost: int
 
     def carrying(self, marker: bytes) -> int:
         """How many frames hold `marker` anywhere."""
         return sum(marker in frame for frame in self.frames)
+
+    def span(self, marker: bytes) -> float:
+        """Seconds between the first and the last frame with `marker`; 0 without any."""
+        found = [time for frame, time in zip(self.frames, self.times, strict=True) if marker in frame]
+        return found[-1] - found[0] if found else 0
 
     def packets(self) -> tuple[bytes, ...]:
         """Frames that are neither ARP nor neighbour discovery: what a closed pod must not send."""
@@ -41,9 +49,11 @@ class Wire:
         with node.host().inside():
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.bind((pod.interface, _ETH_P_ALL))
         self._socket.settimeout(0.05)
         self._frames: list[bytes] = []
+        self._times: list[float] = []
         self._last = time.monotonic()
         self._running = True
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -59,17 +69,19 @@ class Wire:
         self._thread.join()
         lost = int.from_bytes(self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)[4:], "little")
         self._socket.close()
-        return Capture(tuple(self._frames), lost)
+        return Capture(tuple(self._frames), tuple(self._times), lost)
 
     def _read(self) -> None:
         while self._running:
             try:
-                frame, address = self._socket.recvfrom(1 << 16)
+                frame, control, _, address = self._socket.recvmsg(1 << 16, _CONTROL)
             except TimeoutError:
                 continue
             if address[2] != socket.PACKET_OUTGOING:
-                self._frames.append(frame)
                 self._last = time.monotonic()
+                self._frames.append(frame)
+                seconds, nanoseconds = struct.unpack("=qq", control[0][2])
+                self._times.append(seconds + nanoseconds / 1e9)
 
     def __enter__(self) -> Wire:
         return self

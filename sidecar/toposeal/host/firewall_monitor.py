@@ -17,8 +17,9 @@ from toposeal.host.netlink import Doorbell
 from toposeal.host.ruleset import NETLINK_NETFILTER, NFTABLES_EVENTS, Ruleset, Snapshot
 
 # Seconds between looks that no notification asked for. Legacy iptables has only these.
-_TICK = {Backend.NFT: 1.0, Backend.IPTABLES_NFT: 1.0, Backend.LEGACY: 0.5}
+_TICK = {Backend.NFT: 1.0, Backend.IPTABLES_NFT: 1.0, Backend.LEGACY: 0.25}
 _FULL_CHECK = 30  # seconds
+_RETRY = 0.2  # seconds
 _COMPLAIN_AFTER = 0.5  # seconds: a repair takes 0.05; the member fences in time even if it hangs
 _PIN_ATTEMPTS = 5  # another one's change may fall between two reads
 
@@ -91,7 +92,7 @@ class Monitor:
         raise PodError.of(Reason.FIREWALL, "rules", "moving all the time", "a moment of rest")
 
     async def _repair(self, cause: PodError) -> None:
-        """Close first, then complain; what cannot be repaired is tried again at the next tick."""
+        """Close first, then complain; what cannot be repaired is tried again soon."""
         self._mark = b""
         repair = asyncio.create_task(asyncio.to_thread(firewall.reapply, self._backend))
         await asyncio.wait({repair}, timeout=_COMPLAIN_AFTER)
@@ -104,7 +105,7 @@ class Monitor:
             await repair
             await self._pin()
         except PodError:
-            await asyncio.sleep(_TICK[self._backend])  # not at once: our own attempts ring the bell too
+            await asyncio.sleep(_RETRY)  # not at once: our own attempts ring the bell too
 
     async def _read_mark(self) -> int | bytes:
         """Cheap, and different after every change."""
