@@ -13,14 +13,16 @@ _MAX_STATE_DIR = 64  # characters; Unix socket paths below it stay under the ker
 
 
 def enter(state_dir: str) -> None:
-    """Returns in the daemon's own process alone; as root this process is replaced by that one.
+    """Returns in the daemon's own process alone; as root this process is replaced by that one, and so
+    is one of the daemon's user that was started with an environment or without `-I` (T11).
 
     Raises PodError or UsageError; the rules, once applied, stay.
     """
-    if privileges.is_daemon():
+    if not privileges.is_daemon():
+        firewall.apply()
+        xds_files.prepare(check_state_dir(state_dir), owner=DAEMON_UID, group=ENVOY_UID)
+    elif privileges.is_isolated():
         return
-    firewall.apply()
-    xds_files.prepare(check_state_dir(state_dir), owner=DAEMON_UID, group=ENVOY_UID)
     privileges.become_daemon()
 
 

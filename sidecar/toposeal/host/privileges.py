@@ -18,6 +18,11 @@ from toposeal.limits import DAEMON_UID
 CAPABILITIES = ("net_admin", "dac_override", "setuid", "setgid", "kill", "chown")
 SETPRIV = ("/usr/bin/setpriv", "/bin/setpriv")
 _PR_SET_DUMPABLE = 4
+# Where core_pattern is a pipe the kernel looks at no other limit than this one (linux fs/coredump.c);
+# for a file it is too little.
+_NO_CORE = 1
+# Set by Python itself in the C locale (PEP 538).
+_OWN_VARIABLES = frozenset({"LC_CTYPE"})
 
 
 def is_daemon() -> bool:
@@ -26,6 +31,11 @@ def is_daemon() -> bool:
     if uid not in (0, DAEMON_UID):
         raise UsageError.of(Reason.USAGE, "uid", uid, f"0, or {DAEMON_UID} with {' '.join(CAPABILITIES)}")
     return uid == DAEMON_UID
+
+
+def is_isolated() -> bool:
+    """Whether nothing outside the arguments can have had a say: no environment, no user's site."""
+    return bool(sys.flags.isolated) and _OWN_VARIABLES.issuperset(os.environ)
 
 
 def become_daemon() -> NoReturn:
@@ -53,8 +63,12 @@ def isolated_arguments(arguments: list[str]) -> list[str]:
 
 
 def harden() -> None:
-    """No core dump, no ptrace, no reading of this process's memory by its equals (F3)."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """No core dump, no ptrace, no reading of this process's memory by its equals (F3). Children keep
+    the limit: Envoy, which holds keys too, has a core dump neither to a file nor to a program.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = min(hard, _NO_CORE) if hard != resource.RLIM_INFINITY else _NO_CORE
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise PodError.of(Reason.INTERNAL, "PR_SET_DUMPABLE", os.strerror(ctypes.get_errno()), "0")

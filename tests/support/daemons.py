@@ -1,0 +1,262 @@
+"""Real daemons in pods, on a simulated platform: one small mesh of two roles, and hands to harm it with.
+
+`web` calls `db`; of `db` there are as many replicas as a test file has uses for.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from toposeal.dataplane.envoy_closed import closed
+from toposeal.dataplane.firewall import Backend
+from toposeal.dataplane.layout import ENVOY_LAYOUT
+from toposeal.errors import PodError
+from toposeal.host import firewall
+from toposeal.limits import PEER_PORT
+from toposeal.topology.dsse import sign
+from toposeal.topology.owner import OwnerRoot, spki
+from toposeal.topology.strict_json import canonical
+from toposeal_lab.member import Event, Member
+from toposeal_lab.pods import Node, Pod
+from toposeal_lab.rundir import run_directory
+from toposeal_lab.scenario import Declaration, public_files
+from toposeal_lab.simtdx import LabPki, lab_measurements
+from toposeal_lab.tsm_mount import mounted
+from toposeal_lab.tsmfs import PodTee, TsmConfig
+
+MESH, PORT, ATTESTATION_PORT = "shop", 8080, 8444
+START_S, SEAL_S, END_S = 30.0, 60.0, 20.0  # on a machine that others use too
+CLOSED = closed(ENVOY_LAYOUT)
+_LAB = ("-m", "toposeal_lab")
+T = TypeVar("T")
+
+
+class Daemon(Member):
+    """A member whose process a test may harm."""
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def stderr(self) -> str:
+        return self._errors.read_text(errors="replace")
+
+    @property
+    def code(self) -> int | None:
+        assert self._process is not None
+        return self._process.poll()
+
+    def ended(self, timeout_s: float = END_S) -> int:
+        """Wait for the end; the exit code, negative for a signal."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
+    def child(self, name: str, timeout_s: float = START_S) -> int:
+        """The process id of the one child called `name`."""
+        return eventually(lambda: self._child(name), timeout_s)
+
+    def files(self) -> dict[str, bytes]:
+        """What the xDS directory holds."""
+        return {path.name: path.read_bytes() for path in sorted(Path(self.layout.xds).iterdir())}
+
+    def reason(self) -> tuple[object, object]:
+        """Reason and field of the one fence event."""
+        (event,) = self.events("fence")
+        return event["reason"], event["field"]
+
+    def _child(self, name: str) -> int | None:
+        found = [pid for pid in self.processes()[1:] if command_name(pid) == name]
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+
+@dataclass
+class World:
+    """Pods, owner's files and daemons that are not started yet."""
+
+    directory: Path
+    node: Node
+    vendor: LabPki
+    members: dict[str, Daemon] = field(default_factory=dict)
+    heard: list[tuple[str, Event]] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Daemon:
+        return self.members[name]
+
+    def start(
+        self,
+        name: str,
+        *more: str,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = _LAB,
+        **changed: str | None,
+    ) -> Daemon:
+        """Start one daemon; `changed` replaces an argument, None leaves it out."""
+        member = self.members[name]
+        given = {**self.arguments(name), **{key.replace("_", "-"): v for key, v in changed.items()}}
+        words = [word for key, value in given.items() if value is not None for word in (f"--{key}", value)]
+        settings = [f"{key}={value}" for key, value in (environment or {}).items()]
+        place = ["env", f"--chdir={self.directory / 'cwd'}", *settings]
+        member.start([*place, sys.executable, "-I", *program, "run", *words, *more])
+        return member
+
+    def arguments(self, name: str) -> dict[str, str | None]:
+        member = self.members[name]
+        return {
+            "anchors": str(self.directory / "root.der"),
+            "tsm": str(self.directory / "tsm" / name),
+            "role": member.role,
+            "mesh": MESH,
+            "owner": str(self.directory / "owner.json"),
+            "topology": str(self.directory / "topology.json"),
+            "min-version": "1",
+            "peers": ",".join(f"{peer.pod.ipv4}:{PEER_PORT}" for peer in self.members.values()),
+            "state-dir": str(member.directory),
+            "collateral": str(self.directory / "collateral.json"),
+        }
+
+    def tmpfs(self, name: str, options: str) -> None:
+        """Give the member a tmpfs of its own, such as one that is soon full."""
+        directory = self.members[name].directory
+        directory.mkdir(mode=0o755)
+        mount = ["mount", "-t", "tmpfs", "-o", f"mode=755,nosuid,nodev,{options}", "test", str(directory)]
+        subprocess.run(mount, check=True)
+
+
+@contextmanager
+def world(
+    roles: Mapping[str, str], *, replicas: int | None = None, leaf_ms: int = 600_000
+) -> Iterator[World]:
+    """Pods named and of roles as in `roles`. With `replicas` the topology wants another number of `db`."""
+    now = int(time.time())
+    vendor = LabPki.create(now)
+    tees = {n: PodTee(lab_measurements(role, MESH), secrets.token_bytes(16)) for n, role in roles.items()}
+    with ExitStack() as stack:
+        directory = stack.enter_context(run_directory())
+        (directory / "state").mkdir(mode=0o755)
+        (directory / "cwd").mkdir()
+        (directory / "cwd").chmod(0o777)
+        stack.enter_context(mounted(TsmConfig(vendor, tees), directory))
+        node = stack.enter_context(Node())
+        made = World(directory, node, vendor)
+        count = sum(role == "db" for role in roles.values()) if replicas is None else replicas
+        for name, data in public_files(declare(now - 60, count, leaf_ms), vendor).items():
+            (directory / name).write_bytes(data)
+            (directory / name).chmod(0o644)
+        for name, role in roles.items():
+            made.members[name] = Daemon(
+                node.pod(name), role, directory / "state" / name, lambda who, e: made.heard.append((who, e))
+            )
+        yield made
+
+
+def declare(issued_at: int, replicas: int, leaf_ms: int, version: int = 1) -> Declaration:
+    """The owner's topology of both roles, signed with a key that nobody keeps."""
+    key = Ed25519PrivateKey.generate()
+    root = OwnerRoot.of([([spki(key.public_key())], 1)])
+    document = {
+        "mesh": MESH,
+        "version": version,
+        "issued_at": issued_at,
+        "owner_root": root.digest.hex(),
+        "attestation_port": ATTESTATION_PORT,
+        "timers": {"leaf_lifetime_ms": leaf_ms},
+        "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
+        "roles": {
+            "web": _role("web", 1, [], [{"role": "db", "port": PORT}]),
+            "db": _role("db", replicas, [PORT], []),
+        },
+    }
+    return Declaration(root, sign(canonical(document), [key]))
+
+
+def _role(name: str, replicas: int, serves: list[int], calls: list[dict[str, object]]) -> dict[str, object]:
+    return {
+        "replicas": {"min": replicas, "max": replicas},
+        "tdx": [lab_measurements(name, MESH).reference()],
+        "platforms": "any",
+        "serves": serves,
+        "calls": calls,
+        "ingress": [],
+    }
+
+
+def eventually(found: Callable[[], T | None], timeout_s: float = END_S) -> T:
+    """What `found` returns once it is not None, or a failure."""
+    end = time.monotonic() + timeout_s
+    while (value := found()) is None:
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+    return value
+
+
+def ready() -> None:
+    """Skip where pods cannot be made."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+
+
+def kinds(member: Daemon) -> dict[str, int]:
+    """Process ids by what they are: daemon, envoy, renderer. The short-lived nft is none of them."""
+    found = {"daemon": member.pid}
+    for pid in member.processes()[1:]:
+        if command_name(pid) == "envoy":
+            found["envoy"] = pid
+        elif b"render_child" in cmdline(pid):
+            found["renderer"] = pid
+    return found
+
+
+def cmdline(pid: int) -> bytes:
+    return _proc(pid, "cmdline")
+
+
+def environ(pid: int) -> bytes:
+    return _proc(pid, "environ")
+
+
+def _proc(pid: int, name: str) -> bytes:
+    """Nothing for a process that has gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    return b""
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists() or status(pid)["State"].startswith("Z")
+
+
+def status(pid: int) -> dict[str, str]:
+    """/proc/PID/status."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {"State": "Z (gone)"}
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def command_name(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+def rules_stand(pod: Pod) -> bool:
+    with pod.inside(), suppress(PodError):
+        firewall.check(Backend.NFT)
+        return True
+    return False
