@@ -50,6 +50,9 @@ ARGUMENTS = (
 LISTENERS = "listener_manager.lds"
 CLUSTERS = "cluster_manager.cds"
 _VERSION = re.compile(r"[0-9a-f]{40}/(\d{1,3})\.(\d{1,3})\.(\d{1,3})/[A-Za-z]+/RELEASE/BoringSSL", re.ASCII)
+_FIRST_LINE = re.compile(rb"\[\d{4}-|setpriv: ")
+_PREFIX = re.compile(r"^(\[[^\]]*\]\s*)+(Filesystem config update rejected: )?")
+_SAID = 150  # characters of it in a refusal
 
 Stats = Mapping[str, int | str]
 
@@ -122,9 +125,12 @@ class Envoy:
         expected = {f"{name}.version_text": version for name, version in versions.items()}
         try:
             async with asyncio.timeout(ENVOY_ACK_TIMEOUT / 1000):
-                while not _taken(now := await self.stats(), expected):
-                    if _refusals(now) != _refusals(before):
+                while True:
+                    now = await self.stats()
+                    if _refusals(now) != _refusals(before):  # first: a refused secret has its version too
                         raise self._error(Reason.ENVOY_REJECTED, "an update that it takes")
+                    if _taken(now, expected):
+                        return
                     await asyncio.sleep(ENVOY_POLL / 1000)
         except TimeoutError:
             raise self._error(Reason.ENVOY_FAILED, f"{sorted(expected.values())}") from None
@@ -159,13 +165,15 @@ class Envoy:
                 continue
             if not line:
                 return
-            self._log.append(line.decode("utf-8", "replace").strip())
+            # First lines only: what follows one is the file that Envoy could not parse, keys included.
+            if _FIRST_LINE.match(line):
+                self._log.append(line.decode("utf-8", "replace"))
 
     def _error(self, reason: Reason, expected: str) -> PodError:
-        said = next((line for line in reversed(self._log) if line), "nothing")
         code = self._process.returncode
         state = "running" if code is None else f"ended with {code}"
-        return PodError.of(reason, f"envoy, {state}", _without_prefix(said), expected)
+        said = _essence(self._log[-1]) if self._log else "nothing"
+        return PodError.of(reason, f"envoy, {state}", said, expected)
 
 
 def check_version(text: str) -> None:
@@ -220,6 +228,7 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _without_prefix(line: str) -> str:
-    """Envoy's message without its time, thread and source file."""
-    return re.sub(r"^(\[[^\]]*\]\s*)+", "", line)
+def _essence(line: str) -> str:
+    """Envoy's message without time, thread and source file; of a long one both ends."""
+    message = " ".join(_PREFIX.sub("", line).split())
+    return message if len(message) <= _SAID else f"{message[:40]} ... {message[-_SAID + 45 :]}"
