@@ -74,17 +74,6 @@ def expect(condition: bool, found: object, expected: str) -> None:
         raise CheckFailed(f"found {found}, expected {expected}")
 
 
-def refused_with(reasons: tuple[str, ...], attempt: Callable[[], object]) -> str:
-    """Run `attempt`, which has to be refused for one of `reasons`; returns the reason and the field."""
-    try:
-        accepted = attempt()
-    except ToposealError as error:
-        first = error.mismatches[0]
-        expect(error.reason.value in reasons, error, " or ".join(reasons))
-        return f"refused, {first.reason.value} at {first.field}"
-    raise CheckFailed(f"accepted: {accepted}")
-
-
 def _attempt(name: str, body: Body) -> Check:
     try:
         return Check(name, True, body())

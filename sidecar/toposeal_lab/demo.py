@@ -25,7 +25,7 @@ from toposeal_lab.timeline import Timeline
 from toposeal_lab.world import INSIDER, World, world
 
 LAST = "api-2"  # the member without which nothing opens
-_START_S, _SEAL_S = 15.0, 30.0
+_START_S, _SEAL_S = 30.0, 30.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from toposeal_lab.pods import RUN_DIR
+from toposeal_lab.pods import RUN_DIR, SEARCH_PATH
 
 COMMAND = [sys.executable, "-I", "-m", "toposeal_lab", "demo"]
 LIMIT_S = 120  # the demo ends within 45 s on two free cores; a shared machine has fewer
@@ -42,16 +44,54 @@ SHOWN = {
 }
 
 
+@dataclass(frozen=True)
+class Kept:
+    """One run with --json and --keep: its report, and what the commands that it named gave."""
+
+    report: dict[str, Any]
+    tried: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def shown() -> dict[str, Any]:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     if os.geteuid() != 0:
         pytest.skip("the demo needs root")
-    done = subprocess.run([*COMMAND, "--json"], capture_output=True, timeout=LIMIT_S, check=False)
-    assert done.stdout.count(b"\n") == 1, "one object on one line and nothing else"
-    report: dict[str, Any] = json.loads(done.stdout)
+    errors = tmp_path_factory.mktemp("demo") / "stderr"
+    with (
+        errors.open("wb") as stderr,
+        subprocess.Popen([*COMMAND, "--json", "--keep"], stdout=subprocess.PIPE, stderr=stderr) as demo,
+    ):
+        assert demo.stdout is not None
+        line = demo.stdout.readline()
+        tried = try_commands(errors) if line else {}
+        demo.send_signal(signal.SIGINT)
+        rest, _ = demo.communicate(timeout=LIMIT_S)
+        assert rest == b"", "one object on one line and nothing else"
+    report: dict[str, Any] = json.loads(line)
     failed = [check for check in report["checks"] if not check["ok"]]
-    assert (done.returncode, failed) == (0, []), done.stderr.decode()[-4000:]
-    return report
+    assert (demo.returncode, failed) == (0, []), errors.read_text()[-4000:]
+    return Kept(report, tried)
+
+
+@pytest.fixture
+def shown(kept: Kept) -> dict[str, Any]:
+    return kept.report
+
+
+def try_commands(errors: Path) -> dict[str, str]:
+    """Run every command that --keep names, as a person would; the shell itself and the last one aside."""
+    deadline = time.monotonic() + LIMIT_S
+    while "nft flush ruleset" not in (text := errors.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    commands = [line for line in text.splitlines() if line.startswith(("ip netns", "curl", "ls"))]
+    env = {"PATH": f"{Path(sys.executable).parent}:{SEARCH_PATH}"}
+    outputs = {}
+    for command in commands:
+        if not command.endswith((" bash", "flush ruleset")):
+            done = subprocess.run(command, shell=True, env=env, capture_output=True, text=True, check=False)
+            outputs[command] = done.stdout + done.stderr
+    return outputs
 
 
 def left_behind() -> list[str]:
@@ -87,6 +127,20 @@ def test_every_attack_has_its_positive_control(shown: dict[str, Any]) -> None:
     attacks = [check for check in shown["checks"] if "; attack: " in check["detail"]]
     assert len(attacks) >= 15
     assert all(check["detail"].startswith("positive control: ") for check in attacks)
+
+
+def test_what_keep_names_does_what_it_says(kept: Kept) -> None:
+    said = "\n".join(f"$ {command}\n{output}" for command, output in kept.tried.items())
+    for wanted in (
+        "VERIFIED shop",
+        "visit",
+        "PONG",
+        "Recv failure",
+        "table inet toposeal",
+        "lds.json",
+        "ssl.fail",
+    ):
+        assert any(wanted in output for output in kept.tried.values()), said
 
 
 def test_an_interrupted_demo_leaves_nothing_behind() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from toposeal.errors import EvidenceError, Reason
-from toposeal_lab.checks import Check, CheckFailed, Checks, expect, refused_with
+from toposeal_lab.checks import Check, CheckFailed, Checks, expect
 
 
 def fail(text: str) -> str:
@@ -85,14 +84,3 @@ def test_expect_says_both_sides() -> None:
     expect(True, "anything", "anything")
     with pytest.raises(CheckFailed, match="found 3, expected 4"):
         expect(False, 3, "4")
-
-
-def test_refused_with_wants_the_reason() -> None:
-    def refuse() -> None:
-        raise EvidenceError.of(Reason.REPORT_DATA, "quote.report_data", "a", "b")
-
-    assert refused_with(("report_data",), refuse) == "refused, report_data at quote.report_data"
-    with pytest.raises(CheckFailed):
-        refused_with(("quote_format",), refuse)
-    with pytest.raises(CheckFailed, match="accepted"):
-        refused_with(("report_data",), lambda: "a verdict")

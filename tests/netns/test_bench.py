@@ -1,0 +1,41 @@
+"""The benchmarks run and give the numbers that they promise; how good those are is not a test's affair."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-I", "-m", "toposeal_lab", "bench"]
+
+
+def bench(*arguments: str) -> dict[str, Any]:
+    if os.geteuid() != 0:
+        pytest.skip("the benchmarks need root")
+    done = subprocess.run([*COMMAND, *arguments, "--json"], capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_start_gives_the_whole_and_its_parts() -> None:
+    result = bench("start", "--runs", "1", "--quote-delay", "20")
+    phases = result["phases"]
+    assert 0.02 <= result["quote_seconds"] < result["protocol_seconds"] < result["start_to_gate_seconds"]
+    assert phases["start"] < phases["gate closed"] < phases["phase gathering"] < phases["gate open"]
+    assert phases["gate open"] == pytest.approx(result["start_to_gate_seconds"], abs=0.001)
+    assert {"cpu", "cores", "kernel", "python", "load"} <= result["machine"].keys()
+
+
+def test_verify_gives_its_time() -> None:
+    assert 0 < bench("verify", "--runs", "1")["verify_seconds"] < 30
+
+
+def test_there_is_no_benchmark_that_measures_nothing() -> None:
+    done = subprocess.run([*COMMAND, "rounds"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "invalid choice: 'rounds'" in done.stderr
