@@ -71,8 +71,10 @@ build/%/bin/python: requirements/%.txt
 	@build/$*/bin/pip install -q --disable-pip-version-check --require-hashes $(foreach r,\
 		$(if $(filter fuzz,$*),requirements/base.txt) $<,-r $(r))
 
-images:  ## the lab image, on the running Docker engine: make images BASE_IMAGE=debian:bookworm-slim
-	@images/build
+BASE_IMAGE := debian:bookworm-slim
+images:  ## the lab image, on the Docker engine of this machine (images/base makes a base where no registry is)
+	@if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi; \
+		BASE_IMAGE=$(BASE_IMAGE) $$compose build
 
 clean:  ## everything that is not in git and not a finding
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .coverage sidecar/*.egg-info

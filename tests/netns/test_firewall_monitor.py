@@ -20,7 +20,7 @@ from toposeal_lab.capture import Wire
 from toposeal_lab.pods import Node, Pod
 
 Pods = tuple[Pod, Pod]
-DEADLINE = 1.0  # seconds: issue and DESIGN
+DEADLINE = 1.0  # seconds, as SECURITY.md states
 
 FLOOD = """
 import socket, sys

@@ -31,7 +31,7 @@ from toposeal.limits import (
     MAX_LOG_LINES,
 )
 
-# Everything that DATAPLANE.md found to matter: no leftovers of an earlier process, removed chains cut
+# Each one matters: no leftovers of an earlier process, removed chains cut
 # at once, and no field that this Envoy does not know is skipped in silence.
 ARGUMENTS = (
     "-c",

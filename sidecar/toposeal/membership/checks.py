@@ -1,4 +1,4 @@
-"""What a member checks before it commits, as one list (PROTOCOL.md 5.2; DESIGN "Phase 2"). No IO."""
+"""What a member checks before it commits, as one list (PROTOCOL.md 5.2). No IO."""
 
 from __future__ import annotations
 

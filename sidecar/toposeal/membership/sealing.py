@@ -119,7 +119,7 @@ def on_sealed(member: Member, message: wire.Signed) -> Step:
 
 
 def activate_if_all_sealed(member: Member) -> Step:
-    """SEALED becomes ACTIVE only with SEALED(D) of every member (DESIGN "Checks before sealing")."""
+    """SEALED becomes ACTIVE only with SEALED(D) of every member."""
     phase = member.phase
     if not isinstance(phase, Sealed):
         return member, ()

@@ -48,7 +48,7 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
 
     (1) size, canonical encoding, number of parts;
     (2) it answers this request's nonce;
-    (3) the topology: the owner's signatures, mesh, lowest version (DESIGN "The topology");
+    (3) the topology: the owner's signatures, mesh, lowest version (docs/topology.md);
     (4) the manifest is well-formed, of this mesh, and rests on exactly this topology;
     (5) its members are within every role's bounds;
     (6) the records are exactly the manifest's members, in its order (V3);

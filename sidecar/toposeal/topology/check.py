@@ -95,7 +95,7 @@ def _port(field: str, port: int) -> Iterator[Mismatch]:
 
 
 def _attributes(field: str, reference: TdxReference) -> Iterator[Mismatch]:
-    """No owner can admit a guest that the host may look into or move (DESIGN fact 7)."""
+    """No owner can admit a guest that the host may look into or move."""
     bits = int.from_bytes(reference.td_attributes, "little")
     found = reference.td_attributes.hex()
     if bits & _USER_DEBUG_BITS:
@@ -109,7 +109,7 @@ def _attributes(field: str, reference: TdxReference) -> Iterator[Mismatch]:
 
 
 def _indistinguishable(topology: Topology) -> Iterator[Mismatch]:
-    """Every pair of roles that one measured guest could claim (T2, DESIGN fact 4)."""
+    """Every pair of roles that one measured guest could claim (T2)."""
     alike: defaultdict[tuple[bytes, bytes], list[tuple[str, int, TdxReference]]] = defaultdict(list)
     for role in topology.roles.values():
         for index, reference in enumerate(role.tdx):

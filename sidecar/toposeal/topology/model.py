@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timers:
-    """Milliseconds on CLOCK_BOOTTIME; the defaults are those of DESIGN "States"."""
+    """Milliseconds on CLOCK_BOOTTIME; the defaults are explained in docs/topology.md."""
 
     view_ms: int = 2_000
     quote_ms: int = 45_000
