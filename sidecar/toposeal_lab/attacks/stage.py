@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from toposeal_lab.pods import Pod
 from toposeal_lab.stats import counters, risen
 from toposeal_lab.world import World
 
+_WITNESS_S = 1.0  # Envoy counts after it has closed the connection
 PING, PONG = b"PING\r\n", b"+PONG"
 
 
@@ -60,7 +62,9 @@ def witnessed(member: Member, attempt: Callable[[], str]) -> str:
     """
     before = counters(member.layout.admin)
     observed = attempt()
-    rises = risen(before, counters(member.layout.admin))
+    end = time.monotonic() + _WITNESS_S
+    while not (rises := risen(before, counters(member.layout.admin))) and time.monotonic() < end:
+        time.sleep(0.02)
     if not rises:
         raise CheckFailed(
             f"{observed}, but no counter of {member.name}'s Envoy says that it refused anything"
