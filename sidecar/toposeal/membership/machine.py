@@ -19,7 +19,6 @@ from toposeal.membership.events import (
     Appraise,
     Appraised,
     Event,
-    Fault,
     Fence,
     Quote,
     Quoted,
@@ -141,8 +140,8 @@ def _dispatch(member: Member, event: Event, now: int) -> Step:
             return _appraised(member, event, now)
         case Refused():
             return _refused(member, event)
-        case Fault(mismatch):
-            return rounds.fence(member, Fence(mismatch))
+        case _:
+            return rounds.fence(member, Fence(event.mismatch))
 
 
 def _received(member: Member, data: bytes, now: int) -> Step:

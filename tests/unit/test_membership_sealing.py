@@ -1,0 +1,447 @@
+"""Phase 2 after the commitment: COMMIT of all, SEALED of all, active; and no late seal (4.5, 4.6, 5.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from support.actors import Actor, Bench, kinds, of, sent_kind
+from support.symbolic import symbolic_appraisal, symbolic_evidence
+
+from toposeal._wire import evidence_pb2 as wire_evidence
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import encode
+from toposeal.errors import LocalProtocolError, Mismatch, Reason
+from toposeal.evidence.binding import Binding, Purpose, Status, live_binding
+from toposeal.membership import sealing
+from toposeal.membership.events import (
+    Activate,
+    Alarm,
+    Appraise,
+    Appraised,
+    Fence,
+    Quote,
+    Quoted,
+    QuoteFailed,
+    Refused,
+    Subject,
+    Ticket,
+)
+from toposeal.membership.manifest import Manifest, parse_manifest
+from toposeal.membership.sealed import join_of, seal_of
+from toposeal.membership.signing import Tag
+from toposeal.membership.state import Committed, Sealed
+from toposeal.membership.votes import make_commit
+from toposeal.verification.model import VerifiedEvidence
+
+TWO_DBS = {"db": (2, 2), "web": (1, 1)}
+MISMATCH = Mismatch(Reason.REPORT_DATA, "quote.report_data", "another", "this")
+
+
+class Mesh:
+    """Ourselves as `web`, committed together with two `db`."""
+
+    def __init__(self) -> None:
+        self.bench = Bench(TWO_DBS, ping_ms=1_000).gathering()
+        self.a, self.b = (self.bench.actor("db") for _ in range(2))
+        self.manifest = self.bench.committed(self.a, self.b)
+
+    def quote_ourselves(self) -> None:
+        self.bench.appraise(self.bench.quote(self.bench.last(Quote)))
+
+    def commit(self, *actors: Actor) -> None:
+        for actor in actors:
+            self.bench.appraise(self.bench.receive(actor.commit(self.manifest)))
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    return Mesh()
+
+
+# COMMIT.
+
+
+def test_our_commit_goes_to_the_members_and_passes_the_same_appraisal(mesh: Mesh) -> None:
+    effects = mesh.bench.quote(mesh.bench.last(Quote))
+    assert kinds(effects, mesh.a.iid) == kinds(effects, mesh.b.iid) == ["commit"]
+    assert [e.ticket.iid for e in of(effects, Appraise)] == [mesh.bench.own.iid]
+
+
+def test_all_n_verified_commits_seal_and_one_fewer_does_not(mesh: Mesh) -> None:
+    mesh.commit(mesh.a, mesh.b)
+    assert mesh.bench.phase == "committed"
+    mesh.quote_ourselves()
+    assert mesh.bench.phase == "sealed"
+    phase = mesh.bench.member.phase
+    assert isinstance(phase, Sealed)
+    sealed = phase.sealed
+    assert [m.identity.iid for m in sealed.members] == [e.iid for e in mesh.manifest.members]
+    assert sealed.manifest.digest == mesh.manifest.digest and mesh.bench.member.failures == 0
+
+
+def test_a_quote_for_something_else_is_not_committed(mesh: Mesh) -> None:
+    binding = mesh.bench.last(Quote)[0].binding
+    evidence = symbolic_evidence(binding, "web")
+    before = mesh.bench.member
+    assert mesh.bench.event(Quoted(replace(binding, epoch=9), evidence)) == []
+    assert mesh.bench.member == before
+    assert kinds(mesh.bench.event(Quoted(binding, evidence)), mesh.a.iid) == ["commit"]
+
+
+def test_P4_a_repeated_commit_changes_nothing(mesh: Mesh) -> None:
+    mesh.commit(mesh.a)
+    before = mesh.bench.member
+    assert mesh.bench.receive(mesh.a.commit(mesh.manifest)) == []
+    assert mesh.bench.member == before
+
+
+def foreign(mesh: Mesh, **changes: object) -> Manifest:
+    message = wire.Manifest.FromString(mesh.manifest.body)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return parse_manifest(encode(message))
+
+
+def test_S3_a_second_commitment_of_one_member_in_one_epoch_is_refused(mesh: Mesh) -> None:
+    other = foreign(mesh, topology_version=8)
+    mesh.commit(mesh.a)
+    assert mesh.bench.refuse(mesh.a.commit(other)).reason is Reason.COMMIT_REPEATED
+
+
+def test_a_commitment_to_another_manifest_is_kept_but_never_appraised(mesh: Mesh) -> None:
+    other = foreign(mesh, topology_version=8)
+    assert mesh.bench.receive(mesh.a.commit(other)) == []
+    mesh.commit(mesh.b)
+    mesh.quote_ourselves()
+    assert mesh.bench.phase == "committed"
+
+
+def test_E2_P4_a_commit_of_another_epoch_is_stale(mesh: Mesh) -> None:
+    for epoch in (2, 99):
+        other = foreign(mesh, epoch=epoch)
+        assert mesh.bench.refuse(mesh.a.commit(other)).reason is Reason.STALE_ATTEMPT
+
+
+def test_P7_our_own_commit_and_a_strangers(mesh: Mesh) -> None:
+    mesh.quote_ourselves()
+    own = Actor(mesh.bench.own, mesh.bench.entropy, "web")
+    evidence = symbolic_evidence(join_of(own.own.identity), "web")
+    assert mesh.bench.refuse(own.commit(mesh.manifest, evidence)).reason is Reason.REFLECTED
+    stranger = mesh.bench.actor("db")
+    assert mesh.bench.refuse(stranger.commit(mesh.manifest, evidence)).reason is Reason.UNKNOWN_MEMBER
+
+
+def test_P8_a_commit_of_an_admitted_instance_outside_the_manifest(mesh: Mesh) -> None:
+    outsider = mesh.bench.actor("db")
+    mesh.bench.appraise(mesh.bench.receive(outsider.introduction()))
+    evidence = symbolic_evidence(join_of(outsider.own.identity), "db")
+    error = mesh.bench.refuse(outsider.commit(mesh.manifest, evidence))
+    assert error.reason is Reason.UNKNOWN_MEMBER
+
+
+@pytest.mark.parametrize("signature", ["ik_signature", "ca_signature"])
+def test_P3_a_commit_needs_both_signatures(mesh: Mesh, signature: str) -> None:
+    envelope = wire.Envelope.FromString(mesh.a.commit(mesh.manifest))
+    other = wire.Envelope.FromString(mesh.b.commit(mesh.manifest))
+    setattr(envelope.commit, signature, getattr(other.commit, signature))
+    assert mesh.bench.refuse(encode(envelope)).reason is Reason.SIGNATURE_INVALID
+
+
+# SEAL evidence.
+
+
+def seal_binding(mesh: Mesh, actor: Actor) -> Binding:
+    entry = mesh.manifest.entry(actor.iid)
+    assert entry is not None
+    return seal_of(mesh.manifest, entry)
+
+
+def wrong_bindings(mesh: Mesh) -> dict[str, Binding]:
+    """A quote of the right hardware about anything but this commitment."""
+    right = seal_binding(mesh, mesh.a)
+    one = bytes([1]) * 48
+    return {
+        "JOIN": join_of(mesh.a.own.identity),
+        "LIVE": live_binding(right, bytes([1]) * 32),
+        "KEYREL": replace(right, purpose=Purpose.KEYREL),
+        "GPUBIND": replace(right, purpose=Purpose.GPUBIND),
+        "JOIN with the seal's fields": replace(right, purpose=Purpose.JOIN),
+        "another mesh": replace(right, mesh_id=one),
+        "another topology": replace(right, topology_digest=one),
+        "another epoch": replace(right, epoch=2),
+        "another manifest": replace(right, manifest_digest=one),
+        "another member": seal_binding(mesh, mesh.b),
+        "another role": replace(right, role="web"),
+        "another boot": replace(right, iid=one),
+        "another HELLO": replace(right, anchor=one),
+        "a challenge": replace(right, challenge=bytes([1]) * 32),
+        "no status": replace(right, status=Status.NONE),
+        "active": replace(right, status=Status.ACTIVE),
+    }
+
+
+@pytest.mark.parametrize("name", list(wrong_bindings(Mesh())))
+def test_E1_E2_E3_only_the_seal_quote_of_this_commitment_counts(mesh: Mesh, name: str) -> None:
+    evidence = symbolic_evidence(wrong_bindings(mesh)[name], "db")
+    effects = mesh.bench.appraise(mesh.bench.receive(mesh.a.commit(mesh.manifest, evidence)))
+    assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.REPORT_DATA]
+    mesh.commit(mesh.b)
+    mesh.quote_ourselves()
+    assert mesh.bench.phase == "committed"
+    mesh.commit(mesh.a)  # the positive control: its true quote seals
+    assert mesh.bench.phase == "sealed"
+
+
+def test_E1_a_seal_quote_of_an_earlier_boot(mesh: Mesh) -> None:
+    """The pod restarted: its new boot cannot be covered by what the old one signed, nor the reverse."""
+    old = mesh.a
+    new = Actor(replace(mesh.bench.actor("db").own, topology=old.own.topology), mesh.bench.entropy)
+    evidence = symbolic_evidence(seal_binding(mesh, old), "db")
+    bench = Mesh().bench
+    bench.member = replace(bench.member, peers={}, by_id_digest={})
+    bench.appraise(bench.receive(new.introduction()))
+    assert bench.refuse(old.commit(mesh.manifest, evidence)).reason is Reason.UNKNOWN_MEMBER
+    assert mesh.bench.refuse(new.commit(mesh.manifest, evidence)).reason is Reason.UNKNOWN_MEMBER
+
+
+def test_E6_seal_evidence_measured_as_another_role(mesh: Mesh) -> None:
+    evidence = symbolic_evidence(seal_binding(mesh, mesh.a), "web")
+    effects = mesh.bench.appraise(mesh.bench.receive(mesh.a.commit(mesh.manifest, evidence)))
+    assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.ROLE_MISMATCH]
+
+
+def test_replaced_evidence_delays_a_commit_and_does_not_cancel_it(mesh: Mesh) -> None:
+    garbage = wire_evidence.Evidence(tee=wire_evidence.TDX, quote=bytes(64))
+    pending = mesh.bench.receive(mesh.a.commit(mesh.manifest, garbage))
+    assert mesh.bench.receive(mesh.a.commit(mesh.manifest)) == []
+    mesh.bench.appraise(pending)
+    assert mesh.bench.member.peers[mesh.a.iid].commit is None
+    mesh.commit(mesh.a)
+    assert isinstance(mesh.bench.member.phase, Committed)
+    assert mesh.a.iid in mesh.bench.member.phase.members
+
+
+def test_our_own_evidence_failing_is_a_fault(mesh: Mesh) -> None:
+    ticket = Ticket(Subject.COMMIT, mesh.bench.own.iid, mesh.manifest.digest)
+    assert of(mesh.bench.event(Refused(ticket, MISMATCH)), Fence) == [Fence(MISMATCH)]
+    assert mesh.bench.phase == "fenced"
+
+
+def test_verdicts_about_something_past_or_foreign_change_nothing(mesh: Mesh) -> None:
+    bench, d = mesh.bench, mesh.manifest.digest
+    mesh.commit(mesh.a)
+    binding = seal_binding(mesh, mesh.b)
+    verified = VerifiedEvidence("tdx", "db", binding, "UpToDate", (), bytes(16), 0)
+    before = bench.member
+    for ticket in (
+        Ticket(Subject.COMMIT, mesh.a.iid, bytes(48)),
+        Ticket(Subject.COMMIT, bench.own.iid, bytes(48)),
+        Ticket(Subject.COMMIT, bytes(48), d),
+    ):
+        assert bench.event(Refused(ticket, MISMATCH)) == []
+        assert bench.event(Appraised(ticket, verified)) == []
+    assert bench.event(Refused(Ticket(Subject.COMMIT, mesh.a.iid, d), MISMATCH)) == []
+    # Nothing to prove it with: no COMMIT of that member is at hand.
+    assert bench.event(Appraised(Ticket(Subject.COMMIT, mesh.b.iid, d), verified)) == []
+    assert bench.member == before
+
+
+def verified(bench: Bench) -> set[bytes]:
+    phase = bench.member.phase
+    assert isinstance(phase, Committed)
+    return set(phase.members)
+
+
+def test_a_verdict_counts_only_for_the_hello_that_is_listed(mesh: Mesh) -> None:
+    bench = mesh.bench
+    pending = of(bench.receive(mesh.b.commit(mesh.manifest)), Appraise)
+    peer = bench.member.peers[mesh.b.iid]
+    bench.member = bench.member.with_peer(replace(peer, hello=mesh.b.new_hello(2)))
+    bench.event(symbolic_appraisal(pending[0]))
+    assert verified(bench) == set()
+    bench.member = bench.member.with_peer(peer)
+    bench.event(symbolic_appraisal(pending[0]))
+    assert verified(bench) == {mesh.b.iid}
+
+
+def test_a_verdict_about_another_binding_is_our_own_fault(mesh: Mesh) -> None:
+    pending = of(mesh.bench.receive(mesh.b.commit(mesh.manifest)), Appraise)[0]
+    verified = VerifiedEvidence("tdx", "db", seal_binding(mesh, mesh.a), "UpToDate", (), bytes(16), 0)
+    error = mesh.bench.refuse(Appraised(pending.ticket, verified))
+    assert isinstance(error, LocalProtocolError) and error.reason is Reason.REPORT_DATA
+
+
+# Failing and leaving.
+
+
+def test_a_failed_seal_quote_ends_the_attempt(mesh: Mesh) -> None:
+    binding = mesh.bench.last(Quote)[0].binding
+    effects = mesh.bench.event(QuoteFailed(binding, MISMATCH))
+    assert effects == [Alarm(MISMATCH)]
+    mesh.bench.tick()
+    assert mesh.bench.phase == "waiting"
+
+
+def test_a_failed_quote_of_an_earlier_attempt_does_not_end_this_one(mesh: Mesh) -> None:
+    binding = replace(mesh.bench.last(Quote)[0].binding, epoch=9)
+    before = mesh.bench.member
+    assert mesh.bench.event(QuoteFailed(binding, MISMATCH)) == [Alarm(MISMATCH)]
+    assert mesh.bench.member == before
+
+
+def test_a_listed_member_in_a_higher_attempt_is_not_waited_for(mesh: Mesh) -> None:
+    mesh.a.new_hello(2)
+    mesh.bench.receive(mesh.a.hello_message())
+    assert mesh.bench.phase == "waiting"
+    mesh.bench.tick()
+    assert mesh.bench.member.last_epoch == 2
+
+
+def test_an_outsider_in_a_higher_attempt_changes_nothing(mesh: Mesh) -> None:
+    outsider = mesh.bench.actor("db")
+    outsider.new_hello(5)
+    mesh.bench.appraise(mesh.bench.receive(outsider.introduction()))
+    assert mesh.bench.phase == "committed"
+
+
+def test_S3_no_late_seal_ever(mesh: Mesh) -> None:
+    """All COMMITs of the abandoned epoch arrive afterwards: nothing is sealed on them."""
+    mesh.commit(mesh.a)
+    late = of(mesh.bench.receive(mesh.b.commit(mesh.manifest)), Appraise)
+    quote = mesh.bench.last(Quote)
+    mesh.a.new_hello(2)
+    mesh.bench.receive(mesh.a.hello_message())
+    for _ in range(2):
+        mesh.bench.quote(quote)
+        mesh.bench.event(symbolic_appraisal(late[0]))
+        assert mesh.bench.refuse(mesh.b.commit(mesh.manifest)).reason is Reason.STALE_ATTEMPT
+        mesh.bench.tick()
+    assert mesh.bench.phase == "gathering"
+
+
+def test_S3_a_seal_that_is_not_of_the_last_commitment_cannot_be_made(mesh: Mesh) -> None:
+    mesh.commit(mesh.a, mesh.b)
+    mesh.bench.member = replace(mesh.bench.member, last_commitment=2)
+    effects = mesh.bench.quote(mesh.bench.last(Quote))
+    error = mesh.bench.refuse(symbolic_appraisal(of(effects, Appraise)[0]))
+    assert isinstance(error, LocalProtocolError) and error.reason is Reason.LATE_SEAL
+
+
+# SEALED and active.
+
+
+def sealed(mesh: Mesh) -> Mesh:
+    mesh.commit(mesh.a, mesh.b)
+    mesh.quote_ourselves()
+    assert mesh.bench.phase == "sealed"
+    return mesh
+
+
+def test_sealed_becomes_active_with_sealed_of_every_member(mesh: Mesh) -> None:
+    sealed(mesh)
+    mesh.bench.receive(mesh.a.sealed(mesh.manifest))
+    assert mesh.bench.phase == "sealed"
+    effects = mesh.bench.receive(mesh.b.sealed(mesh.manifest))
+    assert mesh.bench.phase == "active"
+    assert [e.sealed.manifest.digest for e in of(effects, Activate)] == [mesh.manifest.digest]
+
+
+def test_sealed_heard_before_our_own_seal_counts(mesh: Mesh) -> None:
+    mesh.bench.receive(mesh.a.sealed(mesh.manifest))
+    mesh.bench.receive(mesh.b.sealed(mesh.manifest))
+    mesh.commit(mesh.a, mesh.b)
+    assert not of(mesh.bench.effects, Activate)
+    mesh.quote_ourselves()
+    assert mesh.bench.phase == "active"
+
+
+def test_sealed_of_another_manifest_of_ourselves_and_of_strangers(mesh: Mesh) -> None:
+    sealed(mesh)
+    other = foreign(mesh, epoch=2)
+    assert mesh.bench.refuse(mesh.a.sealed(other)).reason is Reason.STALE_ATTEMPT
+    assert mesh.bench.refuse(Actor(mesh.bench.own, mesh.bench.entropy).sealed(mesh.manifest)).reason is (
+        Reason.REFLECTED
+    )
+    assert mesh.bench.refuse(mesh.bench.actor("db").sealed(mesh.manifest)).reason is Reason.UNKNOWN_MEMBER
+    envelope = wire.Envelope.FromString(mesh.a.sealed(mesh.manifest))
+    envelope.sealed.signature = mesh.a.own.keys.sign(Tag.PROPOSE, envelope.sealed.body)
+    assert mesh.bench.refuse(encode(envelope)).reason is Reason.SIGNATURE_INVALID
+
+
+def test_sealed_of_an_outsider_does_not_count(mesh: Mesh) -> None:
+    outsider = mesh.bench.actor("db")
+    mesh.bench.appraise(mesh.bench.receive(outsider.introduction()))
+    sealed(mesh)
+    mesh.bench.receive(mesh.a.sealed(mesh.manifest))
+    mesh.bench.receive(outsider.sealed(mesh.manifest))
+    assert mesh.bench.phase == "sealed"
+
+
+def test_a_sealed_member_that_another_has_left_fences(mesh: Mesh) -> None:
+    sealed(mesh)
+    mesh.a.new_hello(2)
+    mesh.bench.receive(mesh.a.hello_message())
+    effects = mesh.bench.tick()
+    assert [f.mismatch.reason for f in of(effects, Fence)] == [Reason.NOT_ACTIVE]
+
+
+# Laggards.
+
+
+def test_a_committed_laggard_gets_commit_and_sealed_a_sealed_one_only_sealed(mesh: Mesh) -> None:
+    sealed(mesh)
+    assert kinds(mesh.bench.receive(mesh.a.commit(mesh.manifest))) == ["commit", "sealed"]
+    mesh.bench.now += 1_000
+    mesh.bench.receive(mesh.a.sealed(mesh.manifest))
+    assert kinds(mesh.bench.receive(mesh.a.commit(mesh.manifest))) == ["sealed"]
+
+
+def test_L4_a_repeated_question_is_answered_once_in_a_while(mesh: Mesh) -> None:
+    sealed(mesh)
+    question = mesh.a.commit(mesh.manifest)
+    assert mesh.bench.receive(question) and mesh.bench.receive(question) == []
+    mesh.bench.now += 999
+    assert mesh.bench.receive(question) == []
+    mesh.bench.now += 1
+    assert mesh.bench.receive(question)
+    assert mesh.bench.receive(mesh.b.commit(mesh.manifest))
+
+
+def test_active_members_still_help_laggards(mesh: Mesh) -> None:
+    sealed(mesh)
+    for actor in (mesh.a, mesh.b):
+        mesh.bench.receive(actor.sealed(mesh.manifest))
+    assert kinds(mesh.bench.receive(mesh.a.commit(mesh.manifest)), mesh.a.iid) == ["sealed"]
+
+
+def test_no_help_with_another_manifest_or_for_an_outsider(mesh: Mesh) -> None:
+    outsider = mesh.bench.actor("db")
+    mesh.bench.appraise(mesh.bench.receive(outsider.introduction()))
+    sealed(mesh)
+    assert mesh.bench.refuse(mesh.a.commit(foreign(mesh, epoch=2))).reason is Reason.STALE_ATTEMPT
+    evidence = symbolic_evidence(join_of(outsider.own.identity), "db")
+    assert mesh.bench.refuse(outsider.commit(mesh.manifest, evidence)).reason is Reason.STALE_ATTEMPT
+
+
+def test_the_own_vote_is_sent_only_once_it_exists(mesh: Mesh) -> None:
+    phase = mesh.bench.member.phase
+    assert isinstance(phase, Committed) and phase.commit is None
+    assert "commit" not in kinds(mesh.bench.tick())
+    mesh.quote_ourselves()
+    assert "commit" in kinds(mesh.bench.tick())
+
+
+def test_our_evidence_is_counted_only_with_our_commit(mesh: Mesh) -> None:
+    own = mesh.bench.own
+    evidence = symbolic_evidence(seal_binding(mesh, Actor(own, mesh.bench.entropy)), "web")
+    made = make_commit(own.keys, own.iid, mesh.manifest, evidence)
+    appraise = Appraise(
+        Ticket(Subject.COMMIT, own.iid, mesh.manifest.digest),
+        made.evidence,
+        mesh.bench.last(Quote)[0].binding,
+    )
+    mesh.bench.event(symbolic_appraisal(appraise))
+    assert isinstance(mesh.bench.member.phase, Committed) and not mesh.bench.member.phase.members
+    assert sent_kind(mesh.a.commit(mesh.manifest)) == "commit"
+    assert sealing.activate_if_all_sealed(mesh.bench.member) == (mesh.bench.member, ())
