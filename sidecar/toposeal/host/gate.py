@@ -87,7 +87,8 @@ class Gate:
         the old leaves serve on.
         """
         self._update = _Update(None, secrets)
-        self._fault = None
+        if self._state is State.OPEN:
+            self._fault = None
         await self._advance(Event.LEAF_DUE)
         if self._fault is not None or self._state is not State.OPEN:
             raise self._reason()

@@ -16,6 +16,7 @@ _TMPFS_MAGIC = 0x0102_1994  # linux/magic.h
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE = 0o640
+_MODES = {"xds": 0o750, "sockets": 0o750, "envoy": 0o770}
 _STATFS_SIZE = 256  # struct statfs is 120 bytes on 64-bit Linux; its first word is the magic
 
 
@@ -85,13 +86,16 @@ def prepare(state_dir: str, *, owner: int, group: int) -> None:
     """Make the directories below `state_dir`, a tmpfs: `owner` writes, `group` (Envoy) reads, and may
     write in `envoy` alone, where its admin socket is. Existing ones are repaired or refused (F2).
 
-    Raises PodError(STATE_DIR).
+    Raises PodError(STATE_DIR), also for a directory that holds anything else: it is not ours to change.
     """
-    for name, mode in (("", 0o750), ("/xds", 0o750), ("/sockets", 0o750), ("/envoy", 0o770)):
-        _prepare_one(state_dir + name, mode, owner, group)
+    _check_reachable(state_dir)
+    _prepare_one(state_dir, 0o750, owner, group, frozenset(_MODES))
+    for name, mode in _MODES.items():
+        _prepare_one(f"{state_dir}/{name}", mode, owner, group, None)
 
 
-def _prepare_one(path: str, mode: int, owner: int, group: int) -> None:
+def _prepare_one(path: str, mode: int, owner: int, group: int, names: frozenset[str] | None) -> None:
+    """`names` is all that may be in it already; None for anything."""
     with _errors(path):
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
@@ -100,13 +104,23 @@ def _prepare_one(path: str, mode: int, owner: int, group: int) -> None:
             found = os.fstat(descriptor)
             if found.st_uid not in (owner, os.geteuid()):
                 raise PodError.of(Reason.STATE_DIR, path, f"owner {found.st_uid}", f"owner {owner}")
+            strange = sorted(set(os.listdir(descriptor)) - names) if names is not None else []
+            if strange:
+                raise PodError.of(Reason.STATE_DIR, path, strange[0], "a directory for the pod alone")
             _check_tmpfs(descriptor, path)
-            # A mode is its owner's to change, unless root has CAP_FOWNER, which a container need not.
-            os.fchown(descriptor, os.geteuid(), group)
-            os.fchmod(descriptor, mode)
             os.fchown(descriptor, owner, group)
+            os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
+
+
+def _check_reachable(path: str) -> None:
+    """Envoy asks for the full name of its directory and ends if it may not see the way there."""
+    while (path := os.path.dirname(path)) != "/":
+        with _errors(path):
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+        if not mode & stat.S_IXOTH:
+            raise PodError.of(Reason.STATE_DIR, path, f"mode {mode:04o}", "open for other users to pass")
 
 
 def _check_directory(descriptor: int, path: str) -> None:
