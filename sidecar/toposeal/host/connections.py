@@ -8,7 +8,7 @@ import socket
 from collections.abc import Collection
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
-from pyroute2.netlink.diag import SOCK_DIAG_BY_FAMILY, MarshalDiag, inet_diag_req
+from pyroute2.netlink.diag import SOCK_DIAG_BY_FAMILY, MarshalDiag, inet_diag_msg, inet_diag_req
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import AsyncNFCTSocket
 from pyroute2.netlink.nlsocket import AsyncNetlinkSocket
@@ -41,22 +41,24 @@ async def destroy_sockets(addresses: Collection[str]) -> int:
     wanted = {ipaddress.ip_address(address) for address in addresses}
     destroyed = 0
     async with AsyncNetlinkSocket(family=_NETLINK_SOCK_DIAG) as diag:
-        diag.set_marshal(MarshalDiag())
         for family in (socket.AF_INET, socket.AF_INET6):
-            for message in await _sockets(diag, family):
+            for message in await _sockets(family):
                 if _plain(message["idiag_dst"]) in wanted:
                     destroyed += await _destroy(diag, message)
     return destroyed
 
 
-async def _sockets(diag: AsyncNetlinkSocket, family: int) -> list[inet_diag_req]:
+async def _sockets(family: int) -> list[inet_diag_msg]:
+    """pyroute2's parser of these dumps does not see errors: a socket of its own, which asks nothing else."""
     request = _request(family)
     request["idiag_states"] = _ALL_BUT_LISTEN
-    dump = await diag.nlm_request(request, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP)
-    return [message async for message in dump]
+    async with AsyncNetlinkSocket(family=_NETLINK_SOCK_DIAG) as diag:
+        diag.set_marshal(MarshalDiag())
+        dump = await diag.nlm_request(request, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP)
+        return [message async for message in dump]
 
 
-async def _destroy(diag: AsyncNetlinkSocket, found: inet_diag_req) -> int:
+async def _destroy(diag: AsyncNetlinkSocket, found: inet_diag_msg) -> int:
     request = _request(found["idiag_family"])
     for field in ("idiag_sport", "idiag_dport", "idiag_if", "idiag_cookie"):
         request[field] = found[field]

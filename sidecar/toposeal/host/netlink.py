@@ -21,8 +21,12 @@ from toposeal.errors import PodError, Reason
 from toposeal.limits import MAX_ADDRESSES, VIP_NETWORK
 
 _SCOPE_GLOBAL = 0
-_TENTATIVE, _DAD_FAILED, _DEPRECATED, _TEMPORARY = 0x40, 0x08, 0x20, 0x01
-_UNUSABLE = _TENTATIVE | _DAD_FAILED | _DEPRECATED | _TEMPORARY
+_TENTATIVE, _DAD_FAILED, _DEPRECATED = 0x40, 0x08, 0x20
+_TEMPORARY = 0x01  # IPv6 only; the same bit says "secondary" of an IPv4 address, which is as good as any
+_UNUSABLE = {
+    socket.AF_INET: _DEPRECATED,
+    socket.AF_INET6: _TENTATIVE | _DAD_FAILED | _DEPRECATED | _TEMPORARY,
+}
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 _NETLINK_ROUTE = 0
 _TW_REUSE = Path("/proc/sys/net/ipv4/tcp_tw_reuse")
@@ -58,7 +62,7 @@ async def own_addresses() -> tuple[str, ...]:
     async with AsyncIPRoute() as route:
         async for message in await route.addr("dump"):
             flags = message.get_attr("IFA_FLAGS") or message["flags"]
-            if message["scope"] == _SCOPE_GLOBAL and not flags & _UNUSABLE:
+            if message["scope"] == _SCOPE_GLOBAL and not flags & _UNUSABLE[message["family"]]:
                 literal = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
                 found.append((message["family"] != socket.AF_INET, message["index"], literal))
     return tuple(literal for _, _, literal in sorted(found))[:MAX_ADDRESSES]
