@@ -34,7 +34,18 @@ def verify(stage: Stage) -> dict[str, Any]:
         return f"toposeal verify exit 0 in {seconds:.2f} s, members {', '.join(roles)}"
 
     stage.checks.check("an outside client verifies the mesh", body)
+    stage.checks.check("the ingress port serves the same document", lambda: _at_ingress(stage, verdict))
     return verdict
+
+
+def _at_ingress(stage: Stage, verdict: dict[str, Any]) -> str:
+    """Where curl gets the shop, the verifier's ALPN gets the attestation document."""
+    url = f"https://{stage.member('web').pod.ipv4}:{INGRESS_PORT}"
+    done = stage.world.outside.run(stage.world.verify_command(url), check=False)
+    found = json.loads(done.stdout)
+    same = found.get("manifest_digest") == verdict.get("manifest_digest")
+    expect(done.returncode == 0 and same, found, "the manifest that the attestation port shows")
+    return f"toposeal verify https://web:{INGRESS_PORT} under ALPN toposeal-attest/1: exit 0"
 
 
 def serve(stage: Stage) -> None:
