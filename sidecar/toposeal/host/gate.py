@@ -77,8 +77,7 @@ class Gate:
         """From the active manifest to the first connection through it. `secrets` as envoy_secrets
         makes them. Raises ToposealError; the gate is fenced then.
         """
-        self._update = _Update(plan(view), secrets)
-        await self._advance(Event.SEALED)
+        await self._carry(_Update(plan(view), secrets), Event.SEALED)
         if self._state is not State.OPEN:
             raise self._reason()
 
@@ -86,10 +85,9 @@ class Gate:
         """New leaves, without cutting a connection. Raises ToposealError; unless the gate is fenced,
         the old leaves serve on.
         """
-        self._update = _Update(None, secrets)
         if self._state is State.OPEN:
             self._fault = None
-        await self._advance(Event.LEAF_DUE)
+        await self._carry(_Update(None, secrets), Event.LEAF_DUE)
         if self._fault is not None or self._state is not State.OPEN:
             raise self._reason()
 
@@ -98,6 +96,14 @@ class Gate:
         await self._advance(Event.FENCE)
         await self._parts.renderer.close()
         await self._parts.probe.close()
+
+    async def _carry(self, update: _Update, event: Event) -> None:
+        """Afterwards the keys are in Envoy's files and no longer here."""
+        self._update = update
+        try:
+            await self._advance(event)
+        finally:
+            self._update = _Update(None, {})
 
     async def _advance(self, event: Event) -> None:
         self._state, effects = step(self._state, event)
