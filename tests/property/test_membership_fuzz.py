@@ -1,0 +1,194 @@
+"""Any bytes, in any phase: taken as the tables say, or refused with a typed error and nothing changed."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.actors import Actor, Bench
+from support.invariants import deep_fingerprint
+from support.network import Network, signed_topology
+from support.reencode import at, fields, joined, within
+
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import encode
+from toposeal.errors import LocalProtocolError, ToposealError
+from toposeal.limits import MAX_EPOCH_STEP
+from toposeal.membership import machine
+from toposeal.membership.events import Fence, Received
+from toposeal.membership.machine import MESSAGES, TRANSITIONS
+from toposeal.membership.signing import Tag
+from toposeal.membership.state import Member, Phase
+
+PHASES = ("boot", "waiting", "gathering", "proposed", "committed", "sealed", "active", "fenced")
+ROLES = {"db": (2, 2), "web": (1, 1)}
+
+
+class Case:
+    """A member in one phase, two honest peers, and one good message of every kind."""
+
+    def __init__(self, phase: str) -> None:
+        self.bench = Bench(ROLES, ping_ms=1_000)
+        self.a, self.b = self.bench.actor("db"), self.bench.actor("db")
+        if phase == "waiting":
+            self.bench.appraise(self.bench.quote(self.bench.effects))
+        elif phase != "boot":
+            self.bench.gathering()
+        if phase == "gathering":
+            self.bench.appraise(self.bench.receive(self.a.introduction()))
+        if phase in ("proposed", "committed", "sealed", "active"):
+            getattr(self.bench, phase)(self.a, self.b)
+        if phase == "fenced":
+            self.bench.sealed(self.a, self.b)
+            self.bench.tick(10_000_000)
+        assert self.bench.phase == phase
+        self.messages = _messages(self.bench, self.a, self.b)
+
+
+def _messages(bench: Bench, a: Actor, b: Actor) -> dict[str, bytes]:
+    donor = Bench(ROLES).gathering()
+    manifest = donor.manifest(a, b)
+    found = {
+        "introduction": bench.actor("db").introduction(),
+        "ping": a.ping(bench.own.iid),
+        "pong": a.pong(bench.own.iid, bytes([1]) * 32),
+        "propose": a.propose(manifest),
+        "commit": a.commit(manifest),
+        "sealed": a.sealed(manifest),
+        "topology": encode(wire.Envelope(topology=signed_topology(ROLES, version=8).envelope)),
+    }
+    hello, epoch = a.hello, a.hello.target_epoch
+    a.new_hello(epoch + 1)
+    found["hello"] = a.hello_message()
+    a.hello = hello
+    return found
+
+
+CASES = {phase: Case(phase) for phase in PHASES}
+FINGERPRINTS = {phase: deep_fingerprint(case.bench.member) for phase, case in CASES.items()}
+
+
+@cache
+def recorded() -> tuple[bytes, ...]:
+    """Every envelope of one honest run of three members."""
+    network = Network(signed_topology(ROLES, version=7), seed=5)
+    for role in ("web", "db", "db"):
+        network.boot(role)
+    network.run(1_000)
+    assert network.all_active()
+    return tuple(dict.fromkeys(data for _, _, data in network.delivered))
+
+
+def check(phase: str, data: bytes) -> Member | None:
+    """The whole property; gives the next state, None for a refusal."""
+    case = CASES[phase]
+    before = case.bench.member
+    after: Member | None = None
+    try:
+        after, effects = machine.step(before, Received(data), case.bench.now)
+    except ToposealError as error:
+        assert not isinstance(error, LocalProtocolError) and error.mismatches
+    else:
+        legal = type(after.phase) is type(before.phase) or _follows(before.phase, after.phase)
+        assert legal and not any(isinstance(e, Fence) for e in effects)
+        assert after.last_epoch == before.last_epoch and after.last_commitment >= before.last_commitment
+        assert after.own is before.own and len(after.peers) <= len(before.peers) + 1
+    assert deep_fingerprint(before) == FINGERPRINTS[phase]
+    return after
+
+
+def _follows(before: Phase, after: Phase) -> bool:
+    return type(after) in TRANSITIONS[type(before)]
+
+
+phases = st.sampled_from(PHASES)
+
+
+@given(phases, st.binary(max_size=300))
+def test_any_bytes(phase: str, data: bytes) -> None:
+    check(phase, data)
+
+
+@given(phases, st.sampled_from(sorted(MESSAGES)), st.data())
+def test_a_bit_flipped_in_a_good_message(phase: str, kind: str, data: st.DataObject) -> None:
+    good = CASES[phase].messages[kind]
+    place = data.draw(st.integers(0, len(good) * 8 - 1))
+    changed = bytearray(good)
+    changed[place // 8] ^= 1 << place % 8
+    check(phase, bytes(changed))
+
+
+@given(phases, st.data())
+def test_recorded_messages_cut_doubled_and_spliced(phase: str, data: st.DataObject) -> None:
+    one, other = (data.draw(st.sampled_from(recorded())) for _ in range(2))
+    start, end = sorted(data.draw(st.integers(0, len(one))) for _ in range(2))
+    check(phase, one)
+    check(phase, one[:start])
+    check(phase, one[start:end])
+    check(phase, one[:start] + other[start:])
+    check(phase, one + other)
+
+
+@given(phases, st.sampled_from(sorted(MESSAGES)), st.data())
+def test_any_field_replaced_and_signed_again_by_its_author(
+    phase: str, kind: str, data: st.DataObject
+) -> None:
+    """What only a member that lies could send: canonical, signed, and with any value in any field."""
+    case = CASES[phase]
+    good = case.messages[kind]
+    if kind in ("introduction", "topology"):
+        parts = fields(at(good, (1,))) if kind == "introduction" else fields(good)
+        path: tuple[int, ...] = (1,) if kind == "introduction" else ()
+    else:
+        path = (wire.Envelope.DESCRIPTOR.fields_by_name[kind].number, 1)
+        parts = fields(at(good, path))
+    index = data.draw(st.integers(0, len(parts) - 1))
+    number, form, value = parts[index]
+    value = bytes([data.draw(st.integers(1, 127))]) if form == 0 else data.draw(_values(value))
+    changed = within(good, path, joined([*parts[:index], (number, form, value), *parts[index + 1 :]]))
+    if kind not in ("introduction", "topology"):
+        body = at(changed, path)
+        changed = within(changed, (path[0], 2), case.a.own.keys.sign(Tag[kind.upper()], body))
+        if kind == "commit":
+            changed = within(changed, (6, 3), case.a.own.keys.sign_ca(Tag.COMMIT, body))
+    check(phase, changed)
+
+
+def _values(value: bytes) -> st.SearchStrategy[bytes]:
+    same_size = st.binary(min_size=len(value), max_size=len(value))
+    return st.one_of(st.just(b""), st.just(bytes(len(value))), same_size, st.binary(max_size=100))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_good_message_is_taken_where_the_table_says(phase: str) -> None:
+    """The positive control: without it the properties above could hold by refusing everything."""
+    taken = {kind for kind, data in CASES[phase].messages.items() if check(phase, data) is not None}
+    listed = {kind for kind in MESSAGES if type(CASES[phase].bench.member.phase) in MESSAGES[kind]}
+    expected = {
+        "boot": {"introduction", "topology"},
+        "waiting": {"introduction", "topology"},
+        "gathering": {"introduction", "topology", "hello", "ping", "propose", "commit"},
+        "proposed": {"introduction", "topology", "hello", "ping", "propose", "commit"},
+        "committed": {"introduction", "topology", "hello", "ping", "commit"},
+        "sealed": {"topology", "hello"},
+        "active": {"topology"},
+        "fenced": set(MESSAGES),
+    }
+    assert taken == expected[phase]
+    assert phase == "fenced" or taken <= listed
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 200), max_size=60))
+def test_any_order_of_real_messages_keeps_the_epoch_bounded(order: list[int]) -> None:
+    bench = Bench(ROLES).gathering()
+    a, b = bench.actor("db"), bench.actor("db")
+    pool = list(recorded()) + list(_messages(bench, a, b).values()) + [a.introduction(), b.introduction()]
+    for index in order:
+        try:
+            bench.appraise(bench.receive(pool[index % len(pool)]))
+        except ToposealError as error:
+            assert not isinstance(error, LocalProtocolError)
+    assert bench.member.last_epoch <= 1 + MAX_EPOCH_STEP
