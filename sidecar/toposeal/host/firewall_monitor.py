@@ -63,15 +63,17 @@ class Monitor:
 
     async def _inspect(self) -> None:
         """Something moved: was it ours?"""
-        if self._ruleset is not None and self._backend is Backend.NFT:
+        if self._ruleset is None or self._backend is not Backend.NFT:
+            await self._pin_or_repair()
+            return
+        for _ in range(_PIN_ATTEMPTS):
             mark = await self._ruleset.generation()
             if await self._ruleset.snapshot() == self._snapshot:
-                # If it moved meanwhile, the next tick looks again.
-                self._mark = mark
+                self._mark = mark  # if it moved meanwhile, the next tick looks again
                 return
-            await self._repair(PodError.of(Reason.FIREWALL_CHANGED, "rules", "changed", "as applied"))
-        else:
-            await self._pin_or_repair()
+            if await self._ruleset.generation() == mark:
+                break  # else the dump may be torn, and proves nothing yet
+        await self._repair(PodError.of(Reason.FIREWALL_CHANGED, "rules", "changed", "as applied"))
 
     async def _pin_or_repair(self) -> None:
         try:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pyroute2 import AsyncIPRoute
+from pyroute2.netlink import nlmsg
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nlsocket import AsyncNetlinkSocket
 
@@ -56,16 +57,23 @@ class Doorbell(AsyncNetlinkSocket):  # type: ignore[misc]
 async def own_addresses() -> tuple[str, ...]:
     """The pod's global addresses as literals, IPv4 first, in interface order, at most MAX_ADDRESSES.
 
-    Loopback, link-local, tentative, deprecated and temporary ones are left out.
+    Loopback, link-local, tentative, deprecated and temporary ones are left out. Raises PodError(NETWORK).
     """
     found = []
-    async with AsyncIPRoute() as route:
-        async for message in await route.addr("dump"):
-            flags = message.get_attr("IFA_FLAGS") or message["flags"]
-            if message["scope"] == _SCOPE_GLOBAL and not flags & _UNUSABLE[message["family"]]:
-                literal = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-                found.append((message["family"] != socket.AF_INET, message["index"], literal))
+    for message in await _dump_addresses():
+        flags = message.get_attr("IFA_FLAGS") or message["flags"]
+        if message["scope"] == _SCOPE_GLOBAL and not flags & _UNUSABLE[message["family"]]:
+            literal = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            found.append((message["family"] != socket.AF_INET, message["index"], literal))
     return tuple(literal for _, _, literal in sorted(found))[:MAX_ADDRESSES]
+
+
+async def _dump_addresses() -> list[nlmsg]:
+    try:
+        async with AsyncIPRoute() as route:
+            return [message async for message in await route.addr("dump")]
+    except (NetlinkError, OSError) as error:
+        raise PodError.of(Reason.NETWORK, "own addresses", error, "an answer") from error
 
 
 async def watch_addresses(on_change: Callable[[tuple[str, ...]], None]) -> None:

@@ -52,7 +52,7 @@ class Ruleset:
 
     async def generation(self) -> int:
         """A number that rises with every committed change to any table of this network namespace."""
-        async for message in await self._request(NFT_MSG_GETGEN, NLM_F_REQUEST, family=0):
+        for message in await self._ask(NFT_MSG_GETGEN, NLM_F_REQUEST, family=0):
             for kind, value in _attributes(message):
                 if kind == _GEN_ID:
                     return int.from_bytes(value, "big")
@@ -62,18 +62,19 @@ class Ruleset:
         """Our whole table: flags, chains with hook and policy, rules in order, sets, objects."""
         found = []
         for kind, volatile in _VOLATILE.items():
-            async for message in await self._request(kind, NLM_F_REQUEST | NLM_F_DUMP, NFPROTO_INET):
+            for message in await self._ask(kind, NLM_F_REQUEST | NLM_F_DUMP, NFPROTO_INET):
                 attributes = list(_attributes(message))
                 if (_TABLE_ATTRIBUTE, _TABLE_NAME) in attributes:
                     stable = [struct.pack("=HI", a, len(v)) + v for a, v in attributes if a not in volatile]
                     found.append(bytes([kind]) + b"".join(stable))
         return tuple(found)
 
-    async def _request(self, kind: int, flags: int, family: int) -> nlmsg:
+    async def _ask(self, kind: int, flags: int, family: int) -> list[nlmsg]:
         message = nfgen_msg()
         message["nfgen_family"] = family
         try:
-            return await self._socket.nlm_request(message, kind | NFNL_SUBSYS_NFTABLES << 8, flags)
+            request = await self._socket.nlm_request(message, kind | NFNL_SUBSYS_NFTABLES << 8, flags)
+            return [answer async for answer in request]
         except (NetlinkError, OSError) as error:
             raise PodError.of(Reason.FIREWALL, "nf_tables", error, "an answer") from error
 
