@@ -19,6 +19,7 @@ from toposeal.limits import (
     MAX_VERSION_STEP,
 )
 from toposeal.membership.events import Alarm, Appraise, Appraised, Refused, Send, Subject, Ticket
+from toposeal.membership.identity import verify_identity
 from toposeal.membership.peers import highest_epoch
 from toposeal.membership.sealed import join_of
 from toposeal.membership.signing import Tag
@@ -86,6 +87,23 @@ def test_P3_a_peer_that_shows_the_ca_key_of_another_is_refused(bench: Bench) -> 
     )
     error = bench.refuse(encode(wire.Envelope(introduction=message)))
     assert error.reason is Reason.DUPLICATE_MEMBER
+
+
+def test_P8_a_valid_quote_does_not_cover_another_ca_than_its_own(bench: Bench) -> None:
+    """All signatures are right, the quote is genuine; only the identity that it names is another."""
+    actor, spare = bench.actor("db"), bench.actor("db")
+    evidence = symbolic_evidence(join_of(actor.own.identity), "db")
+    identity = wire.Identity.FromString(actor.own.identity.body)
+    identity.ca_certificate = spare.own.identity.ca.der
+    body = encode(identity)
+    keys = replace(actor.own.keys, ca=spare.own.keys.ca)
+    signatures = keys.sign(Tag.IDENTITY, body), keys.sign_ca(Tag.IDENTITY, body)
+    signed = verify_identity(body, *signatures, actor.own.identity.mesh_id, "shop")
+    liar = Actor(replace(actor.own, signed=signed, keys=keys), bench.entropy)
+    effects = bench.appraise(bench.receive(liar.introduction(evidence)))
+    assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.REPORT_DATA]
+    bench.meet(liar)  # the positive control: with the quote over this very identity
+    assert liar.iid in bench.member.peers
 
 
 def test_K7_a_peer_with_our_own_ca_key_is_refused(bench: Bench) -> None:
