@@ -46,7 +46,7 @@ coverage-table:  ## docs/catalogue-coverage.md from the names of the tests
 	@.ci/prepare dev
 	@$(BIN)/python -I tests/support/catalogue.py
 
-bench:  ## the numbers that the README states, measured here (root)
+bench:  ## how fast it seals, what a sealed pod costs, how long a verification takes (root)
 	@.ci/prepare lab
 	@$(BIN)/toposeal-lab bench $(ARGS)
 

@@ -32,7 +32,7 @@ def test_sidecars_run_as_what_they_are_and_nothing_more(services: dict[str, Any]
     assert sidecar["cap_drop"] == ["ALL"] and set(sidecar["cap_add"]) == CAPABILITIES
     assert sidecar["read_only"] is True and sidecar["security_opt"] == ["no-new-privileges:true"]
     assert sidecar["depends_on"] == {"platform": {"condition": "service_healthy"}}
-    assert all(volume["read_only"] for volume in sidecar["volumes"]) and "devices" not in sidecar
+    assert [volume["target"] for volume in sidecar["volumes"]] == ["/lab"] and "devices" not in sidecar
 
 
 @pytest.mark.parametrize("name", MEMBERS)
