@@ -28,7 +28,6 @@ from support.forge import (
     forge_ca,
     forge_leaf,
     key_pem,
-    key_usage,
     new_key,
     pem,
 )
@@ -37,6 +36,7 @@ from support.shop import role, topology
 from toposeal.limits import ENVOY_UID
 from toposeal.pki.mint import mint_ingress_leaf
 from toposeal.topology.model import Call
+from toposeal.verification.ca_profile import key_usage
 
 PORT = 8080
 URI, DNS = x509.UniformResourceIdentifier, x509.DNSName
@@ -258,7 +258,7 @@ def test_K2_even_without_name_constraints_two_names_are_one_member_at_most(
         assert dial(weak_mesh, web.forge(URI(web.uri), URI(batch.uri)), "batch") == b""
 
 
-ODD_NAMES = {
+ODD_NAMES: dict[str, Callable[[TestMember], list[x509.GeneralName]]] = {
     "wildcard": lambda m: [DNS(f"*.{m.mesh}")],
     "own DNS name": lambda m: [DNS(m.domain)],
     "IP address": lambda m: [x509.IPAddress(ipaddress.ip_address("10.77.0.1"))],

@@ -27,9 +27,10 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def key_pem(key: Any) -> str:
-    return key.private_bytes(
+    encoded: bytes = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
+    )
+    return encoded.decode()
 
 
 def pem(der: bytes) -> str:

@@ -18,7 +18,6 @@ from support.forge import (
     constraints,
     domain_of,
     forge_ca,
-    key_usage,
     new_key,
     resigned,
     tlv,
@@ -28,7 +27,7 @@ from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.limits import MAX_CA_LIFETIME, MAX_CERTIFICATE_SIZE
 from toposeal.names import ca_digest
 from toposeal.pki.mint import mint_ca
-from toposeal.verification.ca_profile import encode_spki, parse_ca
+from toposeal.verification.ca_profile import encode_spki, key_usage, parse_ca
 
 KEY = new_key()
 DOMAIN = domain_of(KEY)

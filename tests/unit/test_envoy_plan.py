@@ -79,7 +79,7 @@ def test_the_application_is_reached_over_ipv4_where_there_is_one() -> None:
 
 
 DB, WEB = named("db")[0], named("web")[0]
-REFUSED = {
+REFUSED: dict[str, dict[str, object]] = {
     "generation": {"generation": 0},
     "own": {"own": member("db", 99)},
     "own.addresses": {"own": (lonely := dataclasses.replace(DB, addresses=())), "members": (lonely,)},

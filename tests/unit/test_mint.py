@@ -7,12 +7,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from support.forge import DAY, NOW, SERIAL, domain_of, key_usage
+from support.forge import DAY, NOW, SERIAL, domain_of
 
 from toposeal.errors import LocalProtocolError
 from toposeal.limits import CLOCK_SKEW, MAX_CA_LIFETIME
 from toposeal.pki.mint import mint_ca, mint_ingress_leaf, mint_mesh_leaf, serial_number
-from toposeal.verification.ca_profile import parse_ca
+from toposeal.verification.ca_profile import key_usage, parse_ca
 
 CA_KEY, LEAF_KEY = (ec.derive_private_key(n, ec.SECP256R1()) for n in (11, 12))
 CA = mint_ca(CA_KEY, "shop", SERIAL, NOW)
