@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from toposeal.cli import run as production
-from toposeal.daemon.entry import enter
 from toposeal_lab.anchors import add_anchors, read_anchors
 
 
@@ -22,13 +21,13 @@ def register(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     given = production.values(args)
-    enter(given["state_dir"])
+    child = production.enter_pod(given)
 
     from toposeal.daemon.service import Platform, run_pod
 
     if args.insider is not None:
         _leak_ca_key(args.insider)
-    return run_pod(given, Platform(anchors=read_anchors(args), report_dir=args.tsm))
+    return run_pod(given, Platform(anchors=read_anchors(args), report_dir=args.tsm), child)
 
 
 def _leak_ca_key(path: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 from toposeal.errors import Reason, UsageError
@@ -36,14 +38,21 @@ def register(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from toposeal.daemon.entry import enter
-
     given = values(args)
-    enter(given["state_dir"])
+    child = enter_pod(given)
 
     from toposeal.daemon.service import Platform, run_pod
 
-    return run_pod(given, Platform(anchors=args.anchors))
+    return run_pod(given, Platform(anchors=args.anchors), child)
+
+
+def enter_pod(given: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """As the daemon's user from here on. The renderer's child imports while its parent does."""
+    from toposeal.daemon.entry import enter
+    from toposeal.host.render_spawn import spawn
+
+    enter(given["state_dir"])
+    return spawn()
 
 
 def values(args: argparse.Namespace) -> dict[str, str]:

@@ -22,6 +22,7 @@ def enter(state_dir: str) -> None:
         firewall.apply()
         xds_files.prepare(check_state_dir(state_dir), owner=DAEMON_UID, group=ENVOY_UID)
     elif privileges.is_isolated():
+        privileges.harden()
         return
     privileges.become_daemon()
 

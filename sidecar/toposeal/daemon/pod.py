@@ -33,7 +33,7 @@ from toposeal.host.journal import clock_ms
 from toposeal.host.peer_client import PeerClient
 from toposeal.host.peer_server import PeerServer
 from toposeal.host.probe import Probe
-from toposeal.host.renderer import Renderer
+from toposeal.host.renderer import Child, Renderer
 from toposeal.host.throwaway import make_throwaway
 from toposeal.host.xds_files import XdsDirectory
 from toposeal.limits import ENVOY_UID, PEER_PORT
@@ -49,8 +49,11 @@ _ADDRESS_POLL_S = 0.2
 class Pod:
     """Everything that runs in one pod besides the application. `run` once."""
 
-    def __init__(self, config: RunConfig, backend: Backend, quotes: Quotes, appraiser: Appraiser) -> None:
-        self._config, self._backend = config, backend
+    def __init__(
+        self, config: RunConfig, backend: Backend, quotes: Quotes, appraiser: Appraiser, child: Child | None
+    ) -> None:
+        """`child` is a renderer that was started before everything else was imported."""
+        self._config, self._backend, self._child = config, backend, child
         self._quotes, self._appraiser = quotes, appraiser
         self._layout = layout_under(config.state_dir)
         self._node: Node | None = None
@@ -77,7 +80,7 @@ class Pod:
     async def _closed_gate(self, stack: AsyncExitStack) -> Gate:
         directory = XdsDirectory(self._layout.xds, group=ENVOY_UID)
         stack.callback(directory.close)
-        renderer = Renderer()
+        renderer = Renderer(self._child)
         stack.push_async_callback(renderer.close)
         probe = await Probe.start(self._layout.probe)
         stack.push_async_callback(probe.close)

@@ -22,8 +22,9 @@ from toposeal.daemon.pod import Appraiser, Pod
 from toposeal.dataplane.firewall import Backend
 from toposeal.errors import Mismatch, Reason, ToposealError
 from toposeal.evidence.binding import Binding
-from toposeal.host import firewall, journal, privileges
+from toposeal.host import firewall, journal
 from toposeal.host.configfs_tsm import REPORT_DIRECTORY, ConfigfsTsm
+from toposeal.host.renderer import Child
 from toposeal.verification.appraise import appraise
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
 
@@ -49,19 +50,18 @@ class TdxQuotes:
         return wire_evidence.Evidence(tee=wire_evidence.TDX, quote=outblob)
 
 
-def run_pod(values: Mapping[str, str], platform: Platform) -> int:
-    """Run the pod, as the daemon's user, until it is stopped (0) or fenced. The rules are applied
+def run_pod(values: Mapping[str, str], platform: Platform, child: Child | None = None) -> int:
+    """Run the pod, after `daemon.entry.enter`, until it is stopped (0) or fenced. The rules are applied
     anew first: whoever started this process as the daemon's user may have forgotten them.
     """
-    privileges.harden()
     backend = firewall.apply()
-    _exit(asyncio.run(_run(load_config(values), platform, backend)))
+    _exit(asyncio.run(_run(load_config(values), platform, backend, child)))
 
 
-async def _run(config: RunConfig, platform: Platform, backend: Backend) -> int:
+async def _run(config: RunConfig, platform: Platform, backend: Backend, child: Child | None) -> int:
     journal.event("start", role=config.role, mesh=config.mesh, version=config.topology.topology.version)
     quotes = TdxQuotes(platform.report_dir)
-    pod = Pod(config, backend, quotes, appraiser(config, platform))
+    pod = Pod(config, backend, quotes, appraiser(config, platform), child)
     running = asyncio.create_task(pod.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
