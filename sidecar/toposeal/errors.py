@@ -60,6 +60,23 @@ class Reason(StrEnum):
     ROLE_MISMATCH = "role_mismatch"
     PLATFORM_REFUSED = "platform_refused"
 
+    # Evidence of AMD SEV-SNP besides what it shares with TDX.
+    CERTIFICATE_INVALID = "certificate_invalid"
+    CERTIFICATE_TABLE = "certificate_table"
+    SIGNING_KEY = "signing_key"
+    PRODUCT = "product"
+    PRODUCT_REFUSED = "product_refused"
+    CHIP_ID = "chip_id"
+    TCB_MISMATCH = "tcb_mismatch"
+    TCB_FLOOR = "tcb_floor"
+    GUEST_DEBUG = "guest_debug"
+    GUEST_MIGRATABLE = "guest_migratable"
+    GUEST_POLICY = "guest_policy"
+    PLATFORM_INFO = "platform_info"
+    VMPL = "vmpl"
+    MITIGATIONS = "mitigations"
+    ID_KEY = "id_key"
+
     # Protocol between members.
     PROTOCOL_VERSION = "protocol_version"
     MESH_MISMATCH = "mesh_mismatch"

@@ -8,7 +8,7 @@ NONCE_SIZE = 32
 REPORT_DATA_SIZE = 64  # TDX and SNP: exactly one SHA-512
 MAX_NAME_LENGTH = 40  # roles and meshes; two of them and a member name fit one DNS name
 
-# Topology (DESIGN "The topology"): what one owner can reasonably sign, far below parser trouble.
+# Topology (docs/topology.md): what one owner can reasonably sign, far below parser trouble.
 MAX_TOPOLOGY_SIZE = 1 << 20
 MAX_TOPOLOGY_DEPTH = 16
 MAX_ROLES = 256
@@ -109,3 +109,10 @@ MAX_DNS_QUERIES_PER_SECOND = 5_000  # an application that looks up twice for eac
 MAX_DNS_CONNECTIONS = 32  # TCP; resolvers use it only when UDP fails
 MAX_DNS_MESSAGE = 4_096  # over TCP; questions of this mesh need less than 150
 DNS_IDLE_TIMEOUT = 5_000  # milliseconds
+
+# SNP endorsements: one machine's certificate, its CA, the root.
+MAX_AMD_CERTIFICATE_SIZE = 4 << 10  # genuine ones take 1.4 to 1.7 KiB
+MAX_AMD_CHAIN_LENGTH = 4  # in one PEM file
+MAX_CRL_SIZE = 64 << 10  # AMD's name CA certificates alone, of which there are a few
+MAX_CERTIFICATE_TABLE_SIZE = 32 << 10  # the kernel's own cap on auxblob (linux report.c)
+MAX_CERTIFICATE_TABLE_ENTRIES = 8

@@ -1,13 +1,14 @@
 """The vendors' roots that a production build trusts, and nothing else. There is no way to add one.
 
 Intel SGX Root CA: https://certificates.trustedservices.intel.com/IntelSGXRootCA.der, SHA-256
-44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
+44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3. AMD's three: `verification.amd_roots`.
 """
 
 from __future__ import annotations
 
 import base64
 
+from toposeal.verification.amd_roots import AMD_ROOTS
 from toposeal.verification.model import TrustAnchors
 
 _INTEL_SGX_ROOT_CA = """
@@ -22,4 +23,4 @@ g7SVUr9QGzknBqwwDgYDVR0PAQH/BAQDAgEGMBIGA1UdEwEB/wQIMAYBAf8CAQEwCgYIKoZIzj0EAwID
 iSDcNoowLuPRLsWGf/Yi7GSX94BgwTwgAiEA4J0lrHoMs+Xo5o/sX6O9QWxHRAvZUGOdRQ7cvqRXaqI=
 """
 
-VENDOR_ANCHORS = TrustAnchors(intel_sgx_root_ca=base64.b64decode(_INTEL_SGX_ROOT_CA))
+VENDOR_ANCHORS = TrustAnchors(base64.b64decode(_INTEL_SGX_ROOT_CA), AMD_ROOTS)

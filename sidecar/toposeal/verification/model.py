@@ -12,6 +12,7 @@ class TrustAnchors:
     """The roots a build trusts. Production has the vendors' alone; only toposeal_lab makes others."""
 
     intel_sgx_root_ca: bytes  # DER
+    amd_roots: tuple[bytes, ...] = ()  # DER, one ARK for each product; none means that no SNP report passes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,20 @@
+"""A simulated SNP platform: values in, bytes out. Structurally genuine, trusted by the lab alone.
+
+Nothing here reads or writes a file, and nothing in the production package imports it.
+"""
+
+from toposeal_lab.simsnp.chip import LabChip, ReportShape
+from toposeal_lab.simsnp.measurements import SnpMeasurements, lab_snp_measurements
+from toposeal_lab.simsnp.pki import LabAmd, LeafShape, RsaKeys
+from toposeal_lab.simsnp.table import certificate_table
+
+__all__ = [
+    "LabAmd",
+    "LabChip",
+    "LeafShape",
+    "ReportShape",
+    "RsaKeys",
+    "SnpMeasurements",
+    "certificate_table",
+    "lab_snp_measurements",
+]
