@@ -73,11 +73,8 @@ def test_the_smaller_locks_are_part_of_the_larger() -> None:
 
 
 def test_the_stubs_are_as_old_as_the_declared_floor() -> None:
-    floors = dict(
-        re.match(r"([\w-]+)>=([\d.]+)", entry).groups()  # type: ignore[union-attr]
-        for entry in [*project()["dependencies"], *project()["optional-dependencies"]["sidecar"]]
-        if ">=" in entry
-    )
+    declared = [*project()["dependencies"], *project()["optional-dependencies"]["sidecar"]]
+    floors = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(declared), re.MULTILINE))
     stub = (ROOT / "sidecar/toposeal/_wire/peer_pb2_grpc.py").read_text()
     assert f"GRPC_GENERATED_VERSION = '{floors['grpcio']}.0'" in stub
     gencode = (ROOT / "sidecar/toposeal/_wire/peer_pb2.py").read_text()

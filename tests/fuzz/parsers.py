@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT / "sidecar"), str(ROOT / "tests")]
 
 def fuzz_one(name: str, seconds: str) -> None:
     """Fuzz one parser in this process until the time is up or something escapes; does not return."""
-    import atheris  # type: ignore[import-not-found]
+    import atheris
 
     with atheris.instrument_imports(include=["toposeal"]):
         from support.parsers import parsers
