@@ -11,25 +11,22 @@ import itertools
 import os
 import re
 import secrets
-import signal
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pyroute2 import IPRoute, netns
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2 import IPRoute
 
-from toposeal.errors import Reason, UsageError
+from toposeal_lab import namespaces
+from toposeal_lab.namespaces import ETC_DIR, RUN_DIR
 
-RUN_DIR = Path("/run/netns")
-ETC_DIR = Path("/etc/netns")
+__all__ = ["NODE_IPV4", "NODE_IPV6", "RUN_DIR", "SEARCH_PATH", "Node", "Pod", "sweep"]
+
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NODE_IPV4, NODE_IPV6 = "10.77.0.1", "fd70:7365:616c::1"
-_IFA_F_NODAD = 0x02
 _STALE = re.compile(r"toposeal-(\d+)-[0-9a-f]{6}-[a-z0-9-]+")
 
 
@@ -98,7 +95,7 @@ class Pod:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """The calling thread is in the pod's network while the block runs: sockets made there stay there."""
-        with _entered(self.namespace):
+        with namespaces.entered(self.namespace):
             yield
 
     def write_etc(self, name: str, text: str) -> None:
@@ -109,13 +106,13 @@ class Pod:
 
     def processes(self) -> list[int]:
         """Process ids inside, whoever started them."""
-        return _processes(self.namespace)
+        return namespaces.processes(self.namespace)
 
     def kill_all(self) -> None:
         """Kill everything inside, daemonised grandchildren included, and reap our children."""
         for child in self._children:
             child.kill()
-        _kill_inside(self.namespace)
+        namespaces.kill_inside(self.namespace)
         for child in self._children:
             child.wait()
         self._children.clear()
@@ -129,7 +126,6 @@ class Node:
     """
 
     def __init__(self, *, keep: bool = False) -> None:
-        _require_root()
         sweep()
         owner = "kept" if keep else str(os.getpid())
         self.keep = keep
@@ -148,16 +144,17 @@ class Node:
     def pod(self, name: str, *, resolv_conf: str = f"nameserver {NODE_IPV4}\n") -> Pod:
         """Add a pod `name` ([a-z0-9-]) with the next free addresses."""
         pod = Pod(name, f"{self.prefix}-{name}", next(self._numbers))
-        _create_namespace(pod.namespace)
+        namespaces.create(pod.namespace)
         self.pods[name] = pod
         pod.write_etc("resolv.conf", resolv_conf)
         peer = {"ifname": "eth0", "net_ns_fd": pod.namespace}
         self._link.link("add", ifname=pod.interface, kind="veth", peer=peer)
-        self._link.link("set", index=self._index(pod.interface), master=self._index("br0"), state="up")
-        with _entered(pod.namespace), IPRoute() as link:
-            _quick_addresses("eth0")
-            _up(link, "lo")
-            _address(link, "eth0", pod.ipv4, pod.ipv6)
+        outer, bridge = (namespaces.index(self._link, name) for name in (pod.interface, "br0"))
+        self._link.link("set", index=outer, master=bridge, state="up")
+        with namespaces.entered(pod.namespace), IPRoute() as link:
+            namespaces.no_duplicate_detection("eth0")
+            namespaces.set_up(link, "lo")
+            namespaces.set_up(link, "eth0", pod.ipv4, pod.ipv6)
             link.route("add", dst="default", gateway=NODE_IPV4)
             link.route("add", dst="default", gateway=NODE_IPV6, family=10)
         return pod
@@ -180,21 +177,18 @@ class Node:
         """Remove every namespace called `<prefix>-...`, running processes included."""
         for pod in pods:
             pod.kill_all()
-        for namespace in _namespaces():
+        for namespace in namespaces.names():
             if namespace.startswith(f"{prefix}-"):
-                _remove_namespace(namespace)
+                namespaces.remove(namespace)
 
     def _create(self) -> None:
-        _create_namespace(self.namespace)
-        with _entered(self.namespace):
-            _quick_addresses("default")
+        namespaces.create(self.namespace)
+        with namespaces.entered(self.namespace):
+            namespaces.no_duplicate_detection("default")
             self._link = self._stack.enter_context(IPRoute())
-        _up(self._link, "lo")
+        namespaces.set_up(self._link, "lo")
         self._link.link("add", ifname="br0", kind="bridge")
-        _address(self._link, "br0", *self.addresses)
-
-    def _index(self, interface: str) -> int:
-        return _index(self._link, interface)
+        namespaces.set_up(self._link, "br0", *self.addresses)
 
     def __enter__(self) -> Node:
         return self
@@ -207,93 +201,8 @@ class Node:
 
 def sweep() -> None:
     """Remove what runs that no longer exist left behind; kept ones and living ones stay."""
-    for namespace in _namespaces():
+    for namespace in namespaces.names():
         match = _STALE.fullmatch(namespace)
         if match and not Path("/proc", match[1]).exists():
             with suppress(OSError):  # another run may sweep at the same time
-                _remove_namespace(namespace)
-
-
-def _require_root() -> None:
-    if os.geteuid() != 0:
-        raise UsageError.of(Reason.USAGE, "network namespaces", f"uid {os.geteuid()}", "root")
-
-
-def _create_namespace(namespace: str) -> None:
-    try:
-        netns.create(namespace)
-    except (OSError, NetlinkError) as error:
-        raise UsageError.of(
-            Reason.USAGE, "network namespaces", error, "a system where root can make them"
-        ) from error
-
-
-def _remove_namespace(namespace: str) -> None:
-    _kill_inside(namespace)
-    netns.remove(namespace)
-    directory = ETC_DIR / namespace
-    if directory.is_dir():
-        for file in directory.iterdir():
-            file.unlink()
-        directory.rmdir()
-
-
-def _namespaces() -> list[str]:
-    return sorted(os.listdir(RUN_DIR)) if RUN_DIR.is_dir() else []
-
-
-def _kill_inside(namespace: str) -> None:
-    deadline = time.monotonic() + 5
-    while (found := _processes(namespace)) and time.monotonic() < deadline:
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
-
-
-def _processes(namespace: str) -> list[int]:
-    wanted = os.stat(RUN_DIR / namespace)
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with suppress(OSError):  # it ended meanwhile
-                if os.path.samestat(os.stat(f"/proc/{entry}/ns/net"), wanted):
-                    found.append(int(entry))
-    return found
-
-
-@contextmanager
-def _entered(namespace: str) -> Iterator[None]:
-    """setns changes the calling thread only; the way back is always taken."""
-    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    there = os.open(RUN_DIR / namespace, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        netns.setns(there)
-        yield
-    finally:
-        netns.setns(back)
-        os.close(there)
-        os.close(back)
-
-
-def _quick_addresses(interface: str) -> None:
-    """No duplicate address detection: addresses are ours alone and usable at once."""
-    for which in ("all", interface):
-        path = Path(f"/proc/sys/net/ipv6/conf/{which}/accept_dad")
-        if path.exists():  # a kernel without IPv6 has none
-            path.write_text("0")
-
-
-def _address(link: IPRoute, interface: str, ipv4: str, ipv6: str) -> None:
-    index = _index(link, interface)
-    link.addr("add", index=index, address=ipv4, prefixlen=24)
-    link.addr("add", index=index, address=ipv6, prefixlen=64, family=10, flags=_IFA_F_NODAD)
-    _up(link, interface)
-
-
-def _up(link: IPRoute, interface: str) -> None:
-    link.link("set", index=_index(link, interface), state="up")
-
-
-def _index(link: IPRoute, interface: str) -> int:
-    return int(link.link_lookup(ifname=interface)[0])
+                namespaces.remove(namespace)
