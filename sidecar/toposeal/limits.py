@@ -59,7 +59,8 @@ PROBE_PORT = 15007
 DNS_TTL = 5  # seconds
 
 # Envoy: the oldest patch of each line that carries the fixes of SECURITY.md.
-ENVOY_FLOOR = ((1, 36, 10), (1, 37, 6), (1, 38, 4), (1, 39, 1))
+# 1.36 has a fixed release too, but not tcp_proxy's upstream_connect_mode, which our inbound chains need.
+ENVOY_FLOOR = ((1, 37, 6), (1, 38, 4), (1, 39, 1))
 
 # Certificates. Times in seconds.
 MAX_CA_LIFETIME = 731 * 86_400  # one boot; long enough for any, the manifest is what ends trust

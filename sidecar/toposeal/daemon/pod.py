@@ -57,6 +57,7 @@ class Pod:
         self._quotes, self._appraiser = quotes, appraiser
         self._layout = layout_under(config.state_dir)
         self._node: Node | None = None
+        self._early_fault: Mismatch | None = None
         self._client: PeerClient | None = None
 
     async def run(self) -> Mismatch:
@@ -75,6 +76,8 @@ class Pod:
             ports = Ports(self._quotes, link, self._appraiser, random_bytes, clock_ms, opening.open)
             node = self._node = Node(own, ports)
             await self._attestation(stack, Answers(node, own, self._config.collateral))
+            if self._early_fault is not None:
+                raise PodError(self._early_fault)
             return await self._watched(node, link, opening)
 
     async def _closed_gate(self, stack: AsyncExitStack) -> Gate:
@@ -139,9 +142,11 @@ class Pod:
             self._client.heard(address)
 
     def _fault(self, mismatch: Mismatch) -> None:
-        if self._node is None:
-            raise PodError(mismatch)
-        self._node.fault(mismatch)
+        """Whatever fails before the node runs ends the pod when it would begin to."""
+        if self._node is None or self._node.member is None:
+            self._early_fault = mismatch
+        else:
+            self._node.fault(mismatch)
 
 
 class Opening:
