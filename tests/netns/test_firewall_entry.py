@@ -125,6 +125,9 @@ def test_I4_loopback_addresses_from_the_wire_are_nobodys(node: Node, pods: Pods,
         spawn_python(a, LISTEN, port, uid=uid)
     assert answers(node, a, ip_packet(b.ipv4, a.ipv4, TCP, syn(8080))) > 0
     assert answers(node, a, *martians(a, b)) == 0
+    tracked = a.run(["cat", "/proc/net/nf_conntrack"]).stdout.decode()
+    assert f"src={b.ipv4}" in tracked
+    assert "src=127." not in tracked  # it was dropped, not answered on loopback
 
 
 def test_I4_control_without_that_rule_they_are_answered(node: Node, pods: Pods) -> None:
