@@ -72,6 +72,13 @@ def test_the_smaller_locks_are_part_of_the_larger() -> None:
     assert pinned("lab.txt") - pinned("sidecar.txt") == {"mfusepy"}
 
 
+def test_everything_declared_is_locked() -> None:
+    extras = project()["optional-dependencies"]
+    declared = [*project()["dependencies"], *extras["sidecar"], *extras["lab"], *extras["dev"]]
+    names = {re.split(r"[<>=]", entry)[0].lower() for entry in declared}
+    assert names <= pinned("dev.txt"), "run `make lock`"
+
+
 def test_the_stubs_are_as_old_as_the_declared_floor() -> None:
     declared = [*project()["dependencies"], *project()["optional-dependencies"]["sidecar"]]
     floors = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(declared), re.MULTILINE))
