@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import socket
 import subprocess
 
 import pytest
-from support.inside import APP_UID, BACKENDS, ENVOY_UID, MARKER, canary, lockdown, run_python, spawn_python
+from support.inside import (
+    APP_UID,
+    BACKENDS,
+    CANARY,
+    DAEMON_UID,
+    ENVOY_UID,
+    MARKER,
+    canary,
+    lockdown,
+    python,
+    run_python,
+    spawn_python,
+)
 
 from toposeal.dataplane.firewall import Backend
 from toposeal_lab.capture import Capture, Wire
@@ -69,6 +82,26 @@ def test_I1_root_with_raw_sockets_sends_nothing_through_ip(node: Node, pods: Pod
     assert capture.packets() == ()
     assert capture.carrying(MARKER) == 0
     assert results["packet socket"] == "available"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("uid", [ENVOY_UID, DAEMON_UID])
+def test_I3_envoys_uid_in_ones_own_user_namespace_is_nothing(
+    node: Node, pods: Pods, backend: Backend, uid: int
+) -> None:
+    a, b = pods
+    lockdown(a, backend)
+    with Wire(node, a) as wire:
+        disguised = [
+            "unshare",
+            "--user",
+            f"--map-user={uid}",
+            *python(CANARY, MARKER.decode(), "eth0", *b.addresses),
+        ]
+        results = json.loads(a.run(disguised, uid=APP_UID, timeout=60).stdout)
+        capture = wire.stop()
+    assert results["packet socket"] == "EPERM"
+    assert capture.packets() == ()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

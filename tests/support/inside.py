@@ -17,7 +17,7 @@ MARKER = b"CANARY-0123456789-abcdef-MARK"
 # The distribution's Python: every user can run it, wherever this one's environment is.
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else os.path.realpath(sys.executable)
 BACKENDS = tuple(Backend)
-_CANARY = Path(__file__).with_name("canary.py").read_text()
+CANARY = Path(__file__).with_name("canary.py").read_text()
 
 
 def lockdown(pod: Pod, backend: Backend = Backend.NFT) -> None:
@@ -57,6 +57,6 @@ def tell(child: subprocess.Popen[bytes], line: str) -> None:
 def canary(pod: Pod, *addresses: str, uid: int | None) -> dict[str, str]:
     """Send MARKER over every kind of socket to every address: attempt -> "sent" or errno."""
     marker = MARKER.decode("ascii")
-    out = run_python(pod, _CANARY, marker, "eth0", *addresses, uid=uid, timeout=60)
+    out = run_python(pod, CANARY, marker, "eth0", *addresses, uid=uid, timeout=60)
     results: dict[str, str] = json.loads(out)
     return results

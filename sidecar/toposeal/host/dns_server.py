@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from contextlib import suppress
 
@@ -17,6 +18,7 @@ from toposeal.limits import (
 )
 
 _ADDRESSES = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))  # where REDIRECT leads to
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _BATCH = 32  # datagrams read in one turn of the loop, so that a flood delays nothing else
 _TURN = 0.05  # seconds: how often the allowance is refilled
 _ALLOWANCE = int(MAX_DNS_QUERIES_PER_SECOND * _TURN)
@@ -34,17 +36,24 @@ class DnsServer:
         self._refill: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Bind both families; raises PodError(FIREWALL) if anybody else has one of the ports."""
-        try:
-            for family, address in _ADDRESSES:
-                self._sockets.append(_udp(family, address))
-                self._servers.append(
-                    await asyncio.start_server(self._serve, address, DNS_PORT, family=family, backlog=16)
-                )
-        except OSError as error:
-            self.close()
-            raise PodError.of(Reason.FIREWALL, f"DNS port {DNS_PORT}", error, "free") from error
+        """Bind both families; raises PodError(FIREWALL) if anybody else has one of the ports.
+
+        A pod without IPv6 has no ::1, and nobody to ask there.
+        """
+        for family, address in _ADDRESSES:
+            try:
+                await self._bind(family, address)
+            except OSError as error:
+                if family == socket.AF_INET6 and error.errno in _NO_SUCH_ADDRESS:
+                    continue
+                self.close()
+                raise PodError.of(Reason.FIREWALL, f"DNS port {DNS_PORT}", error, "free") from error
         self._listen()
+
+    async def _bind(self, family: int, address: str) -> None:
+        self._sockets.append(_udp(family, address))
+        server = await asyncio.start_server(self._serve, address, DNS_PORT, family=family, backlog=16)
+        self._servers.append(server)
 
     def close(self) -> None:
         self._pause()
@@ -95,8 +104,9 @@ class DnsServer:
                         return
                     writer.write(len(reply).to_bytes(2, "big") + reply)
                     await writer.drain()
-        except (TimeoutError, OSError, asyncio.IncompleteReadError):
-            return  # silent, broken or finished: the connection ends either way
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # Silent, broken, finished, or the loop ends: so does the connection. Nobody awaits this task.
+            return
         finally:
             self._clients.discard(writer)
             if writer.transport.get_write_buffer_size():
