@@ -141,7 +141,9 @@ class Invariants:
         if envelope.WhichOneof("message") != "propose":
             return
         body = wire.Decision.FromString(envelope.propose.body)
-        sender = self._node(body.sender)
+        sender = self._find(body.sender)
+        if sender is None:  # a boot of another run, replayed
+            return
         try:
             key = sender.member.own.identity.ik
             key.verify(envelope.propose.signature, b"toposeal/v1/sig/propose" + lp(envelope.propose.body))
@@ -265,10 +267,13 @@ class Invariants:
             raise Violation("L4", f"{self.windows[key]} effects in one second")
 
     def _node(self, iid: bytes) -> Node:
-        for node in self.network.nodes:
-            if node.member.own.iid == iid:
-                return node
-        raise Violation("S2", "an instance that does not exist")
+        node = self._find(iid)
+        if node is None:
+            raise Violation("S2", "an instance that does not exist")
+        return node
+
+    def _find(self, iid: bytes) -> Node | None:
+        return next((n for n in self.network.nodes if n.member.own.iid == iid), None)
 
 
 _EXPLAINED = {Reason.NOT_ACTIVE, Reason.QUOTE_SOURCE, Reason.REPORT_DATA, Reason.ROLE_MISMATCH}

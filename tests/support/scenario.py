@@ -10,7 +10,6 @@ from typing import Any
 
 from support.invariants import Invariants, Violation
 from support.network import Faults, Network, Node, Step, signed_topology
-
 from toposeal.membership.state import Waiting
 from toposeal.topology.accept import SignedTopology
 
@@ -21,6 +20,7 @@ _TIMERS: tuple[dict[str, Any], ...] = (
     {},
 )
 _CRASHES = ("boot", "waiting", "gathering", "proposed", "committed", "sealed", "active")
+_MOST_MEMBERS = 8  # more are only slower
 _ATTEMPTS = 6  # L1: after peace, at most so many further epochs
 
 
@@ -107,7 +107,10 @@ class Scenario:
                 number = high + self.random.randint(1, 2)
                 self.network.happened["surplus instance"] += 1
             members += [name] * number
-        return members
+        return members[:_MOST_MEMBERS] if self._possible(members[:_MOST_MEMBERS]) else members
+
+    def _possible(self, members: list[str]) -> bool:
+        return all(members.count(name) >= low for name, (low, _) in self.roles.items())
 
     def _start_time(self) -> int:
         return self.random.choice((0, self.random.randint(0, 500), self.random.randint(0, 8_000)))

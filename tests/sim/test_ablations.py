@@ -1,0 +1,256 @@
+"""Broken variants of the protocol, made by hand: each must be found, or a check protects nothing.
+
+Rules that a member applies to its own manifest (5.2) cannot be broken by what peers send, since it
+builds the manifest itself; tests/unit/test_membership_checks.py shows that each refuses alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support import network as harness
+from support.invariants import Invariants, Violation
+from support.network import Faults, signed_topology
+from support.scenario import Scenario
+
+from toposeal.membership import machine, outbox, peers, rounds, sealing, timers
+from toposeal.membership.events import Activate, Appraise, Appraised, Received, Timer
+from toposeal.membership.machine import TRANSITIONS
+from toposeal.membership.sealed import SealedManifest
+from toposeal.membership.state import Active, Committed, Gathering, Member, Proposed, Sealed, Waiting
+from toposeal.membership.votes import SignedCommit, parse_decision
+from toposeal.verification.model import VerifiedEvidence
+
+SEEDS = range(40)
+Patch = pytest.MonkeyPatch
+
+
+def propose_not_awaited(patch: Patch) -> None:
+    patch.setattr(rounds, "_all_propose", lambda *_: True)
+
+
+def topology_alarm_ignored(patch: Patch) -> None:
+    real = rounds.evaluate
+
+    def evaluate(member: Member, now: int) -> Any:
+        after, effects = real(replace(member, blocked=None), now)
+        return replace(after, blocked=member.blocked), effects
+
+    for module in (rounds, timers):
+        patch.setattr(module, "evaluate", evaluate)
+    answer = peers._attempt_open_to
+    patch.setattr(peers, "_attempt_open_to", lambda member, peer: answer(replace(member, blocked=None), peer))
+
+
+def report_data_not_compared(patch: Patch) -> None:
+    def appraisal(event: Appraise) -> Appraised:
+        verified = VerifiedEvidence(
+            "tdx", event.binding.role, event.binding, "UpToDate", (), bytes(16), 1 << 40
+        )
+        return Appraised(event.ticket, verified)
+
+    patch.setattr(harness, "symbolic_appraisal", appraisal)
+
+
+def commit_signatures_not_checked(patch: Patch) -> None:
+    def verify(message: Any, identity: Any) -> SignedCommit:
+        decision = parse_decision(message.body, "commit")
+        return SignedCommit(decision, message.ik_signature, message.ca_signature, message.evidence)
+
+    patch.setattr(sealing, "verify_commit", verify)
+
+
+def propose_signature_not_checked(patch: Patch) -> None:
+    patch.setattr(rounds, "verify_ik", lambda *_: None)
+
+
+def one_commit_fewer_suffices(patch: Patch) -> None:
+    real = sealing.on_seal_verified
+
+    def on_seal_verified(member: Member, event: Appraised, now: int) -> Any:
+        after, effects = real(member, event, now)
+        phase = after.phase
+        if not isinstance(phase, Committed) or len(phase.members) < max(1, len(phase.manifest.members) - 1):
+            return after, effects
+        members = tuple(phase.members[e.iid] for e in phase.manifest.members if e.iid in phase.members)
+        sealed = SealedManifest(phase.manifest, after.own.topology.topology, members)
+        return replace(after, phase=Sealed(sealed, now + 1_000)), effects
+
+    patch.setattr(sealing, "on_seal_verified", on_seal_verified)
+
+
+def active_without_sealed_of_all(patch: Patch) -> None:
+    def activate(member: Member) -> Any:
+        phase = member.phase
+        if not isinstance(phase, Sealed):
+            return member, ()
+        return replace(member, phase=Active(phase.sealed)), (Activate(phase.sealed),)
+
+    patch.setattr(sealing, "activate_if_all_sealed", activate)
+
+
+def an_epoch_used_again(patch: Patch) -> None:
+    def give_up(member: Member, entropy: bytes, now: int) -> Any:
+        return replace(member, phase=Waiting(member.last_epoch, now + 500)), ()
+
+    patch.setattr(timers, "_give_up", give_up)
+
+
+def two_votes_in_one_epoch(patch: Patch) -> None:
+    """After giving up, the member goes on with the same HELLO and may commit again."""
+
+    def give_up(member: Member, entropy: bytes, now: int) -> Any:
+        phase = member.phase
+        assert isinstance(phase, (Proposed, Committed))
+        return replace(member, phase=Waiting(member.last_epoch, now), last_commitment=0, last_epoch=0), ()
+
+    patch.setattr(timers, "_give_up", give_up)
+
+
+def late_seal(patch: Patch) -> None:
+    """A member that gave up its commitment still seals on it when the missing COMMIT comes."""
+    real, left = machine.step, {}
+
+    def step(member: Member, event: Any, now: int) -> Any:
+        after, effects = real(member, event, now)
+        iid = member.own.iid
+        if isinstance(member.phase, Committed) and isinstance(after.phase, Waiting):
+            left[iid] = member.phase
+        if iid in left and isinstance(after.phase, Gathering) and isinstance(event, Received):
+            missing = [e for e in left[iid].manifest.members if e.iid not in left[iid].members]
+            if len(missing) <= 1:
+                members = tuple(left[iid].members.values())
+                sealed = SealedManifest(left[iid].manifest, member.own.topology.topology, members)
+                after = replace(after, phase=Sealed(sealed, now + 1_000))
+        return after, effects
+
+    patch.setattr(machine, "step", step)
+    anything = dict.fromkeys(TRANSITIONS, tuple(TRANSITIONS))
+    patch.setattr("support.invariants.TRANSITIONS", anything)
+
+
+def laggards_helped_without_limit(patch: Patch) -> None:
+    def help_laggard(member: Member, sealed: Any, decision: Any, now: int) -> Any:
+        votes = outbox.certificate_votes(member, sealed)
+        peer = member.peers[decision.sender]
+        return member, tuple(outbox.send(peer, data) for data in votes)
+
+    patch.setattr(sealing, "_help_laggard", help_laggard)
+
+
+def epochs_followed_once_only(patch: Patch) -> None:
+    patch.setattr(timers, "follow", lambda member, now: member)
+
+
+def role_taken_from_the_message(patch: Patch) -> None:
+    def appraisal(event: Appraise) -> Any:
+        verified = VerifiedEvidence(
+            "tdx", event.binding.role, event.binding, "UpToDate", (), bytes(16), 1 << 40
+        )
+        return Appraised(event.ticket, verified)
+
+    patch.setattr(harness, "symbolic_appraisal", appraisal)
+
+
+def a_refusal_that_crashes(patch: Patch) -> None:
+    def stale(field: str, found: object) -> Exception:
+        return KeyError(field)
+
+    patch.setattr(peers, "stale", stale)
+
+
+# Stories. Most variants are found among the seeds; some need their own.
+
+
+def any_story(seed: int) -> None:
+    Scenario(seed).run()
+
+
+def two_topologies(seed: int) -> None:
+    """Two members under version 6 have heard of version 7 before they can propose."""
+    network = _network({"db": (1, 1), "web": (1, 1)}, seed)
+    old = signed_topology({"db": (1, 1), "web": (1, 1)}, version=6)
+    network.boot("db")
+    network.boot("web", old)
+    network.run(500)
+    network.boot("db", old)
+    network.run(30_000)
+
+
+def corrupted_evidence(seed: int) -> None:
+    network = _network({"db": (2, 2), "web": (1, 1)}, seed, Faults(corrupt=0.3))
+    for role in ("db", "db", "web"):
+        network.boot(role)
+    network.run(60_000)
+
+
+def an_impostor(seed: int) -> None:
+    network = _network({"db": (1, 1), "web": (1, 1)}, seed)
+    network.boot("web")
+    network.boot("db", measured="web")
+    network.run(30_000)
+
+
+def a_member_far_behind(seed: int) -> None:
+    network = _network({"db": (1, 1), "web": (2, 2)}, seed)
+    for _ in range(2):
+        network.boot("web")
+    network.run(1_000)
+    for node in network.nodes:
+        node.member = replace(node.member, phase=Waiting(1_000, network.now))
+        network.inject(node, Timer(network.random.randbytes(64)))
+    network.run(5_000)
+    network.boot("db")
+    network.run(60_000, network.all_active)
+    if not network.all_active():
+        raise Violation("L1", "the member behind was left behind")
+
+
+def _network(roles: dict[str, tuple[int, int]], seed: int, faults: Faults | None = None) -> harness.Network:
+    network = harness.Network(signed_topology(roles, version=7), seed, faults)
+    Invariants(network)
+    return network
+
+
+ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]] = [
+    (propose_not_awaited, any_story, {"4.4"}),
+    (topology_alarm_ignored, two_topologies, {"T4"}),
+    (report_data_not_compared, corrupted_evidence, {"S2"}),
+    (commit_signatures_not_checked, corrupted_evidence, {"S2"}),
+    (propose_signature_not_checked, any_story, {"P1"}),
+    (one_commit_fewer_suffices, any_story, {"S2"}),
+    (active_without_sealed_of_all, any_story, {"S6"}),
+    (an_epoch_used_again, any_story, {"S8"}),
+    (two_votes_in_one_epoch, any_story, {"S3", "S8"}),
+    (late_seal, any_story, {"S3"}),
+    (laggards_helped_without_limit, any_story, {"L4"}),
+    (epochs_followed_once_only, a_member_far_behind, {"L1"}),
+    (role_taken_from_the_message, an_impostor, {"S2"}),
+    (a_refusal_that_crashes, any_story, {"S9"}),
+]
+OWN_STORIES = (two_topologies, corrupted_evidence, an_impostor, a_member_far_behind)
+
+
+@pytest.mark.parametrize(
+    ("ablation", "story", "names"), ABLATIONS, ids=[ablation.__name__ for ablation, _, _ in ABLATIONS]
+)
+def test_a_broken_variant_is_found(
+    ablation: Callable[[Patch], None], story: Callable[[int], None], names: set[str], monkeypatch: Patch
+) -> None:
+    ablation(monkeypatch)
+    for seed in SEEDS:
+        try:
+            story(seed)
+        except Violation as violation:
+            assert violation.name in names, violation
+            return
+    pytest.fail(f"{len(SEEDS)} stories found nothing")
+
+
+@pytest.mark.parametrize("story", OWN_STORIES)
+def test_without_ablation_the_same_story_breaks_nothing(story: Callable[[int], None]) -> None:
+    for seed in range(5):
+        story(seed)
