@@ -105,7 +105,7 @@ MAX_LOG_LINE = 2_000
 ROTATION_RETRY = 1_000  # after a leaf that Envoy did not take
 ENVOY_ADMIN_TIMEOUT = 2_000
 
-# The pod's DNS. One answer costs 30 microseconds: a flood gets a seventh of a core at most.
+# The pod's DNS. At this rate it takes a fifteenth of a core; a flood gets no more.
 MAX_DNS_QUERIES_PER_SECOND = 5_000  # an application that looks up twice for each of 2,500 connections
 MAX_DNS_CONNECTIONS = 32  # TCP; resolvers use it only when UDP fails
 MAX_DNS_MESSAGE = 4_096  # over TCP; questions of this mesh need less than 150

@@ -203,23 +203,26 @@ def apply_raw(pod: Pod, backend: Backend) -> None:
 
 @PRODUCERS
 @pytest.mark.parametrize("apply", [lockdown, apply_raw])
-@pytest.mark.parametrize("port", [15443, 15006, 8080])
 def test_I9_what_an_older_connection_left_in_its_socket_stays(
-    node: Node, pods: Pods, backend: Backend, apply: Callable[[Pod, Backend], None], port: int
+    node: Node, pods: Pods, backend: Backend, apply: Callable[[Pod, Backend], None]
 ) -> None:
     """Established and filled before the rules, closed under them: no owner, and not one byte more."""
     a, b = pods
-    serving, reading = serve(a, port, APP_UID), drain(b, a.ipv4, port)
-    assert (read_line(serving), read_line(reading)) == ("accepted", "connected")
-    tell(serving, "write")
-    written = int(read_line(serving))
+    pairs = [(serve(a, port, APP_UID), drain(b, a.ipv4, port)) for port in (15443, 15006, 8080)]
+    written = []
+    for serving, reading in pairs:
+        assert (read_line(serving), read_line(reading)) == ("accepted", "connected")
+        tell(serving, "write")
+        written.append(int(read_line(serving)))
     apply(a, backend)
     with Wire(node, a) as wire:
-        tell(serving, "close")
-        assert read_line(serving) == "closed"
-        tell(reading, "read")
-        got, how = result(reading)
-        assert (got < written, how) == (True, "TimeoutError")
+        for serving, reading in pairs:
+            tell(serving, "close")
+            assert read_line(serving) == "closed"
+            tell(reading, "read")
+        got = [result(reading) for _, reading in pairs]
+        assert [how for _, how in got] == ["TimeoutError"] * 3
+        assert all(count < total for (count, _), total in zip(got, written, strict=True))
         assert wire.stop().packets() == ()
 
 
