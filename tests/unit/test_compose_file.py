@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +60,17 @@ def test_the_simulator_is_the_only_exception_and_has_no_network(services: dict[s
 def test_one_service_builds_the_image(services: dict[str, Any]) -> None:
     assert [name for name, service in services.items() if "build" in service] == ["platform"]
     assert {service["image"] for service in services.values()} == {"toposeal-lab"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give its capabilities up")
+def test_the_sidecars_capabilities_suffice_for_its_state_directory() -> None:
+    kept = "-all," + ",".join(f"+{name.lower()}" for name in sorted(CAPABILITIES))
+    setpriv = ["setpriv", f"--inh-caps={kept}", f"--bounding-set={kept}", sys.executable, "-I", "-c"]
+    script = (
+        "import tempfile; from toposeal.host.xds_files import prepare\n"
+        "with tempfile.TemporaryDirectory(dir='/dev/shm') as shm:\n"
+        "    __import__('os').chmod(shm, 0o755)\n"
+        "    for _ in range(2): prepare(f'{shm}/state', owner=1338, group=1337)\n"
+    )
+    done = subprocess.run([*setpriv, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -108,8 +108,10 @@ def _prepare_one(path: str, mode: int, owner: int, group: int, names: frozenset[
             if strange:
                 raise PodError.of(Reason.STATE_DIR, path, strange[0], "a directory for the pod alone")
             _check_tmpfs(descriptor, path)
-            os.fchown(descriptor, owner, group)
+            # A mode is its owner's to change; root without CAP_FOWNER, as in a container, is nobody special.
+            os.fchown(descriptor, os.geteuid(), group)
             os.fchmod(descriptor, mode)
+            os.fchown(descriptor, owner, group)
         finally:
             os.close(descriptor)
 
