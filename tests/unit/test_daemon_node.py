@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from support.network import Network, symbolic_appraisal, symbolic_evidence, signed_topology
+from support.network import Network, signed_topology, symbolic_appraisal, symbolic_evidence
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon.node import Node, Ports
@@ -175,7 +175,7 @@ def test_S9_a_task_that_dies_ends_the_node() -> None:
     run(go)
 
 
-def test_a_refused_envelope_changes_nothing_and_names_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_envelope_changes_nothing_and_names_its_reason(capfd: pytest.CaptureFixture[str]) -> None:
     async def go() -> None:
         mesh = Mesh()
         nodes = [mesh.add("web"), mesh.add("db")]
@@ -193,4 +193,4 @@ def test_a_refused_envelope_changes_nothing_and_names_its_reason(capsys: pytest.
         await asyncio.gather(*tasks)
 
     run(go)
-    assert '"event": "refused", "reason": "malformed"' in capsys.readouterr().out
+    assert '"event": "refused", "reason": "malformed"' in capfd.readouterr().out
