@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from toposeal.errors import Reason, RemoteProtocolError
+from toposeal.errors import PodError, Reason, RemoteProtocolError
 from toposeal.host import peer_client
 from toposeal.host.peer_client import PeerClient, resolve
 from toposeal.host.peer_server import METHOD, SERVICE, PeerServer, RateLimit, coarse_status
@@ -184,6 +184,66 @@ def test_a_refusal_shows_a_coarse_status_and_no_text() -> None:
         await server.stop()
 
     run(go)
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [
+        (socket.AF_INET, "127.0.0.1"),
+        (socket.AF_INET, "0.0.0.0"),
+        (socket.AF_INET6, "::"),
+        (socket.AF_INET6, "::1"),
+    ],
+)
+def test_I3_a_port_that_somebody_has_in_either_family_is_refused(family: int, address: str) -> None:
+    """gRPC alone would be content with the other family."""
+
+    async def go() -> None:
+        with socket.socket(family) as held:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            held.bind((address, 0))
+            held.listen()
+            server = PeerServer(lambda data: None, make_throwaway())
+            with pytest.raises(PodError) as refused:
+                await server.start(f"[::]:{held.getsockname()[1]}")
+            assert refused.value.reason is Reason.FIREWALL
+
+    run(go)
+
+
+def test_the_port_is_free_again_for_a_successor() -> None:
+    """Connections of the first in TIME_WAIT do not keep the port."""
+
+    async def go() -> None:
+        first = PeerServer(lambda data: None, make_throwaway())
+        port = await first.start("[::]:0")
+        assert await call(port, b"x") == b""
+        await first.stop()
+        second = PeerServer(lambda data: None, make_throwaway())
+        assert await second.start(f"[::]:{port}") == port
+        assert await call(port, b"x") == b""
+        await second.stop()
+
+    run(go)
+
+
+def test_S9_F4_a_defect_of_ours_shows_a_stranger_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    async def go() -> None:
+        def explode(data: bytes) -> None:
+            raise ZeroDivisionError("canary-4711")
+
+        server, port = await serve(explode)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(port, b"x")
+        assert refused.value.code() is grpc.StatusCode.INTERNAL
+        assert refused.value.details() == ""
+        await server.stop()
+
+    run(go)
+    said = capfd.readouterr()
+    assert "canary" not in said.out + said.err
 
 
 def test_P9_silent_and_half_open_clients_do_not_stop_others() -> None:

@@ -6,6 +6,8 @@ a receipt or one of four coarse status codes, without text.
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
 from collections.abc import Callable
 from urllib.parse import unquote
@@ -13,7 +15,7 @@ from urllib.parse import unquote
 import grpc
 import grpc.aio
 
-from toposeal.errors import Reason, ToposealError
+from toposeal.errors import PodError, Reason, ToposealError
 from toposeal.host.throwaway import ThrowawayIdentity
 from toposeal.limits import (
     MAX_ENVELOPE_SIZE,
@@ -69,8 +71,14 @@ class PeerServer:
         self._credentials = grpc.ssl_server_credentials([(identity.key_pem, identity.certificate_pem)])
 
     async def start(self, address: str) -> int:
-        """Bind `address` (`[::]:15443`), which fails if anybody holds it; returns the port."""
-        port = self._server.add_secure_port(address, self._credentials)
+        """Bind `address` (`[::]:15443`); returns the port. Raises PodError(FIREWALL) if anybody else has
+        the port at any address of either family.
+        """
+        _require_free(int(address.rpartition(":")[2]))
+        try:
+            port = self._server.add_secure_port(address, self._credentials)
+        except RuntimeError as error:
+            raise _taken(address, "not to be bound") from error
         await self._server.start()
         return port
 
@@ -87,6 +95,10 @@ class PeerServer:
             self._deliver(data)
         except ToposealError as error:
             await context.abort(coarse_status(error))
+        except Exception:
+            # `deliver` has dealt with it (S9). Raised here, gRPC would tell the stranger and the log (F4).
+            await context.abort(grpc.StatusCode.INTERNAL)
+            raise
         return b""
 
 
@@ -112,6 +124,24 @@ class RateLimit:
 def coarse_status(error: ToposealError) -> grpc.StatusCode:
     """The only thing that a stranger learns of a refusal."""
     return _STATUS.get(error.reason, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def _require_free(port: int) -> None:
+    """gRPC is content with IPv4 where somebody has the port in IPv6, and the other way round."""
+    for family, wildcard in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as attempt:
+                attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    attempt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                attempt.bind((wildcard, port))
+        except OSError as error:
+            if error.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6
+                raise _taken(f"{wildcard} {port}", error.strerror) from error
+
+
+def _taken(place: str, found: str | None) -> PodError:
+    return PodError.of(Reason.FIREWALL, f"peer port {place}", found, "free")
 
 
 def _source(peer: str) -> str:
