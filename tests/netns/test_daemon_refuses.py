@@ -5,21 +5,17 @@ All the daemons of one group start at once, each in a pod of its own; the tests 
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.daemons import CLOSED, START_S, Daemon, World, ready, rules_stand, world
+from support.inside import APP_UID
 
-from support.daemons import CLOSED, END_S, START_S, Daemon, World, ready, rules_stand, world
-from support.inside import APP_UID, DAEMON_UID, ENVOY_UID, MARKER, run_python
 from toposeal.limits import DNS_PORT, INBOUND_PORT, OUTBOUND_PORT, PEER_PORT
-from toposeal_lab.capture import Wire
 
 MAIN = "web"
 
@@ -95,7 +91,9 @@ def wait_for_all(members: Iterable[Daemon]) -> None:
 
 
 @pytest.mark.parametrize("squatter", SQUATTERS, ids=str)
-def test_I3_a_taken_port_ends_the_daemon_with_a_reason(squatted: dict[Squatter, Daemon], squatter: Squatter) -> None:
+def test_I3_a_taken_port_ends_the_daemon_with_a_reason(
+    squatted: dict[Squatter, Daemon], squatter: Squatter
+) -> None:
     member = squatted[squatter]
     assert member.code == 5
     reason, place = member.reason()

@@ -39,7 +39,7 @@ from toposeal_lab.pods import NODE_IPV4
 
 ROLES = {"web": "web", "db-1": "db"}
 SECRET_FILES = {MESH_SECRET_FILE, INGRESS_SECRET_FILE}
-LEAF_MS = 16_000  # renewed after 8 s
+LEAF_MS = 10_000  # renewed after 5 s
 PROXY_PORT = 3128
 # net_admin, dac_override, setuid, setgid, kill, chown: host/privileges.py, and nothing else.
 DAEMON_CAPABILITIES = 1 << 12 | 1 << 1 | 1 << 7 | 1 << 6 | 1 << 5 | 1 << 0

@@ -44,7 +44,9 @@ T = TypeVar("T")
 
 
 class Daemon(Member):
-    """A member whose process a test may harm."""
+    """A member whose process a test may harm; `tee` is whose simulated platform it has."""
+
+    tee = ""
 
     @property
     def pid(self) -> int:
@@ -118,7 +120,7 @@ class World:
         member = self.members[name]
         return {
             "anchors": str(self.directory / "root.der"),
-            "tsm": str(self.directory / "tsm" / name),
+            "tsm": str(self.directory / "tsm" / (member.tee or name)),
             "role": member.role,
             "mesh": MESH,
             "owner": str(self.directory / "owner.json"),
@@ -128,6 +130,21 @@ class World:
             "state-dir": str(member.directory),
             "collateral": str(self.directory / "collateral.json"),
         }
+
+    def spare(self, tee: str) -> Daemon:
+        """One more pod, with the platform of `tee`; nobody expects it."""
+        name = f"spare-{len(self.members)}"
+        member = self.add(name, self.members[tee].role)
+        member.tee = tee
+        return member
+
+    def add(self, name: str, role: str) -> Daemon:
+        member = Daemon(self.node.pod(name), role, self.directory / "state" / name, self._hear)
+        self.members[name] = member
+        return member
+
+    def _hear(self, name: str, event: Event) -> None:
+        self.heard.append((name, event))
 
     def tmpfs(self, name: str, options: str) -> None:
         """Give the member a tmpfs of its own, such as one that is soon full."""
@@ -158,9 +175,7 @@ def world(
             (directory / name).write_bytes(data)
             (directory / name).chmod(0o644)
         for name, role in roles.items():
-            made.members[name] = Daemon(
-                node.pod(name), role, directory / "state" / name, lambda who, e: made.heard.append((who, e))
-            )
+            made.add(name, role)
         yield made
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+_DEPTH = 3
 MARKERS = (b"PRIVATE KEY", b"private_key")
 
 
@@ -63,9 +64,12 @@ def found_in_files(
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:
+    """Not what others have unpacked deep below /tmp."""
     for folder in folders:
-        for directory, _, names in os.walk(folder):
+        for directory, inner, names in os.walk(folder):
             yield from (Path(directory, name) for name in names)
+            if len(Path(directory).relative_to(folder).parts) >= _DEPTH:
+                inner.clear()
 
 
 def found_in_memory(key: Key, pid: int) -> bool:
@@ -73,11 +77,14 @@ def found_in_memory(key: Key, pid: int) -> bool:
 
 
 def memory(pid: int) -> Iterator[bytes]:
-    """Every writable mapping of a process."""
+    """Every writable mapping of a process that is in use."""
+    place = mode = ""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            place, mode = line.split()[:2]
-            if "w" in mode:
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            words = line.split()
+            if not words[0].endswith(":"):
+                place, mode = words[:2]
+            elif words[0] == "Rss:" and words[1] != "0" and "w" in mode:
                 start, end = (int(number, 16) for number in place.split("-"))
                 with suppress(OSError, ValueError):  # a guard page, or a mapping of a device
                     file.seek(start)

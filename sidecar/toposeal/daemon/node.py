@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from toposeal._wire import evidence_pb2 as wire_evidence
-from toposeal.errors import Mismatch, Reason, RemoteProtocolError, ToposealError
+from toposeal.daemon.failure import cause
+from toposeal.errors import LocalProtocolError, Mismatch, Reason, RemoteProtocolError, ToposealError
 from toposeal.evidence.binding import Binding
 from toposeal.host import journal
 from toposeal.membership import machine
@@ -105,15 +106,27 @@ class Node:
                 raise _Fenced
         except* _Fenced:
             pass
+        except* ToposealError:
+            if not self._fenced.done():  # else what fenced the member has failed its tasks too
+                raise
         return self._fenced.result()
 
     def receive(self, data: bytes) -> None:
-        """One envelope from anybody. Raises ToposealError when it is refused; nothing has changed then."""
+        """One envelope from anybody. Raises ToposealError when it is refused; nothing has changed then.
+
+        An error of our own fences the member before it is raised (S9).
+        """
         try:
             self._step(Received(data))
+        except LocalProtocolError as error:
+            self._fence(error.mismatches[0])
+            raise
         except ToposealError as error:
             if error.reason is not Reason.STALE_ATTEMPT:
                 journal.mismatch("refused", error.mismatches[0])
+            raise
+        except Exception as error:
+            self._fence(cause(error))
             raise
 
     def fault(self, mismatch: Mismatch) -> None:
@@ -155,9 +168,12 @@ class Node:
                 case Alarm(mismatch):
                     journal.mismatch("alarm", mismatch)
                 case Fence(mismatch):
-                    journal.mismatch("fence", mismatch)
-                    if not self._fenced.done():
-                        self._fenced.set_result(mismatch)
+                    self._fence(mismatch)
+
+    def _fence(self, mismatch: Mismatch) -> None:
+        if not self._fenced.done():
+            journal.mismatch("fence", mismatch)
+            self._fenced.set_result(mismatch)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._tasks is None:

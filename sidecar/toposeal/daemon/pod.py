@@ -1,18 +1,20 @@
 """The pod's parts joined around one node: peer link, gate, names, answers, watches.
 
-The order of `run` is the argument: the peer port first, Envoy with the closed files, then keys and
-evidence; the configuration that opens is written only by `_open`, which the seal alone calls.
+The order of `_live` is the argument: the peer port first, the watch of the rules, Envoy with the closed
+files, then keys and evidence; what opens is written only by `Opening.open`, which the seal alone calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from typing import Any
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon.answers import Answers
 from toposeal.daemon.config import RunConfig
+from toposeal.daemon.failure import cause
 from toposeal.daemon.identity import new_boot
 from toposeal.daemon.leaves import new_leaves
 from toposeal.daemon.node import Node, Ports, Quotes, not_active
@@ -57,28 +59,65 @@ class Pod:
         self._quotes, self._appraiser = quotes, appraiser
         self._layout = layout_under(config.state_dir)
         self._node: Node | None = None
-        self._early_fault: Mismatch | None = None
         self._client: PeerClient | None = None
+        self._ended: asyncio.Future[Mismatch | None] = asyncio.get_running_loop().create_future()
 
-    async def run(self) -> Mismatch:
-        """Until fenced; returns why. Whatever ends it, Envoy is gone and the closed files are back."""
+    async def run(self) -> Mismatch | None:
+        """Until fenced (why) or stopped (None). Whatever ends it, Envoy is gone and the closed files are
+        back. An exception of any part ends all others and is raised here.
+        """
         async with AsyncExitStack() as stack:
-            server = PeerServer(self._receive, make_throwaway(), self._heard)
-            await server.start(f"[::]:{PEER_PORT}")
-            stack.push_async_callback(server.stop)
+            life = asyncio.create_task(self._live(stack))
+            either: set[asyncio.Future[Any]] = {life, self._ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            life.cancel()
+            await asyncio.wait({life})
+            # What has ended the pod may have failed its life too; that is no second reason.
+            return self._ended.result() if self._ended.done() else life.result()
+
+    def stop(self) -> None:
+        """End without a reason; once is as good as often."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def unhandled(self, context: Mapping[str, Any]) -> None:
+        """asyncio's exception handler. What no task of ours has taken ends the pod (S9); what the kernel
+        says of one connection does not: a stranger can have it said.
+        """
+        error = context.get("exception")
+        if isinstance(error, BaseException) and not isinstance(error, OSError):
+            self._fault(cause(error))
+        else:
+            found = type(error).__name__ if error else str(context.get("message"))
+            journal.mismatch("alarm", Mismatch(Reason.INTERNAL, "event loop", found, "nothing unhandled"))
+
+    async def _live(self, stack: AsyncExitStack) -> Mismatch:
+        """Start everything, then run the node with its watches; the first to end ends all."""
+        server = PeerServer(self._receive, make_throwaway(), self._heard)
+        await server.start(f"[::]:{PEER_PORT}")
+        stack.push_async_callback(server.stop)
+        async with asyncio.TaskGroup() as tasks:
+            monitor = Monitor(self._backend, lambda error: self._fault(error.mismatches[0]))
+            watches = [tasks.create_task(_for_ever("firewall", monitor.run()))]
             gate = await self._closed_gate(stack)
             await self._name_service(stack)
             own = new_boot(self._config, await self._addresses())
             client = self._client = PeerClient(own.addresses, PEER_PORT)
             stack.push_async_callback(client.close)
-            opening = Opening(gate, own)
-            link = _Link(client, self._config.peers)
+            opening, link = Opening(gate, own), _Link(client, self._config.peers)
             ports = Ports(self._quotes, link, self._appraiser, random_bytes, clock_ms, opening.open)
             node = self._node = Node(own, ports)
             await self._attestation(stack, Answers(node, own, self._config.collateral))
-            if self._early_fault is not None:
-                raise PodError(self._early_fault)
-            return await self._watched(node, link, opening)
+            stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first
+            watches += [
+                tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),
+                tasks.create_task(_for_ever("names", link.run())),
+                tasks.create_task(_for_ever("leaves", opening.rotate())),
+            ]
+            mismatch = await node.run()
+            for watch in watches:
+                watch.cancel()
+        return mismatch
 
     async def _closed_gate(self, stack: AsyncExitStack) -> Gate:
         directory = XdsDirectory(self._layout.xds, group=ENVOY_UID)
@@ -117,21 +156,6 @@ class Pod:
         await server.start(self._layout.attestation, ENVOY_UID)
         stack.callback(server.close)
 
-    async def _watched(self, node: Node, link: _Link, opening: Opening) -> Mismatch:
-        """Run the node with its watches; the first to end ends all."""
-        monitor = Monitor(self._backend, lambda error: self._fault(error.mismatches[0]))
-        async with asyncio.TaskGroup() as tasks:
-            watches = [
-                tasks.create_task(monitor.run()),
-                tasks.create_task(netlink.watch_addresses(_tell_addresses)),
-                tasks.create_task(link.run()),
-                tasks.create_task(opening.rotate()),
-            ]
-            mismatch = await node.run()
-            for watch in watches:
-                watch.cancel()
-        return mismatch
-
     def _receive(self, data: bytes) -> None:
         if self._node is None:
             raise not_active(None)
@@ -142,11 +166,11 @@ class Pod:
             self._client.heard(address)
 
     def _fault(self, mismatch: Mismatch) -> None:
-        """Whatever fails before the node runs ends the pod when it would begin to."""
-        if self._node is None or self._node.member is None:
-            self._early_fault = mismatch
-        else:
+        if self._node is not None and self._node.member is not None:
             self._node.fault(mismatch)
+        elif not self._ended.done():
+            journal.mismatch("fence", mismatch)
+            self._ended.set_result(mismatch)
 
 
 class Opening:
@@ -196,6 +220,12 @@ class _Link:
             while not self._announcements.empty():
                 data = self._announcements.get_nowait()
             await self._client.announce(self._seeds, data)
+
+
+async def _for_ever(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """A watch that ends by itself watches no more."""
+    await work
+    raise PodError.of(Reason.INTERNAL, f"watch of {name}", "ended", "as long as the daemon")
 
 
 def _tell_addresses(addresses: tuple[str, ...]) -> None:

@@ -7,10 +7,9 @@ evidence, and only after the seal the configuration that opens.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from typing import NoReturn
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon.config import RunConfig, load_config
+from toposeal.daemon.failure import cause
 from toposeal.daemon.pod import Appraiser, Pod
 from toposeal.dataplane.firewall import Backend
-from toposeal.errors import Mismatch, Reason, ToposealError
+from toposeal.errors import LocalProtocolError, Mismatch, Reason
 from toposeal.evidence.binding import Binding
 from toposeal.host import firewall, journal
 from toposeal.host.configfs_tsm import REPORT_DIRECTORY, ConfigfsTsm
@@ -29,6 +29,9 @@ from toposeal.verification.appraise import appraise
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
 
 FENCED = 5  # exit code: the pod closed itself
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+# Meaning nothing here, and by default the end: whoever may send one could end the pod without a reason.
+_IGNORED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE)
 
 
 @dataclass(frozen=True)
@@ -50,34 +53,42 @@ class TdxQuotes:
         return wire_evidence.Evidence(tee=wire_evidence.TDX, quote=outblob)
 
 
-def run_pod(values: Mapping[str, str], platform: Platform, child: Child | None = None) -> int:
-    """Run the pod, after `daemon.entry.enter`, until it is stopped (0) or fenced. The rules are applied
-    anew first: whoever started this process as the daemon's user may have forgotten them.
+def run_pod(values: Mapping[str, str], platform: Platform, child: Child | None = None) -> NoReturn:
+    """Run the pod, after `daemon.entry.enter`, until it is stopped (exit code 0) or fenced (FENCED). The
+    rules are applied anew first: whoever started this process as the daemon's user may have forgotten them.
+
+    Raises UsageError, TopologyError or PodError for what cannot be started.
     """
+    logging.disable()  # libraries print tracebacks, and a traceback may hold anything (F4)
     backend = firewall.apply()
-    _exit(asyncio.run(_run(load_config(values), platform, backend, child)))
+    config = load_config(values)
+    asyncio.run(_run(config, platform, backend, child))
+    raise LocalProtocolError.of(Reason.INTERNAL, "daemon", "a return", "an exit")
 
 
-async def _run(config: RunConfig, platform: Platform, backend: Backend, child: Child | None) -> int:
+async def _run(config: RunConfig, platform: Platform, backend: Backend, child: Child | None) -> NoReturn:
     journal.event("start", role=config.role, mesh=config.mesh, version=config.topology.topology.version)
-    quotes = TdxQuotes(platform.report_dir)
-    pod = Pod(config, backend, quotes, appraiser(config, platform), child)
-    running = asyncio.create_task(pod.run())
+    pod = Pod(config, backend, TdxQuotes(platform.report_dir), appraiser(config, platform), child)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
-    try:
-        mismatch = await running
-    except asyncio.CancelledError:
-        journal.event("stop")
-        return 0
-    except ToposealError as error:
-        mismatch = error.mismatches[0]
-        journal.mismatch("fence", mismatch)
-    except BaseExceptionGroup as group:
-        mismatch = _cause(group)
-        journal.mismatch("fence", mismatch)
-    return 0 if mismatch is None else FENCED
+    loop.set_exception_handler(lambda _, context: pod.unhandled(context))
+    for number in _STOPS:
+        loop.add_signal_handler(number, pod.stop)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    _exit(await _outcome(asyncio.create_task(pod.run())))
+
+
+async def _outcome(running: asyncio.Task[Mismatch | None]) -> int:
+    """The exit code of a pod that has ended; what it could not say itself is said here."""
+    await asyncio.wait({running})
+    error = asyncio.CancelledError() if running.cancelled() else running.exception()
+    if error is not None:
+        journal.mismatch("fence", cause(error))
+        return FENCED
+    if running.result() is not None:
+        return FENCED
+    journal.event("stop")
+    return 0
 
 
 def appraiser(config: RunConfig, platform: Platform) -> Appraiser:
@@ -92,22 +103,6 @@ def appraiser(config: RunConfig, platform: Platform) -> Appraiser:
     return verify
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> Mismatch:
-    """The first refusal in `group`, or that something of ours failed: its type, never its text (F4)."""
-    leaves: list[BaseException] = [group]
-    while leaves:
-        error = leaves.pop(0)
-        if isinstance(error, ToposealError):
-            return error.mismatches[0]
-        if isinstance(error, BaseExceptionGroup):
-            leaves += error.exceptions
-            continue
-        return Mismatch(Reason.INTERNAL, "task", type(error).__name__, "a task that runs")
-    return Mismatch(Reason.INTERNAL, "task", "nothing", "a task that runs")
-
-
 def _exit(code: int) -> NoReturn:
-    """At once: a thread may hang in the kernel for a quote, and nothing is left to be saved."""
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
+    """At once: a thread may hang in the kernel for a quote or a name, and nothing is left to be saved."""
     os._exit(code)
