@@ -18,6 +18,7 @@ _BUFFER = 32 << 20  # a flood of the whole test fits
 _CONTROL = socket.CMSG_SPACE(16)  # one struct timespec
 _ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
 _ICMPV6, _ND_TYPES = 58, range(133, 137)
+_TCP, _RST = 6, 0x04
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Capture:
     def packets(self) -> tuple[bytes, ...]:
         """Frames that are neither ARP nor neighbour discovery: what a closed pod must not send."""
         return tuple(frame for frame in self.frames if not _is_neighbour(frame))
+
+    def beyond_resets(self) -> tuple[bytes, ...]:
+        """`packets` without TCP resets that carry no data: what a pod that is knocked at must not send."""
+        return tuple(frame for frame in self.packets() if not _is_reset(frame))
 
 
 class Wire:
@@ -97,3 +102,14 @@ def _is_neighbour(frame: bytes) -> bool:
     if frame[12:14] == _ARP:
         return True
     return frame[12:14] == _IPV6 and frame[20] == _ICMPV6 and len(frame) > 54 and frame[54] in _ND_TYPES
+
+
+def _is_reset(frame: bytes) -> bool:
+    """A bare TCP reset: no payload, and so nothing of anybody's choice."""
+    if frame[12:14] == _IPV6:
+        protocol, segment, size = frame[20], frame[54:], int.from_bytes(frame[18:20], "big")
+    else:
+        header = (frame[14] & 0x0F) * 4
+        protocol, segment = frame[23], frame[14 + header :]
+        size = int.from_bytes(frame[16:18], "big") - header
+    return protocol == _TCP and bool(segment[13] & _RST) and size == (segment[12] >> 4) * 4

@@ -156,8 +156,8 @@ def test_I2_without_a_sidecar_nobody_reaches_the_application(
     spawn_python(a, LISTEN, "::", "8080", uid=APP_UID)
     assert fetch(b, 8080, *a.addresses) == ["PLAIN hello"] * 2
     lockdown(a, backend)
-    assert fetch(b, 8080, *a.addresses) == ["nothing"] * 2
-    assert fetch(node.host(), 8080, *a.addresses) == ["nothing"] * 2
+    assert fetch(b, 8080, *a.addresses) == ["refused"] * 2
+    assert fetch(node.host(), 8080, *a.addresses) == ["refused"] * 2
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

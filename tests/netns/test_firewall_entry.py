@@ -67,7 +67,7 @@ def answers(node: Node, pod: Pod, *packets: bytes) -> int:
     with Wire(node, pod) as wire:
         for packet in packets:
             inject(node, pod, packet)
-        return len(wire.stop().packets())
+        return len(wire.stop().beyond_resets())
 
 
 def echo(source: str, destination: str) -> bytes:
@@ -87,7 +87,7 @@ def test_unasked_packets_get_no_answer(node: Node, pods: Pods, backend: Backend)
             for there, here in zip(b.addresses, a.addresses, strict=True)
         ),
     ]
-    assert answers(node, a, *packets) >= 4
+    assert answers(node, a, *packets) >= 2
     lockdown(a, backend)
     assert answers(node, a, *packets) == 0
 

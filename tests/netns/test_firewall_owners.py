@@ -188,7 +188,7 @@ def test_I3_only_the_living_daemon_sends_from_the_peer_port(node: Node, pods: Po
         squatter = serve(a, 15443, APP_UID, patience=1.5)
         assert attempts(b, 15443, *a.addresses) == ["TimeoutError"] * 2
         assert read_line(squatter) == "nobody"
-        assert wire.stop().packets() == ()
+        assert wire.stop().beyond_resets() == ()
 
 
 def apply_raw(pod: Pod, backend: Backend) -> None:
@@ -234,13 +234,22 @@ def test_I9_control_without_rules_it_arrives(pods: Pods) -> None:
 
 
 @PRODUCERS
+def test_who_knocks_while_nobody_is_there_is_told_at_once(pods: Pods, backend: Backend) -> None:
+    """Envoy's and the peer port, before they are bound or after their owner died."""
+    a, b = pods
+    lockdown(a, backend)
+    assert attempts(b, 15443, *a.addresses) == ["ConnectionRefusedError"] * 2
+    assert attempts(b, 8080, *a.addresses) == ["ConnectionRefusedError"] * 2
+
+
+@PRODUCERS
 def test_I3_an_application_in_envoys_place_answers_nobody(node: Node, pods: Pods, backend: Backend) -> None:
     a, b = pods
     lockdown(a, backend)
     squatter = serve(a, 15006, APP_UID, patience=1.5)
     with Wire(node, a) as wire:
         assert attempts(b, 8080, *a.addresses) == ["TimeoutError"] * 2
-        assert wire.stop().packets() == ()
+        assert wire.stop().beyond_resets() == ()
     assert read_line(squatter) == "nobody"
 
 
