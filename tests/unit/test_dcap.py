@@ -52,3 +52,8 @@ def test_an_interrupt_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(dcap_qvl, "parse_pck_extension_from_pem", interrupt)
     with pytest.raises(KeyboardInterrupt):
         dcap.pck_identity(b"")
+
+
+def test_the_firmware_of_a_pck_is_handed_on() -> None:
+    assert dcap.pck_firmware(HOST.pck.pem().encode()) == (bytes([2] * 16), 11, 1)
+    assert refusal(dcap.pck_firmware, PKI.platform_ca.pem().encode()) is Reason.QUOTE_FORMAT

@@ -35,6 +35,13 @@ def pck_identity(leaf_pem: bytes) -> tuple[bytes, bytes, bytes]:
         return bytes(extension.ppid), bytes(extension.fmspc), bytes(extension.pce_id)
 
 
+def pck_firmware(leaf_pem: bytes) -> tuple[bytes, int, int]:
+    """CPUSVN (16 bytes), PCESVN and SGX type of a PCK certificate. Raises EvidenceError(QUOTE_FORMAT)."""
+    with _refusals(Reason.QUOTE_FORMAT, "quote.pck_chain"):
+        extension = dcap_qvl.parse_pck_extension_from_pem(leaf_pem)
+        return bytes(extension.cpu_svn), int(extension.pce_svn), int(extension.sgx_type)
+
+
 def verify(quote: bytes, collateral: Collateral, root_ca: bytes, now: int) -> DcapVerdict:
     """Verify `quote` against `root_ca` (DER) at `now` (Unix seconds).
 

@@ -72,14 +72,18 @@ def parse_endorsements(key: bytes, chain: bytes, crl: bytes | None = None) -> Sn
 
     Raises EvidenceError: CERTIFICATE_INVALID, COLLATERAL_INVALID or TOO_LARGE.
     """
-    leaf = _split(key, 1, _FIELD)[0]
     ca, root = _split(chain, 2, "chain")
     return SnpEndorsements(
-        key=parse_endorsement(leaf),
+        key=read_endorsement(key),
         ca=parse_amd_certificate(ca, "chain.ca"),
         root=parse_amd_certificate(root, "chain.root"),
         crl=None if crl is None else parse_amd_crl(crl),
     )
+
+
+def read_endorsement(data: bytes) -> Endorsement:
+    """One VCEK or VLEK in DER or canonical PEM. Raises EvidenceError(CERTIFICATE_INVALID) or TOO_LARGE."""
+    return parse_endorsement(_split(data, 1, _FIELD)[0])
 
 
 def parse_endorsement(data: bytes) -> Endorsement:

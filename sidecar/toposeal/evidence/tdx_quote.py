@@ -79,6 +79,20 @@ def parse_tdx_quote(data: bytes) -> TdxQuote:
 
     Raises EvidenceError: TOO_LARGE, QUOTE_TEE_TYPE, UNKNOWN_VERSION, QUOTE_FORMAT or QUOTE_TRAILING.
     """
+    quote = inspect_tdx_quote(data)
+    end = len(quote.raw)
+    if bytes(data)[end:].strip(b"\0"):
+        raise EvidenceError.of(
+            Reason.QUOTE_TRAILING, f"quote.trailing at {end}", "other bytes", "zero padding alone"
+        )
+    return quote
+
+
+def inspect_tdx_quote(data: bytes) -> TdxQuote:
+    """Parse what stands at the start of `data`, whatever follows it: for display, never for a verdict.
+
+    Raises EvidenceError as `parse_tdx_quote`, but for QUOTE_TRAILING.
+    """
     if len(data) > MAX_TDX_QUOTE_SIZE:
         raise EvidenceError.of(
             Reason.TOO_LARGE, "quote", f"{len(data)} bytes", f"at most {MAX_TDX_QUOTE_SIZE}"
@@ -89,10 +103,6 @@ def parse_tdx_quote(data: bytes) -> TdxQuote:
     signed = reader.data[: reader.offset]
     auth = _auth_data(reader.nested(reader.u32("auth_data_len"), "auth_data"))
     end = reader.offset
-    if reader.data[end:].strip(b"\0"):
-        raise EvidenceError.of(
-            Reason.QUOTE_TRAILING, f"quote.trailing at {end}", "other bytes", "zero padding alone"
-        )
     return TdxQuote(
         version=_VERSION,
         user_data=user_data,

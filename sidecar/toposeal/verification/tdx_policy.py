@@ -5,7 +5,7 @@ Every field of the policy is a requirement or the owner's explicit `any`; nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from toposeal.errors import Mismatch, PolicyError, Reason, printable
 from toposeal.evidence.tdx_quote import TdxQuote
@@ -75,10 +75,23 @@ def require_role(quote: TdxQuote, topology: Topology, expected: str) -> Role:
     return matching[0]
 
 
+def require_reference(quote: TdxQuote, references: Sequence[TdxReference]) -> None:
+    """The measured guest is one of `references`. Raises PolicyError with all that differs from the closest
+    one; EVIDENCE_KIND where there is none."""
+    nothing = Mismatch(Reason.EVIDENCE_KIND, "references", "none", "a TDX reference")
+    _raise_any(min((list(_differences(quote, each)) for each in references), key=len, default=[nothing]))
+
+
 def require_platform(ppid: bytes, role: Role) -> None:
     """The machine is one that the owner lists for `role` (E11). Raises PolicyError(PLATFORM_REFUSED)."""
     if role.platforms is not None and ppid not in role.platforms:
         raise PolicyError.of(Reason.PLATFORM_REFUSED, "platform.ppid", ppid, f"a platform of {role.name}")
+
+
+def require_listed(ppid: bytes, platforms: frozenset[bytes]) -> None:
+    """The machine is one of `platforms`. Raises PolicyError(PLATFORM_REFUSED)."""
+    if ppid not in platforms:
+        raise PolicyError.of(Reason.PLATFORM_REFUSED, "platform.ppid", ppid, "a listed platform")
 
 
 def _matches(quote: TdxQuote, role: Role) -> bool:

@@ -1,0 +1,217 @@
+"""`toposeal evidence`: show one piece of evidence, or verify it against its vendor and a policy, offline."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from toposeal.cli.exits import Exit, exit_code
+from toposeal.errors import EvidenceError, Reason, TopologyError, UsageError, printable
+from toposeal.evidence.kind import EvidenceKind, detect_kind
+from toposeal.host.files import read_once
+from toposeal.limits import (
+    MAX_COLLATERAL_ENTRIES,
+    MAX_COLLATERAL_SIZE,
+    MAX_CRL_SIZE,
+    MAX_QUOTE_SIZE,
+    MAX_TIME,
+    MAX_TOPOLOGY_SIZE,
+    REPORT_DATA_SIZE,
+)
+from toposeal.topology import strict_json
+from toposeal.topology.evidence_policy import STRICT, EvidencePolicy, parse_evidence_policy
+from toposeal.verification.evidence_check import Judgement, Supplied, judge, read_fields
+
+_MAX_CERTIFICATES_SIZE = 32 << 10
+_SHOWN = 400  # characters of one field: 64 bytes take 128, the decoded guest policy 200
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def register(subparsers: Any) -> None:
+    """Add `evidence` and its two commands."""
+    parser = subparsers.add_parser("evidence", help="show or verify a TDX quote or an SNP report")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _register_show(commands)
+    _register_verify(commands)
+
+
+def _register_show(commands: Any) -> None:
+    command = commands.add_parser("show", help="print every field under its vendor's name; judge nothing")
+    add = command.add_argument
+    add("file", metavar="FILE", help="the evidence: a TDX quote or an SNP report, binary")
+    add("--vcek", metavar="FILE", help="SNP: VCEK or VLEK certificate, DER or PEM, to show beside it")
+    add("--json", action="store_true", help="print one JSON object")
+    command.set_defaults(run=_show)
+
+
+def _register_verify(commands: Any) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="verify signatures, chain, revocation and policy, from files alone",
+        epilog="Exit codes: 0 authentic and acceptable, 1 usage, 2 evidence, 4 policy.",
+    )
+    add = command.add_argument
+    add("file", metavar="FILE", help="the evidence: a TDX quote or an SNP report, binary")
+    add("--collateral", metavar="FILE", help="TDX: one dcap-qvl collateral object, or an array of them")
+    add("--vcek", metavar="FILE", help="SNP: VCEK or VLEK certificate, DER or PEM")
+    add("--chain", metavar="FILE", help="SNP: ASK or ASVK, then ARK, PEM")
+    add("--crl", metavar="FILE", help="SNP: revocation list of the ARK, DER")
+    add("--at", metavar="TIME", help="judge as of this moment, Unix seconds or RFC 3339 (default: now)")
+    add("--policy", metavar="FILE", help="what to accept, JSON (default: strict, comparing no measurement)")
+    add("--report-data", metavar="HEX", help="the 64 bytes that the evidence must carry")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    command.set_defaults(run=_verify)
+
+
+def _show(args: argparse.Namespace) -> int:
+    data = read_once(args.file, MAX_QUOTE_SIZE)
+    kind = detect_kind(data)
+    fields = read_fields(kind, data, _optional(args.vcek, _MAX_CERTIFICATES_SIZE))
+    if args.json:
+        print(json.dumps({"kind": kind, "fields": fields}))
+    else:
+        _print_table({"kind": kind.value, **fields})
+    return Exit.OK
+
+
+def _verify(args: argparse.Namespace) -> int:
+    data = read_once(args.file, MAX_QUOTE_SIZE)
+    supplied = Supplied(
+        collateral=_collateral(args.collateral),
+        key=_optional(args.vcek, _MAX_CERTIFICATES_SIZE),
+        chain=_optional(args.chain, _MAX_CERTIFICATES_SIZE),
+        crl=_optional(args.crl, MAX_CRL_SIZE),
+    )
+    policy, now, expected = _policy(args.policy), _moment(args.at), _report_data(args.report_data)
+    kind: EvidenceKind | None = None
+    try:
+        kind = detect_kind(data)
+        judgement = judge(kind, data, supplied, policy, expected, args.anchors, now)
+    except EvidenceError as refusal:
+        judgement = Judgement(False, (refusal,))
+    if args.json:
+        print(json.dumps(_as_json(kind, judgement, _readable(kind, data, supplied))))
+    else:
+        _print_verdict(kind, judgement, _notes(args))
+    return exit_code(judgement.refusals[0]) if judgement.refusals else Exit.OK
+
+
+def _as_json(kind: EvidenceKind | None, judgement: Judgement, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "authentic": judgement.authentic,
+        "acceptable": judgement.acceptable,
+        "reasons": [str(mismatch) for mismatch in judgement.reasons()],
+        "tcb_status": judgement.tcb_status,
+        "advisories": list(judgement.advisories),
+        "fields": fields,
+    }
+
+
+def _readable(kind: EvidenceKind | None, data: bytes, supplied: Supplied) -> Mapping[str, Any]:
+    """As many fields as can be read, of evidence that may have been refused for just that."""
+    if kind is None:
+        return {}
+    for key in (supplied.key, None):
+        try:
+            return read_fields(kind, data, key)
+        except EvidenceError:
+            continue
+    return {}
+
+
+def _print_verdict(kind: EvidenceKind | None, judgement: Judgement, notes: Iterator[str]) -> None:
+    word = (
+        "ACCEPTED"
+        if judgement.acceptable
+        else "AUTHENTIC, NOT ACCEPTED"
+        if judgement.authentic
+        else "REFUSED"
+    )
+    print(f"{word}: {kind or 'unknown evidence'}")
+    if judgement.tcb_status is not None:
+        print(f"  TCB status {printable(judgement.tcb_status)}")
+    for advisory in judgement.advisories:
+        print(f"  advisory {printable(advisory)}")
+    for mismatch in judgement.reasons():
+        print(f"  {mismatch}")
+    if judgement.authentic:
+        for note in notes:
+            print(f"  note: {note}")
+
+
+def _notes(args: argparse.Namespace) -> Iterator[str]:
+    """What this verdict does not say."""
+    if args.policy is None:
+        yield "no --policy: no measurement, no configuration and no machine was compared"
+    if args.report_data is None:
+        yield "no --report-data: the evidence may be old, or of somebody else's making"
+
+
+def _print_table(fields: Mapping[str, Any]) -> None:
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        print(f"{name:<{width}}  {printable(_shown(value), _SHOWN)}")
+
+
+def _shown(value: object) -> str:
+    """`-` for nothing; what belongs together stands on one line."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_shown(each)}" for key, each in value.items())
+    return "-" if value is None else str(value)
+
+
+def _collateral(path: str | None) -> tuple[bytes, ...]:
+    """Each entry as JSON bytes. Taking an array apart changes no signed byte: those are strings inside."""
+    limit = MAX_COLLATERAL_ENTRIES * MAX_COLLATERAL_SIZE
+    data = _optional(path, limit)
+    if data is None:
+        return ()
+    try:
+        value = strict_json.parse(data, "collateral", limit)
+    except TopologyError as error:
+        raise UsageError(*error.mismatches) from error
+    entries = value if isinstance(value, list) else [value]
+    if not 1 <= len(entries) <= MAX_COLLATERAL_ENTRIES:
+        found, expected = f"{len(entries)} entries", f"1 to {MAX_COLLATERAL_ENTRIES}"
+        raise UsageError.of(Reason.USAGE, "collateral", found, expected)
+    return tuple(json.dumps(entry).encode("ascii") for entry in entries)
+
+
+def _policy(path: str | None) -> EvidencePolicy:
+    data = _optional(path, MAX_TOPOLOGY_SIZE)
+    return STRICT if data is None else parse_evidence_policy(data)
+
+
+def _moment(text: str | None) -> int:
+    """Unix seconds; without `text`, this machine's clock."""
+    if text is None:
+        return int(time.time())
+    expected = "Unix seconds, or RFC 3339 like 2026-01-31T12:00:00Z"
+    if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII) and int(text) <= MAX_TIME:
+        return int(text)
+    if _RFC3339.fullmatch(text) is None:
+        raise UsageError.of(Reason.USAGE, "--at", text, expected)
+    try:
+        return int(datetime.fromisoformat(text).timestamp())
+    except ValueError as error:
+        raise UsageError.of(Reason.USAGE, "--at", text, expected) from error
+
+
+def _report_data(text: str | None) -> bytes | None:
+    """All 64 bytes or none: what is shorter would be compared with something padded (E4)."""
+    if text is None:
+        return None
+    if re.fullmatch(rf"[0-9a-fA-F]{{{2 * REPORT_DATA_SIZE}}}", text, re.ASCII) is None:
+        expected = f"{REPORT_DATA_SIZE} bytes in hexadecimal"
+        raise UsageError.of(Reason.USAGE, "--report-data", text, expected)
+    return bytes.fromhex(text)
+
+
+def _optional(path: str | None, limit: int) -> bytes | None:
+    return None if path is None else read_once(path, limit)
