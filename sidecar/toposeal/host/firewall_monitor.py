@@ -17,7 +17,7 @@ from toposeal.host.netlink import Doorbell
 from toposeal.host.ruleset import NETLINK_NETFILTER, NFTABLES_EVENTS, Ruleset, Snapshot
 
 # Seconds between looks that no notification asked for. Legacy iptables has only these.
-_TICK = {Backend.NFT: 1.0, Backend.IPTABLES_NFT: 1.0, Backend.LEGACY: 0.25}
+_TICK = {Backend.NFT: 1.0, Backend.IPTABLES_NFT: 1.0, Backend.LEGACY: 0.4}
 _FULL_CHECK = 30  # seconds
 _RETRY = 0.2  # seconds
 _COMPLAIN_AFTER = 0.5  # seconds: a repair takes 0.05; the member fences in time even if it hangs
@@ -113,4 +113,4 @@ class Monitor:
         """Cheap, and different after every change."""
         if self._ruleset is not None:
             return await self._ruleset.generation()
-        return await asyncio.to_thread(xtables.snapshot)
+        return xtables.snapshot()
