@@ -86,10 +86,9 @@ class Monitor:
         for _ in range(_PIN_ATTEMPTS):
             mark = await self._read_mark()
             await asyncio.to_thread(firewall.check, self._backend)
-            if self._ruleset is not None and self._backend is Backend.NFT:
-                self._snapshot = await self._ruleset.snapshot()
+            snapshot = await self._ruleset.snapshot() if self._ruleset is not None else ()
             if await self._read_mark() == mark:
-                self._mark = mark
+                self._mark, self._snapshot = mark, snapshot
                 return
         raise PodError.of(Reason.FIREWALL, "rules", "moving all the time", "a moment of rest")
 
