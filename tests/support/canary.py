@@ -3,6 +3,8 @@
 usage: canary.py MARKER INTERFACE ADDRESS...   prints one JSON object {attempt: "sent" or the errno}
 """
 
+from __future__ import annotations
+
 import concurrent.futures
 import contextlib
 import errno
@@ -10,14 +12,17 @@ import json
 import socket
 import struct
 import sys
+from collections.abc import Callable
+
+Attempt = Callable[[bool], None]  # given whether to bind to the device
 
 MARKER, INTERFACE, ADDRESSES = sys.argv[1].encode(), sys.argv[2], sys.argv[3:]
 MPTCP, UDPLITE, SCTP, MSG_FASTOPEN, SO_BINDTODEVICE = 262, 136, 132, 0x20000000, 25
 IPV6_HOPOPTS, IPV6_HDRINCL = 54, 36
-results = {}
+results: dict[str, str] = {}
 
 
-def main():
+def main() -> None:
     with concurrent.futures.ThreadPoolExecutor(24) as threads:
         for address in ADDRESSES:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -31,18 +36,18 @@ def main():
     print(json.dumps(results))
 
 
-def record(label, attempt, bound):
+def record(label: str, attempt: Attempt, bound: bool) -> None:
     try:
         attempt(bound)
         results[label] = "sent"
     except OSError as error:
-        results[label] = errno.errorcode.get(error.errno, str(error))
+        results[label] = errno.errorcode.get(error.errno or 0, str(error))
 
 
-def attempts(family, address):
+def attempts(family: socket.AddressFamily, address: str) -> dict[str, Attempt]:
     v6 = family == socket.AF_INET6
 
-    def make(kind, proto, bound):
+    def make(kind: int, proto: int, bound: bool) -> socket.socket:
         sock = socket.socket(family, kind, proto)
         sock.settimeout(0.25)
         with contextlib.suppress(OSError):
@@ -51,8 +56,8 @@ def attempts(family, address):
             sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, INTERFACE.encode())
         return sock
 
-    def stream(proto, port, flags=0):
-        def run(bound):
+    def stream(proto: int, port: int, flags: int = 0) -> Attempt:
+        def run(bound: bool) -> None:
             with make(socket.SOCK_STREAM, proto, bound) as sock:
                 if flags:
                     sock.sendto(MARKER, flags, (address, port))
@@ -62,8 +67,8 @@ def attempts(family, address):
 
         return run
 
-    def datagram(port, size=1, proto=0, connected=False):
-        def run(bound):
+    def datagram(port: int, size: int = 1, proto: int = 0, connected: bool = False) -> Attempt:
+        def run(bound: bool) -> None:
             with make(socket.SOCK_DGRAM, proto, bound) as sock:
                 if connected:
                     sock.connect((address, port))
@@ -73,8 +78,8 @@ def attempts(family, address):
 
         return run
 
-    def ping(kind):
-        def run(bound):
+    def ping(kind: int) -> Attempt:
+        def run(bound: bool) -> None:
             proto = socket.IPPROTO_ICMPV6 if v6 else socket.IPPROTO_ICMP
             with make(kind, proto, bound) as sock:
                 body = struct.pack("!BBHHH", 128 if v6 else 8, 0, 0, 1, 1) + MARKER
@@ -82,14 +87,14 @@ def attempts(family, address):
 
         return run
 
-    def solicitation(bound):
+    def solicitation(bound: bool) -> None:
         """A raw neighbour advertisement with hop limit 255 looks like the kernel's own."""
         with make(socket.SOCK_RAW, socket.IPPROTO_ICMPV6, bound) as sock:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
             sock.sendto(struct.pack("!BBHI", 136, 0, 0, 0) + MARKER, (address, 0))
 
-    def raw(proto, fragment=0):
-        def run(bound):
+    def raw(proto: int, fragment: int = 0) -> Attempt:
+        def run(bound: bool) -> None:
             with make(socket.SOCK_RAW, socket.IPPROTO_RAW, bound) as sock:
                 if v6:
                     head = struct.pack("!IHBB", 0x60000000, len(MARKER), proto, 64)
@@ -101,7 +106,7 @@ def attempts(family, address):
 
         return run
 
-    def options(bound):
+    def options(bound: bool) -> None:
         with make(socket.SOCK_DGRAM, 0, bound) as sock:
             if v6:
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_HOPOPTS, b"\x11\x00\x1e\x04" + MARKER[:12])
@@ -135,7 +140,7 @@ def attempts(family, address):
     return table | ({"raw neighbour": solicitation} if v6 else {})
 
 
-def memberships():
+def memberships() -> None:
     """Joining a group makes the kernel send a report that names it: 28 bits of anyone's choice."""
     index = socket.if_nametoindex(INTERFACE)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -147,16 +152,16 @@ def memberships():
     results["memberships"] = "sent"
 
 
-def link_layer():
+def link_layer() -> None:
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
             sock.bind((INTERFACE, 0x0800))
             results["packet socket"] = "available"
     except OSError as error:
-        results["packet socket"] = errno.errorcode.get(error.errno, str(error))
+        results["packet socket"] = errno.errorcode.get(error.errno or 0, str(error))
 
 
-def checksum(data):
+def checksum(data: bytes) -> bytes:
     data += b"\0" * (len(data) % 2)
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total & 0xFFFF) + (total >> 16)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -29,7 +30,8 @@ async def call(port: int, data: bytes, timeout: float = 3) -> bytes:
     options = [("grpc.ssl_target_name_override", SERVER_NAME)]
     credentials = grpc.ssl_channel_credentials(root)
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
-        return bytes(await channel.unary_unary(f"/{SERVICE}/{METHOD}")(data, timeout=timeout))
+        deliver: Any = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        return bytes(await deliver(data, timeout=timeout))
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
