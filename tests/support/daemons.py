@@ -39,7 +39,7 @@ from toposeal_lab.tsmfs import PodTee, TsmConfig
 MESH, PORT, ATTESTATION_PORT = "shop", 8080, 8444
 START_S, SEAL_S, END_S = 30.0, 60.0, 20.0  # on a machine that others use too
 CLOSED = closed(ENVOY_LAYOUT)
-_LAB = ("-m", "toposeal_lab")
+_LAB = ("-I", "-m", "toposeal_lab")
 T = TypeVar("T")
 
 
@@ -105,15 +105,18 @@ class World:
         *more: str,
         environment: Mapping[str, str] | None = None,
         program: Sequence[str] = _LAB,
-        **changed: str | None,
+        before: Sequence[str] = (),
+        changed: Mapping[str, str | None] | None = None,
     ) -> Daemon:
-        """Start one daemon; `changed` replaces an argument, None leaves it out."""
+        """Start one daemon; `changed` replaces an argument, None leaves it out. `before` is a command
+        that starts the interpreter.
+        """
         member = self.members[name]
-        given = {**self.arguments(name), **{key.replace("_", "-"): v for key, v in changed.items()}}
+        given = {**self.arguments(name), **(changed or {})}
         words = [word for key, value in given.items() if value is not None for word in (f"--{key}", value)]
         settings = [f"{key}={value}" for key, value in (environment or {}).items()]
         place = ["env", f"--chdir={self.directory / 'cwd'}", *settings]
-        member.start([*place, sys.executable, "-I", *program, "run", *words, *more])
+        member.start([*place, *before, sys.executable, *program, "run", *words, *more])
         return member
 
     def arguments(self, name: str) -> dict[str, str | None]:

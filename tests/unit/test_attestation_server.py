@@ -286,7 +286,7 @@ def test_the_socket_is_for_its_owner_and_one_group_alone(tmp_path: Path) -> None
 
 
 def test_a_path_that_cannot_be_bound_is_an_error_and_leaks_nothing(tmp_path: Path) -> None:
-    (tmp_path / "taken").touch()
+    (tmp_path / "taken").mkdir()
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError):
         asyncio.run(AttestationServer(echo).start(str(tmp_path / "taken"), os.getgid()))

@@ -51,7 +51,7 @@ class AttestationServer:
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_HTTP_HEADER)
 
     def close(self) -> None:
-        """Stop listening; the path stays, since whoever owns its directory clears that."""
+        """Stop listening; the path stays, for a successor to replace."""
         if self._server is not None:
             self._server.close()
 
@@ -151,6 +151,8 @@ def _bind(path: str, group: int) -> socket.socket:
     """Not yet listening while the permissions are those of the umask, so nobody connects before."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # of a predecessor: nobody else may write in its directory
         listener.bind(path)
         os.chown(path, -1, group)
         os.chmod(path, 0o660)
