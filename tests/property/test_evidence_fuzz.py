@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.tdx import BINDING, HOST, PKI, WEB, context, topology
+from support.tdx import BINDING, HOST, PKI, PPID, WEB, context, topology
 
 from toposeal._wire.evidence_pb2 import TDX, Evidence
 from toposeal.errors import EvidenceError, PolicyError, Reason
@@ -21,8 +21,13 @@ from toposeal.evidence.pck import parse_pck_chain
 from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.verification.appraise import appraise
 from toposeal.verification.model import AppraisalContext
+from toposeal_lab.simtdx import LabHost, QuoteShape
 
 QUOTE = HOST.quote(BINDING.report_data(), WEB)
+LATER = [
+    LabHost(PKI, PPID, shape=QuoteShape(version=5, body_type=kind)).quote(BINDING.report_data(), WEB)
+    for kind in (2, 3, 4)
+]
 COLLATERAL = PKI.collateral()
 CHAIN = parse_tdx_quote(QUOTE).auth.pck_chain
 TOPOLOGY, CONTEXT = topology(), context(COLLATERAL)
@@ -71,6 +76,18 @@ def test_E13_every_bit_of_the_lengths_and_types_counts() -> None:
 
 def test_the_unchanged_quote_is_the_positive_control() -> None:
     assert outcome(QUOTE) is None
+    assert [outcome(later) for later in LATER] == [None, None, None]
+
+
+@given(st.sampled_from([0, 1, 2]), st.integers(0, len(QUOTE) - 1), st.integers(0, 7))
+@MANY
+def test_E13_no_flipped_bit_of_version_5_is_believed(which: int, offset: int, bit: int) -> None:
+    assert outcome(changed(LATER[which], offset, bit)) is not None
+
+
+def test_E13_no_flipped_bit_of_its_header_and_descriptor_is_believed() -> None:
+    for later in LATER:
+        assert [(o, b) for o in range(54) for b in range(8) if outcome(changed(later, o, b)) is None] == []
 
 
 @given(st.integers(0, len(QUOTE)), st.integers(0, len(QUOTE)), st.binary(max_size=200))

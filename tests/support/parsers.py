@@ -14,8 +14,11 @@ from support.meshes import Mesh, build_mesh
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import decode, encode
 from toposeal.errors import ToposealError
+from toposeal.evidence.amd_x509 import parse_amd_certificate, split_certificates
 from toposeal.evidence.collateral import parse_collateral
+from toposeal.evidence.ghcb_table import ARK, parse_certificate_table
 from toposeal.evidence.pck import parse_pck_chain
+from toposeal.evidence.snp_report import REPORT_SIZE, parse_snp_report
 from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.limits import MAX_ENVELOPE_SIZE
 from toposeal.membership.hello import verify_hello
@@ -28,9 +31,13 @@ from toposeal.outside.verify import verify_document
 from toposeal.topology.accept import accept
 from toposeal.topology.author import payload_from_yaml
 from toposeal.topology.dsse import open_envelope
+from toposeal.topology.evidence_policy import parse_evidence_policy
 from toposeal.topology.owner import OwnerRoot
 from toposeal.topology.parse import parse_topology
+from toposeal.verification.anchors import VENDOR_ANCHORS
 from toposeal.verification.ca_profile import parse_ca
+from toposeal_lab.simsnp import certificate_table
+from toposeal_lab.simsnp.pki import pem
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "shop" / "topology.yaml"
 
@@ -56,7 +63,7 @@ class Parser:
 def parsers() -> Mapping[str, Parser]:
     """All parsers by name."""
     mesh = build_mesh()
-    return {**_owners_files(mesh), **_evidence(mesh), **_peer_messages(mesh), **_outside(mesh)}
+    return {**_owners_files(mesh), **_evidence(mesh), **_snp(), **_peer_messages(mesh), **_outside(mesh)}
 
 
 def _owners_files(mesh: Mesh) -> dict[str, Parser]:
@@ -80,6 +87,20 @@ def _evidence(mesh: Mesh) -> dict[str, Parser]:
         "collateral": Parser(parse_collateral, [mesh.collateral]),
         "pck-chain": Parser(parse_pck_chain, [quote[quote.index(b"-----BEGIN") :]]),
         "ca": Parser(lambda data: parse_ca(data, name), certificates),
+    }
+
+
+def _snp() -> dict[str, Parser]:
+    """AMD's own roots are the examples: a simulated chip would take seconds to make."""
+    roots = VENDOR_ANCHORS.amd_roots
+    report = bytearray(REPORT_SIZE)
+    report[0], report[0x0A], report[0x34] = 5, 3, 1
+    return {
+        "snp-report": Parser(parse_snp_report, [bytes(report)]),
+        "amd-certificate": Parser(lambda data: parse_amd_certificate(data, "certificate"), roots),
+        "amd-pem": Parser(lambda data: split_certificates(data, "chain"), [pem(roots[0]) + pem(roots[1])]),
+        "certificate-table": Parser(parse_certificate_table, [certificate_table([(ARK, roots[0])])]),
+        "evidence-policy": Parser(parse_evidence_policy, [b"{}"]),
     }
 
 

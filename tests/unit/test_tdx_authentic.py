@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -214,3 +215,86 @@ def test_E13_a_quote_of_another_body_is_refused() -> None:
         changed = bytearray(HOST.quote(bytes(64), WEB))
         changed[offset] ^= 0x80
         assert reason(parse_tdx_quote(bytes(changed))) is Reason.QUOTE_SIGNATURE
+
+
+@pytest.mark.parametrize("body_type", [2, 3, 4])
+def test_version_5_is_authentic_too(body_type: int) -> None:
+    host = LabHost(PKI, PPID, shape=QuoteShape(version=5, body_type=body_type))
+    made = quote(host)
+    assert authenticate(made, (PKI.collateral(),), PKI.anchors(), NOW).tcb_status == "UpToDate"
+    for offset in (48, 50, 54, 54 + 584 - 1, len(made.signed) - 1):
+        changed = bytearray(made.raw)
+        changed[offset] ^= 0x80
+        with pytest.raises(EvidenceError):
+            authenticate(parse_tdx_quote(bytes(changed)), (PKI.collateral(),), PKI.anchors(), NOW)
+
+
+def levels(newest: tuple[int, int], older: tuple[int, int]) -> dict[str, Any]:
+    """TCB info with an older level that is out of date; each is the SVN of the module and of its loader."""
+    document = json.loads(parse_collateral(PKI.collateral()).tcb_info.text)
+    level = document["tcbLevels"][0]
+    made = []
+    for (first, third), status in ((newest, "UpToDate"), (older, "OutOfDate")):
+        components = [{"svn": svn} for svn in (first, 0, third, *([0] * 13))]
+        made.append(level | {"tcb": level["tcb"] | {"tdxtcbcomponents": components}, "tcbStatus": status})
+    return {"tcbLevels": made}
+
+
+@pytest.mark.parametrize("body_type", [3, 4])
+def test_E8_a_td_that_was_started_under_older_firmware_is_not_up_to_date(body_type: int) -> None:
+    """TEE_TCB_SVN is what the TD was started under, TEE_TCB_SVN2 what runs now."""
+    now, then = WEB.tee_tcb_svn, bytes([5, 1, 5]) + bytes(13)
+    tcb = levels((5, 6), (5, 5))
+
+    def status(started: bytes, current: bytes) -> str:
+        shape = QuoteShape(version=5, body_type=body_type, later={"tee_tcb_svn2": current})
+        made = quote(LabHost(PKI, PPID, shape=shape), tee_tcb_svn=started)
+        return authenticate(made, (PKI.collateral(tcb=tcb),), PKI.anchors(), NOW).tcb_status
+
+    assert status(now, now) == "UpToDate"
+    assert status(then, now) == "TDRelaunchAdvised"
+    assert status(then, then) == "OutOfDate"
+    made = quote(
+        LabHost(PKI, PPID, shape=QuoteShape(version=5, body_type=body_type, later={"tee_tcb_svn2": then}))
+    )
+    assert reason(made, tcb=tcb) is Reason.TCB_STATUS
+
+
+def test_the_library_alone_would_believe_a_module_that_was_rolled_back() -> None:
+    """The positive control of the test above."""
+    shape = QuoteShape(version=5, body_type=3, later={"tee_tcb_svn2": bytes([5, 1, 5]) + bytes(13)})
+    made = quote(LabHost(PKI, PPID, shape=shape))
+    collateral = parse_collateral(PKI.collateral(tcb=levels((5, 6), (5, 5))))
+    assert dcap.verify(made.raw, collateral, PKI.root_der, NOW).status == "UpToDate"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "older"),
+    [
+        ((5, 1, 6), (5, 1, 6), False),
+        ((5, 1, 6), (6, 1, 6), False),
+        ((5, 1, 6), (4, 1, 6), True),
+        ((5, 1, 6), (5, 1, 5), True),
+        ((5, 1, 6), (0, 2, 6), False),
+        ((5, 2, 6), (9, 1, 6), True),
+        ((5, 1, 6), (0, 2, 5), True),
+    ],
+)
+def test_E8_what_runs_is_compared_with_what_was_started(
+    then: tuple[int, ...], now: tuple[int, ...], older: bool
+) -> None:
+    started, running = (bytes(each) + bytes(13) for each in (then, now))
+    shape = QuoteShape(version=5, body_type=3, later={"tee_tcb_svn2": running})
+    made = quote(LabHost(PKI, PPID, shape=shape), tee_tcb_svn=started)
+    try:
+        authenticate(made, (PKI.collateral(),), PKI.anchors(), NOW)
+        field = None
+    except EvidenceError as refused:
+        field = refused.mismatches[0].field
+    assert (field == "quote.tee_tcb_svn2") == older
+
+
+def test_E8_a_td_under_firmware_of_no_level_is_refused() -> None:
+    lower = bytes([5, 1, 5]) + bytes(13)
+    host = LabHost(PKI, PPID, shape=QuoteShape(version=5, body_type=3, later={"tee_tcb_svn2": lower}))
+    assert reason(quote(host)) is Reason.TCB_STATUS

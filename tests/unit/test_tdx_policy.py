@@ -18,6 +18,7 @@ from toposeal.verification.tdx_policy import (
     require_role,
     require_tcb,
 )
+from toposeal_lab.simtdx import LabHost, QuoteShape
 
 TOPOLOGY = topology()
 SEPT_VE_DISABLE = 1 << 28
@@ -201,3 +202,43 @@ def test_E11_a_machine_that_is_not_listed_is_refused() -> None:
     assert refused.value.reason is Reason.PLATFORM_REFUSED
     assert refused.value.mismatches[0].found == "01" * 16
     require_platform(b"\x01" * 16, TOPOLOGY.roles["web"])
+
+
+def described(body_type: int, **later: bytes) -> Any:
+    """A quote of version 5 with newer fields replaced."""
+    shape = QuoteShape(version=5, body_type=body_type, later=later)
+    return quote(LabHost(PKI, PPID, shape=shape))
+
+
+@pytest.mark.parametrize("body_type", [2, 3, 4])
+def test_a_plain_guest_of_version_5_is_safe_and_has_its_role(body_type: int) -> None:
+    found = described(body_type)
+    refuse_unsafe_attributes(found)
+    assert require_role(found, TOPOLOGY, "web").name == "web"
+
+
+@pytest.mark.parametrize("body_type", [3, 4])
+def test_E7_a_guest_with_a_service_td_is_refused(body_type: int) -> None:
+    for last in (0, 47):
+        bound = described(body_type, mrservicetd=bytes(last) + b"\1" + bytes(47 - last))
+        assert refusal(refuse_unsafe_attributes, bound) is Reason.SERVICE_TD
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "reason"),
+    [
+        ("init_servtd_hash", 48, Reason.SERVICE_TD),
+        ("init_servtd_attr", 8, Reason.SERVICE_TD),
+        ("cur_servtd_hash", 48, Reason.SERVICE_TD),
+        ("cur_servtd_attr", 8, Reason.SERVICE_TD),
+        ("vmid", 1, Reason.TD_ATTRIBUTES),
+        ("dev_info", 48, Reason.TD_ATTRIBUTES),
+    ],
+)
+def test_E7_a_guest_that_shares_its_trust_is_refused(name: str, size: int, reason: Reason) -> None:
+    shared: dict[str, bytes] = {name: bytes(size - 1) + b"\1"}
+    assert refusal(refuse_unsafe_attributes, described(4, **shared)) is reason
+
+
+def test_a_guest_may_bear_an_identity_and_a_history() -> None:
+    refuse_unsafe_attributes(described(4, td_id=b"i" * 32, init_cpu_svn=b"c" * 16, init_fmspc=b"f" * 12))

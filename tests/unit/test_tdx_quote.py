@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from typing import Any
 
 import pytest
 from support.tdx import HOST, PKI, PPID, WEB, refusal
@@ -62,7 +63,7 @@ def test_E14_every_truncation_is_refused() -> None:
 @pytest.mark.parametrize(
     ("offset", "data", "reason", "place"),
     [
-        (0, struct.pack("<H", 5), Reason.UNKNOWN_VERSION, "quote.version at 0"),
+        (0, struct.pack("<H", 6), Reason.UNKNOWN_VERSION, "quote.version at 0"),
         (0, struct.pack("<H", 3), Reason.UNKNOWN_VERSION, "quote.version at 0"),
         (2, struct.pack("<H", 3), Reason.QUOTE_FORMAT, "quote.attestation_key_type at 2"),
         (4, struct.pack("<I", 0), Reason.QUOTE_TEE_TYPE, "quote.tee_type at 4"),
@@ -114,9 +115,75 @@ def test_E14_one_wrong_field_is_refused_by_name_and_offset(
     assert [(m.reason, m.field) for m in refused.value.mismatches] == [(reason, place)]
 
 
-def test_E14_a_version_5_header_on_a_version_4_body_is_refused() -> None:
-    host = LabHost(PKI, PPID, shape=QuoteShape(version=5))
-    assert refusal(parse_tdx_quote, host.quote(bytes(64), WEB)) is Reason.UNKNOWN_VERSION
+def test_E14_versions_do_not_pass_for_each_other() -> None:
+    with pytest.raises(EvidenceError) as refused:
+        parse_tdx_quote(changed(0, struct.pack("<H", 5)))
+    assert refused.value.mismatches[0].field == "quote.body_type at 48"
+    later = described(3)
+    assert parse_tdx_quote(later).version == 5
+    with pytest.raises(EvidenceError):
+        parse_tdx_quote(struct.pack("<H", 4) + later[2:])
+
+
+def described(body_type: int, **shape: Any) -> bytes:
+    """A quote of version 5."""
+    made = QuoteShape(version=5, body_type=body_type, **shape)
+    return LabHost(PKI, PPID, shape=made).quote(REPORT_DATA, WEB)
+
+
+@pytest.mark.parametrize(("body_type", "size"), [(2, 584), (3, 648), (4, 885)])
+def test_version_5_says_what_its_body_is(body_type: int, size: int) -> None:
+    data = described(body_type)
+    quote = parse_tdx_quote(data)
+    assert (quote.version, quote.body_type) == (5, body_type)
+    assert quote.signed == data[: 48 + 6 + size]
+    assert (quote.mrtd, quote.report_data, quote.rtmr) == (WEB.mrtd, REPORT_DATA, WEB.rtmr)
+    assert quote.tee_tcb_svn2 == (WEB.tee_tcb_svn if body_type > 2 else b"")
+    assert quote.mrservicetd == (bytes(48) if body_type > 2 else b"")
+    assert len(quote.td_id) == (32 if body_type > 3 else 0)
+
+
+def test_the_extended_body_is_where_the_vendor_puts_it() -> None:
+    sizes = {"tee_tcb_svn2": 16, "mrservicetd": 48, "vmid": 1, "td_id": 32, "dev_info": 48}
+    sizes |= {"init_servtd_hash": 48, "init_servtd_attr": 8, "init_cpu_svn": 16, "init_tee_tcb_svn": 16}
+    sizes |= {"init_fmspc": 12, "cur_servtd_hash": 48, "cur_servtd_attr": 8}
+    later = {name: bytes([index]) * size for index, (name, size) in enumerate(sizes.items(), 1)}
+    data = described(4, later=later)
+    quote, offset = parse_tdx_quote(data), 48 + 6 + 584
+    for name, value in later.items():
+        assert getattr(quote, name) == value == data[offset : offset + len(value)]
+        offset += len(value)
+    assert offset == len(quote.signed)
+
+
+@pytest.mark.parametrize("body_type", [0, 1, 5, 0xFFFF])
+def test_E14_another_body_is_refused(body_type: int) -> None:
+    """Type 1 is an SGX report."""
+    data = described(2)
+    data = data[:48] + struct.pack("<H", body_type) + data[50:]
+    with pytest.raises(EvidenceError) as refused:
+        parse_tdx_quote(data)
+    assert refused.value.mismatches[0].field == "quote.body_type at 48"
+
+
+@pytest.mark.parametrize("body_type", [2, 3, 4])
+@pytest.mark.parametrize("size", [0, 583, 584, 585, 648, 885, 999, (1 << 32) - 1])
+def test_E14_the_size_of_a_body_is_that_of_its_type(body_type: int, size: int) -> None:
+    data = described(body_type, body_size=size)
+    if size == {2: 584, 3: 648, 4: 885}[body_type]:
+        assert parse_tdx_quote(data).body_type == body_type
+        return
+    with pytest.raises(EvidenceError) as refused:
+        parse_tdx_quote(data)
+    assert refused.value.mismatches[0].field == "quote.body_size at 50"
+
+
+@pytest.mark.parametrize("body_type", [2, 3, 4])
+def test_E14_every_truncation_of_version_5_is_refused(body_type: int) -> None:
+    data = described(body_type)
+    for size in range(40, 1200):
+        with pytest.raises(EvidenceError):
+            parse_tdx_quote(data[:size])
 
 
 def test_E14_an_snp_report_is_not_a_tdx_quote() -> None:

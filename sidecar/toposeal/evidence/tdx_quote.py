@@ -1,6 +1,7 @@
 """TDX quotes: bytes in, one frozen value or a refusal that names field and offset out. No IO, no trust.
 
-Layout: Intel TDX DCAP Quoting Library API, appendix A.3 (quote version 4). Everything is little-endian.
+Layout: Intel TDX DCAP Quoting Library API, appendix A.3 (quote version 4) and A.4 (version 5). Everything
+is little-endian.
 Nothing here is believed before `verification.tdx_authentic` has checked the signatures over it.
 """
 
@@ -13,7 +14,10 @@ from toposeal.limits import MAX_TDX_QUOTE_SIZE
 
 TEE_TYPE_TDX = 0x81
 INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
-_VERSION = 4
+_VERSIONS = (4, 5)
+TD_10, TD_15, TD_15_EXTENDED = 2, 3, 4
+_DESCRIBED = 5  # from this version on a descriptor says what the body is
+_BODY_SIZES = {TD_10: 584, TD_15: 648, TD_15_EXTENDED: 885}
 _KEY_TYPE_ECDSA_P256 = 2
 _CERTIFICATION_QE_REPORT = 6
 _CERTIFICATION_PCK_CHAIN = 5
@@ -45,9 +49,13 @@ class QuoteAuth:
 
 @dataclass(frozen=True)
 class TdxQuote:
-    """A version 4 quote under its vendor's field names. Sizes in bytes: registers 48, attributes 8."""
+    """A quote under its vendor's field names. Sizes in bytes: registers 48, attributes 8.
+
+    What a body of an older type does not have is empty.
+    """
 
     version: int
+    body_type: int | None  # None in version 4, else TD_10, TD_15 or TD_15_EXTENDED
     user_data: bytes  # 20
     tee_tcb_svn: bytes  # 16
     mrseam: bytes
@@ -64,7 +72,19 @@ class TdxQuote:
     rtmr2: bytes
     rtmr3: bytes
     report_data: bytes  # 64
-    signed: bytes  # header and body: what the attestation key signs
+    tee_tcb_svn2: bytes  # 16, from TD_15 on: the TDX module that runs now
+    mrservicetd: bytes
+    vmid: bytes  # 1, in TD_15_EXTENDED, as are the rest: not zero in a partition of a TD
+    td_id: bytes  # 32
+    dev_info: bytes  # 48: devices that the TD trusts
+    init_servtd_hash: bytes
+    init_servtd_attr: bytes  # 8
+    init_cpu_svn: bytes  # 16
+    init_tee_tcb_svn: bytes  # 16
+    init_fmspc: bytes  # 12
+    cur_servtd_hash: bytes
+    cur_servtd_attr: bytes  # 8
+    signed: bytes  # header, body and what describes the body: what the attestation key signs
     auth: QuoteAuth
     raw: bytes  # the quote without its padding
     padding: int  # zero bytes that followed; a platform's habit, never hashed
@@ -75,7 +95,7 @@ class TdxQuote:
 
 
 def parse_tdx_quote(data: bytes) -> TdxQuote:
-    """Parse exactly one TDX version 4 quote, followed by nothing but zero bytes.
+    """Parse exactly one TDX quote of version 4 or 5, followed by nothing but zero bytes.
 
     Raises EvidenceError: TOO_LARGE, QUOTE_TEE_TYPE, UNKNOWN_VERSION, QUOTE_FORMAT or QUOTE_TRAILING.
     """
@@ -98,13 +118,15 @@ def inspect_tdx_quote(data: bytes) -> TdxQuote:
             Reason.TOO_LARGE, "quote", f"{len(data)} bytes", f"at most {MAX_TDX_QUOTE_SIZE}"
         )
     reader = _Reader(bytes(data), "quote")
-    user_data = _header(reader)
-    body = _body(reader)
+    version, user_data = _header(reader)
+    body_type = _body_type(reader) if version == _DESCRIBED else None
+    body = _body(reader, TD_10 if body_type is None else body_type)
     signed = reader.data[: reader.offset]
     auth = _auth_data(reader.nested(reader.u32("auth_data_len"), "auth_data"))
     end = reader.offset
     return TdxQuote(
-        version=_VERSION,
+        version=version,
+        body_type=body_type,
         user_data=user_data,
         signed=signed,
         auth=auth,
@@ -114,16 +136,26 @@ def inspect_tdx_quote(data: bytes) -> TdxQuote:
     )
 
 
-def _header(reader: _Reader) -> bytes:
-    """The 48-byte header; returns its user data. The TEE type is judged first: it is zero in every
-    SGX quote, version 3 included, and that is the more helpful answer."""
+def _header(reader: _Reader) -> tuple[int, bytes]:
+    """The 48-byte header; returns its version and user data. The TEE type is judged first: it is zero in
+    every SGX quote, version 3 included, and that is the more helpful answer."""
     version, key_type = reader.u16("version"), reader.u16("attestation_key_type")
     reader.expect("tee_type", reader.u32("tee_type"), TEE_TYPE_TDX, Reason.QUOTE_TEE_TYPE)
-    reader.expect("version", version, _VERSION, Reason.UNKNOWN_VERSION, at=0)
+    if version not in _VERSIONS:
+        reader.expect("version", version, _VERSIONS, Reason.UNKNOWN_VERSION, at=0)
     reader.expect("attestation_key_type", key_type, _KEY_TYPE_ECDSA_P256, at=2)
     reader.expect("reserved", reader.u32("reserved"), 0)
     reader.expect("qe_vendor_id", reader.take(16, "qe_vendor_id").hex(), INTEL_QE_VENDOR_ID.hex())
-    return reader.take(20, "user_data")
+    return version, reader.take(20, "user_data")
+
+
+def _body_type(reader: _Reader) -> int:
+    """The body's descriptor of 6 bytes: its type, and the one size that belongs to that."""
+    kind = reader.u16("body_type")
+    if kind not in _BODY_SIZES:
+        reader.expect("body_type", kind, tuple(_BODY_SIZES))
+    reader.expect("body_size", reader.u32("body_size"), _BODY_SIZES[kind])
+    return kind
 
 
 _BODY_FIELDS = (
@@ -143,11 +175,28 @@ _BODY_FIELDS = (
     ("rtmr3", 48),
     ("report_data", 64),
 )
+_TD_15_FIELDS = (("tee_tcb_svn2", 16), ("mrservicetd", 48))
+_TD_15_EXTENDED_FIELDS = (
+    ("vmid", 1),
+    ("td_id", 32),
+    ("dev_info", 48),
+    ("init_servtd_hash", 48),
+    ("init_servtd_attr", 8),
+    ("init_cpu_svn", 16),
+    ("init_tee_tcb_svn", 16),
+    ("init_fmspc", 12),
+    ("cur_servtd_hash", 48),
+    ("cur_servtd_attr", 8),
+)
 
 
-def _body(reader: _Reader) -> dict[str, bytes]:
-    """TDREPORT 1.0, 584 bytes."""
-    return {name: reader.take(size, name) for name, size in _BODY_FIELDS}
+def _body(reader: _Reader, kind: int) -> dict[str, bytes]:
+    """The TD report of `kind`; fields that it does not have are empty."""
+    later = ((TD_15, _TD_15_FIELDS), (TD_15_EXTENDED, _TD_15_EXTENDED_FIELDS))
+    body = {name: reader.take(size, name) for name, size in _BODY_FIELDS}
+    for since, fields in later:
+        body |= {name: reader.take(size, name) if kind >= since else b"" for name, size in fields}
+    return body
 
 
 def _auth_data(reader: _Reader) -> QuoteAuth:

@@ -19,6 +19,10 @@ _TDX_BYTES = (
     *("tee_tcb_svn", "mrseam", "mrsignerseam", "seam_attributes", "td_attributes", "xfam", "mrtd"),
     *("mrconfigid", "mrowner", "mrownerconfig", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "report_data"),
 )
+_TDX_LATER = (  # only where the body has them
+    *("tee_tcb_svn2", "mrservicetd", "vmid", "td_id", "dev_info", "init_servtd_hash", "init_servtd_attr"),
+    *("init_cpu_svn", "init_tee_tcb_svn", "init_fmspc", "cur_servtd_hash", "cur_servtd_attr"),
+)
 _PCK_CERTIFICATION = 5
 _SNP_NUMBERS = ("version", "guest_svn", "vmpl", "sig_algo", "platform_info", "key_info")
 _SNP_BYTES = (
@@ -39,9 +43,10 @@ def tdx_fields(quote: TdxQuote) -> Fields:
     cpu_svn, pce_svn, sgx_type = dcap.pck_firmware(pck.leaf.pem)
     return {
         "version": quote.version,
-        "body_type": None,
+        "body_type": quote.body_type,
         "tee": TEE_TYPE_TDX,
         **{name: getattr(quote, name).hex() for name in _TDX_BYTES},
+        **{name: getattr(quote, name).hex() for name in _TDX_LATER if getattr(quote, name)},
         "trailing": quote.padding,
         "quote_len": len(quote.raw) + quote.padding,
         "signed_len": len(quote.signed),

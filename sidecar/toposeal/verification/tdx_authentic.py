@@ -55,7 +55,9 @@ def authenticate(
     _expect_signers(chosen, anchors)
     # (5) The QE report binds the attestation key and nothing else.
     _expect_zero_tail(quote)
-    # (6) Chains, revocation, signatures, QE identity and TCB levels are dcap-qvl's.
+    # (6) What runs now is not older than what the TD was started under and is judged by.
+    _expect_no_rollback(quote)
+    # (7) Chains, revocation, signatures, QE identity and TCB levels are dcap-qvl's.
     try:
         verdict = dcap.verify(quote.raw, chosen, anchors.intel_sgx_root_ca, now)
     except EvidenceError as refusal:
@@ -155,6 +157,22 @@ def _expect_root(root: Certificate, anchors: TrustAnchors, field: str, reason: R
     """The very bytes of the anchor. A test root is thereby refused by a production build (E17)."""
     if root.der != anchors.intel_sgx_root_ca:
         raise EvidenceError.of(reason, field, root.x509.subject.rfc4514_string(), "the pinned root")
+
+
+def _expect_no_rollback(quote: TdxQuote) -> None:
+    """TEE_TCB_SVN2, where the body has it, against TEE_TCB_SVN, component by component.
+
+    dcap-qvl calls a platform up to date whose module was replaced by one that is out of date. The second
+    component is the module's generation: the first counts only within one.
+    """
+    started, running = quote.tee_tcb_svn, quote.tee_tcb_svn2
+    if not running:
+        return
+    compared = zip((started[1], *started[2:]), (running[1], *running[2:]), strict=True)
+    older = any(now < then for then, now in compared)
+    if older or (started[1] == running[1] and running[0] < started[0]):
+        expected = f"at least tee_tcb_svn, {started.hex()}"
+        raise EvidenceError.of(Reason.TCB_STATUS, "quote.tee_tcb_svn2", running, expected)
 
 
 def _expect_zero_tail(quote: TdxQuote) -> None:

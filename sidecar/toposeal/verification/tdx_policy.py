@@ -18,11 +18,23 @@ _FORBIDDEN = (
     (1 << 17, Reason.SERVICE_TD, "bit 17 (SERVTD_EXT) clear"),
     (1 << 29, Reason.TD_MIGRATABLE, "bit 29 (MIGRATABLE) clear"),
 )
+# Fields of newer bodies that have to be zero: each names somebody else inside the guest's trust, and no
+# topology can name whom.
+_ZERO = (
+    ("mrservicetd", Reason.SERVICE_TD, "zero: no service TD is bound"),
+    ("init_servtd_hash", Reason.SERVICE_TD, "zero: no service TD was bound"),
+    ("init_servtd_attr", Reason.SERVICE_TD, "zero: no service TD was bound"),
+    ("cur_servtd_hash", Reason.SERVICE_TD, "zero: no service TD is bound"),
+    ("cur_servtd_attr", Reason.SERVICE_TD, "zero: no service TD is bound"),
+    ("vmid", Reason.TD_ATTRIBUTES, "zero: a TD, no partition of one"),
+    ("dev_info", Reason.TD_ATTRIBUTES, "zero: no device is trusted"),
+)
 _SEPT_VE_DISABLE = 1 << 28  # without it the host can inject exceptions into the guest at will
 
 
 def refuse_unsafe_attributes(quote: TdxQuote) -> None:
-    """Refuse guests that the host may look into or move (E7). No topology can admit them.
+    """Refuse guests that the host may look into or move, or that share their trust with a service TD, a
+    partition or a device (E7). No topology can admit them.
 
     Raises PolicyError with every mismatch: TD_DEBUG, SERVICE_TD, TD_MIGRATABLE, TD_ATTRIBUTES.
     """
@@ -31,6 +43,10 @@ def refuse_unsafe_attributes(quote: TdxQuote) -> None:
     wrong = [Mismatch(reason, field, found, rule) for mask, reason, rule in _FORBIDDEN if bits & mask]
     if not bits & _SEPT_VE_DISABLE:
         wrong.append(Mismatch(Reason.TD_ATTRIBUTES, field, found, "bit 28 (SEPT_VE_DISABLE) set"))
+    bound = [(name, getattr(quote, name), reason, rule) for name, reason, rule in _ZERO]
+    wrong += [
+        Mismatch(why, f"quote.{name}", value.hex(), rule) for name, value, why, rule in bound if any(value)
+    ]
     _raise_any(wrong)
 
 

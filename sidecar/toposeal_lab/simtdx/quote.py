@@ -1,10 +1,11 @@
-"""One simulated TDX machine: its PCK key, its quoting enclave, and version 4 quotes of any TD."""
+"""One simulated TDX machine: its PCK key, its quoting enclave, and quotes of any TD, version 4 or 5."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -16,6 +17,21 @@ from toposeal_lab.simtdx.sgx_extension import PlatformIdentity
 _VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 _TEE_TDX = 0x81
 _QE_AUTH_DATA = bytes(range(32))
+_LATER = (
+    ("tee_tcb_svn2", 16),
+    ("mrservicetd", 48),
+    ("vmid", 1),
+    ("td_id", 32),
+    ("dev_info", 48),
+    ("init_servtd_hash", 48),
+    ("init_servtd_attr", 8),
+    ("init_cpu_svn", 16),
+    ("init_tee_tcb_svn", 16),
+    ("init_fmspc", 12),
+    ("cur_servtd_hash", 48),
+    ("cur_servtd_attr", 8),
+)
+_LATER_FIELDS = {1: 0, 2: 0, 3: 2, 4: len(_LATER), 5: len(_LATER)}  # types 1 and 5 do not exist
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,9 @@ class QuoteShape:
     """The parts of a quote that no TD chooses; the defaults are genuine, tests change them."""
 
     version: int = 4
+    body_type: int = 2  # of version 5: 2 TD 1.0, 3 TD 1.5, 4 TD 1.5 with the extended fields
+    body_size: int | None = None  # what the descriptor says; default: the truth
+    later: Mapping[str, bytes] = field(default_factory=dict)  # fields of newer bodies to replace
     key_type: int = 2
     tee_type: int = _TEE_TDX
     reserved: int = 0
@@ -59,10 +78,22 @@ class LabHost:
 
     def quote(self, report_data: bytes, measurements: TdxMeasurements) -> bytes:
         """A signed quote; `report_data` is exactly 64 bytes. Raises ValueError for another size."""
-        body = _body(report_data, measurements)
-        signed = self._header + body
+        signed = self._header + self._described(_body(report_data, measurements), measurements)
         signature = raw_signature(self._key, signed) + self._public + self._certification
         return signed + struct.pack("<I", len(signature)) + signature + bytes(self.shape.padding)
+
+    def _described(self, body: bytes, measured: TdxMeasurements) -> bytes:
+        """The body as it stands in version 4; in version 5 its newer fields too, behind a descriptor."""
+        shape = self.shape
+        if shape.version == 4:
+            return body
+        count = _LATER_FIELDS[shape.body_type]
+        fields = {name: bytes(size) for name, size in _LATER[:count]}
+        genuine = {"tee_tcb_svn2": measured.tee_tcb_svn, "td_id": hashlib.sha256(measured.mrtd).digest()}
+        fields |= {name: value for name, value in (genuine | dict(shape.later)).items() if name in fields}
+        whole = body + b"".join(fields.values())
+        size = len(whole) if shape.body_size is None else shape.body_size
+        return struct.pack("<HI", shape.body_type, size) + whole
 
     def _make_header(self) -> bytes:
         shape = self.shape
