@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from toposeal.membership.manifest import Entry, Manifest, build_genesis
 from toposeal.membership.state import Attempt, Member, Peer
+from toposeal.topology.model import Role
 
 _MISSED_PINGS = 3  # a candidate that missed this many in a row is not live
 
@@ -29,19 +30,13 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
 
     Every member that sees the same candidates chooses the same ones.
     """
-    topology = member.own.topology.topology
-    by_role: dict[str, list[Entry]] = {name: [] for name in topology.roles}
-    for entry in _unique(list(_candidates(member, attempt, now))):
-        by_role[entry.role].append(entry)
-    chosen: list[Entry] = []
-    full = True
-    for role in topology.roles.values():
-        live = sorted(by_role[role.name])[: role.max_replicas]
-        if len(live) < role.min_replicas:
-            return None
-        full = full and len(live) == role.max_replicas
-        chosen += live
-    return Selection(tuple(sorted(chosen)), full)
+    roles = member.own.topology.topology.roles
+    live = [p for p in member.peers.values() if is_candidate(member, attempt, p, now)]
+    count = Counter([member.own.identity.role, *(p.identity.role for p in live)])
+    if any(count[name] < role.min_replicas for name, role in roles.items()):
+        return None  # the common case while members arrive, and a cheap one
+    own = attempt.hello.entry(member.own.identity)
+    return _choose(roles, _unique([own, *(p.hello.entry(p.identity) for p in live)]))
 
 
 def manifest_of(member: Member, attempt: Attempt, selection: Selection) -> Manifest:
@@ -62,11 +57,15 @@ def is_candidate(member: Member, attempt: Attempt, peer: Peer, now: int) -> bool
     )
 
 
-def _candidates(member: Member, attempt: Attempt, now: int) -> Iterable[Entry]:
-    yield attempt.hello.entry(member.own.identity)
-    for peer in member.peers.values():
-        if is_candidate(member, attempt, peer, now):
-            yield peer.hello.entry(peer.identity)
+def _choose(roles: Mapping[str, Role], entries: Iterable[Entry]) -> Selection | None:
+    by_role: dict[str, list[Entry]] = {name: [] for name in roles}
+    for entry in entries:
+        by_role[entry.role].append(entry)
+    chosen = {name: sorted(by_role[name])[: role.max_replicas] for name, role in roles.items()}
+    if any(len(chosen[name]) < role.min_replicas for name, role in roles.items()):
+        return None
+    full = all(len(chosen[name]) == role.max_replicas for name, role in roles.items())
+    return Selection(tuple(sorted(e for some in chosen.values() for e in some)), full)
 
 
 def _unique(entries: list[Entry]) -> Iterable[Entry]:

@@ -159,7 +159,8 @@ def _received(member: Member, data: bytes, now: int) -> Step:
         case "ping":
             return peers.on_ping(member, envelope.ping)
         case "pong":
-            return _then_evaluate(peers.on_pong(member, envelope.pong, now), now)
+            member, joined = peers.on_pong(member, envelope.pong, now)
+            return rounds.evaluate(member, now) if joined else (member, ())
         case "propose":
             return rounds.on_propose(member, envelope.propose, now)
         case "commit":
@@ -207,9 +208,3 @@ def _refused(member: Member, event: Refused) -> Step:
     if event.ticket.iid == member.own.iid:
         return rounds.fence(member, Fence(event.mismatch))
     return peers.on_not_admitted(member, event)
-
-
-def _then_evaluate(done: Step, now: int) -> Step:
-    member, effects = done
-    member, more = rounds.evaluate(member, now)
-    return member, effects + more

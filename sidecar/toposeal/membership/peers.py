@@ -9,6 +9,7 @@ from toposeal.encoding import digest
 from toposeal.errors import Mismatch, Reason, RemoteProtocolError, TopologyError, printable
 from toposeal.limits import MAX_CANDIDATES_PER_ROLE, MAX_EPOCH_STEP, MAX_VERSION_STEP
 from toposeal.membership import outbox
+from toposeal.membership.candidates import is_candidate
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Subject, Ticket
 from toposeal.membership.fields import evidence_field
 from toposeal.membership.hello import Hello, peek_id_digest, verify_hello
@@ -99,8 +100,11 @@ def on_ping(member: Member, message: wire.Signed) -> Step:
     return _answer(member, peer, ping.nonce)
 
 
-def on_pong(member: Member, message: wire.Signed, now: int) -> Step:
-    """Proof of life in this attempt; the answer to one of the last pings counts."""
+def on_pong(member: Member, message: wire.Signed, now: int) -> tuple[Member, bool]:
+    """Proof of life in this attempt; the answer to one of the last pings counts.
+
+    Also whether that made the peer a candidate: only then is there anything to decide anew.
+    """
     pong = parse_liveness(message, "pong")
     peer = admitted_peer(member, pong.sender, "pong.sender")
     _check_receiver(member, pong.receiver, "pong.receiver")
@@ -111,7 +115,8 @@ def on_pong(member: Member, message: wire.Signed, now: int) -> Step:
     recent = range(max(1, peer.pings - _EAGER_PINGS), peer.pings + 1)
     if all(pong.nonce != outbox.ping_nonce(attempt, peer, n) for n in recent):
         raise stale("pong.nonce", pong.nonce)
-    return member.with_peer(replace(peer, pong_at=now, silent=0)), ()
+    known = is_candidate(member, attempt, peer, now)
+    return member.with_peer(replace(peer, pong_at=now, silent=0)), not known
 
 
 def on_topology(member: Member, envelope: bytes) -> Step:

@@ -151,10 +151,11 @@ class Member:
     blocked: Mismatch | None  # commitments are stopped: owner equivocation or a newer topology
 
     def with_peer(self, peer: Peer) -> Member:
-        """This state with `peer` inserted or replaced."""
-        peers = {**self.peers, peer.identity.iid: peer}
-        ids = {**self.by_id_digest, peer.identity.id_digest: peer.identity.iid}
-        return replace(self, peers=peers, by_id_digest=ids)
+        """This state with `peer` inserted or replaced; an iid has one identity."""
+        iid, ids = peer.identity.iid, self.by_id_digest
+        if iid not in self.peers:
+            ids = {**ids, peer.identity.id_digest: iid}
+        return replace(self, peers={**self.peers, iid: peer}, by_id_digest=ids)
 
     def without_peer(self, iid: bytes) -> Member:
         """This state without `iid`."""
