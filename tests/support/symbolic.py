@@ -64,7 +64,7 @@ def signed_topology(
     issued_at: int = WALL - 1000,
     **timers: int,
 ) -> SignedTopology:
-    """`roles` gives (min, max) by name; `timers` are the document's; another `issued_at` is another digest."""
+    """`roles` gives (min, max) by name; `timers` are the document's. `issued_at` changes the digest."""
     root, key = owner(owner_seed)
     document = {
         "mesh": mesh,

@@ -22,7 +22,9 @@ def values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr("time.time", lambda: NOW + 5.0)
     root, _ = owner()
     (tmp_path / "owner.json").write_bytes(root.canonical)
-    (tmp_path / "topology.dsse").write_bytes(signed_topology({"db": (1, 1), "web": (1, 1)}, version=3).envelope)
+    (tmp_path / "topology.dsse").write_bytes(
+        signed_topology({"db": (1, 1), "web": (1, 1)}, version=3).envelope
+    )
     collateral = json.loads(LabPki.create(NOW).collateral())
     (tmp_path / "collateral.json").write_text(json.dumps([collateral]))
     return {
