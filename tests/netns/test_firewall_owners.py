@@ -177,6 +177,48 @@ def test_what_envoy_serves_arrives_after_it_closed(pods: Pods, backend: Backend)
 
 
 @PRODUCERS
+def test_what_the_daemon_leaves_on_the_peer_port_stays(pods: Pods, backend: Backend) -> None:
+    """Without an owner it could be anybody's; peers have deadlines for what they wait for."""
+    a, b = pods
+    lockdown(a, backend)
+    written, (got, how) = spill_to_client(a, b, DAEMON_UID, ports=(15443, 15443))
+    assert (got < written, how) == (True, "TimeoutError")
+
+
+BOUND = """
+import socket, sys
+for source, destination in zip(sys.argv[1::2], sys.argv[2::2]):
+    sock = socket.socket(socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, 25, b"eth0")
+    sock.settimeout(0.2)
+    try:
+        sock.bind((source, 0))
+        sock.connect((destination, 7000))
+    except OSError:
+        pass
+"""
+
+
+@PRODUCERS
+def test_I4_not_even_the_daemon_sends_from_or_to_a_loopback_address(
+    node: Node, pods: Pods, backend: Backend
+) -> None:
+    a, b = pods
+    a.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet"])
+    # An ordinary pair first: the neighbours have to be known.
+    pairs = ["0.0.0.0", b.ipv4, "0.0.0.0", node.addresses[0], "127.0.0.1", b.ipv4, "0.0.0.0", "127.0.0.1"]
+    ends = {(10, 10), (127, 10), (10, 127)}
+    for allowed in (ends, {(10, 10)}):
+        if allowed != ends:
+            lockdown(a, backend)
+        with Wire(node, a) as wire:
+            run_python(a, BOUND, *pairs, uid=DAEMON_UID)
+            capture = wire.stop()
+        seen = {(frame[26], frame[30]) for frame in capture.packets() if frame[12:14] == b"\x08\x00"}
+        assert seen == allowed
+
+
+@PRODUCERS
 def test_I3_only_the_living_daemon_sends_from_the_peer_port(node: Node, pods: Pods, backend: Backend) -> None:
     a, b = pods
     lockdown(a, backend)
