@@ -118,7 +118,7 @@ def test_F3_hardening_forbids_core_dumps_and_readers(before: int, after: int) ->
     source = os.path.dirname(os.path.dirname(os.path.dirname(privileges.__file__)))
     command = [sys.executable, "-I", "-c", HARDENED, source, str(before)]
     done = subprocess.run(command, env={"SSLKEYLOGFILE": "/x"}, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"({after}, {after}) 0o77 {{}} 0"
+    assert done.stdout.strip() == f"({after}, {after}) 0o77 {{'GRPC_VERBOSITY': 'NONE'}} 0"
 
 
 def test_F3_a_kernel_that_refuses_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,8 @@ def harden() -> None:
         raise PodError.of(Reason.INTERNAL, "PR_SET_DUMPABLE", os.strerror(ctypes.get_errno()), "0")
     os.umask(0o077)
     os.environ.clear()
+    # gRPC's log repeats what strangers say (C2), waits for its reader, and has no other switch.
+    os.environ["GRPC_VERBOSITY"] = "NONE"
 
 
 def find_setpriv() -> str:
