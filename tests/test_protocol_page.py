@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from support import vector
+
 from toposeal import limits
 from toposeal.evidence.binding import seal_binding
 from toposeal.membership.machine import MESSAGES, TRANSITIONS
@@ -77,6 +79,10 @@ def test_the_worked_example_is_right() -> None:
     assert f"report_data = {digits[:64]}\n              {digits[64:]}\n" in PAGE.read_text()
 
 
+def test_the_worked_vector_is_the_one_of_the_second_implementation() -> None:
+    assert f"```\n{vector.page()}\n```\n" in PAGE.read_text()
+
+
 def test_every_signature_tag_is_listed() -> None:
     text = PAGE.read_text()
     assert [tag.value for tag in Tag if f"`{tag.value}`" not in text] == []
@@ -97,6 +103,7 @@ def _write() -> None:
     parts = {
         "STATE_DIAGRAM": diagram(),
         "MESSAGE_TABLE": message_table(),
+        "WORKED_VECTOR": vector.page(),
         "LIMITS_TABLE": limits_table(),
         "REPORT_DATA_EXAMPLE": f"{digits[:64]}\n              {digits[64:]}",
     }
@@ -107,6 +114,7 @@ def _write() -> None:
         r"```mermaid\nstateDiagram.*?```", lambda _: f"```mermaid\n{diagram()}\n```", text, flags=re.S
     )
     text = re.sub(r"\| \| boot .*?\n\n", lambda _: message_table() + "\n\n", text, flags=re.S)
+    text = re.sub(r"```\nowner root .*?```", lambda _: f"```\n{vector.page()}\n```", text, flags=re.S)
     text = re.sub(r"\| at most \|.*?\n\n", lambda _: limits_table() + "\n\n", text, flags=re.S)
     PAGE.write_text(text)
 

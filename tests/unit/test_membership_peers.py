@@ -14,6 +14,7 @@ from toposeal.encoding import encode
 from toposeal.errors import LocalProtocolError, Mismatch, Reason
 from toposeal.limits import (
     MAX_CANDIDATES_PER_ROLE,
+    MAX_ENVELOPE_SIZE,
     MAX_EPOCH_STEP,
     MAX_QUOTE_SIZE,
     MAX_VERSION_STEP,
@@ -555,6 +556,16 @@ def test_M9_a_peer_with_another_topology_is_shown_ours_and_is_no_candidate(bench
     assert kinds(effects) == ["introduction", "topology"]
     assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.TOPOLOGY_MISMATCH]
     assert kinds(bench.tick(), actor.iid) == []
+
+
+def test_a_topology_larger_than_any_envelope_is_not_shown(bench: Bench) -> None:
+    """Its digest differs all the same, so nothing is sealed; the operator hears why."""
+    own = replace(bench.own, topology=replace(bench.signed, envelope=bytes(MAX_ENVELOPE_SIZE)))
+    bench.member = replace(bench.member, own=own)
+    actor = bench.actor("db", signed=signed_topology(ROLES, version=6))
+    effects = bench.appraise(bench.receive(actor.introduction()))
+    assert kinds(effects) == ["introduction"]
+    assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.TOPOLOGY_MISMATCH]
 
 
 def _ping_to(bench: Bench, actor: Actor) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import digest, encode, u64
-from toposeal.limits import NONCE_SIZE
+from toposeal.limits import MAX_ENVELOPE_SIZE, NONCE_SIZE
 from toposeal.membership.events import Announce, Effect, Send
 from toposeal.membership.manifest import Manifest
 from toposeal.membership.sealed import SealedManifest
@@ -69,8 +69,10 @@ def pong(member: Member, attempt: Attempt, peer: Peer, nonce: bytes) -> Effect:
     return send(peer, encode(wire.Envelope(pong=signed)))
 
 
-def topology(member: Member, peer: Peer) -> Effect:
-    return send(peer, encode(wire.Envelope(topology=member.own.topology.envelope)))
+def topology(member: Member, peer: Peer) -> tuple[Effect, ...]:
+    """Our signed topology, unless it is larger than any envelope may be: then digests must do."""
+    data = encode(wire.Envelope(topology=member.own.topology.envelope))
+    return (send(peer, data),) if len(data) <= MAX_ENVELOPE_SIZE else ()
 
 
 def propose(member: Member, manifest: Manifest) -> tuple[Effect, ...]:

@@ -192,7 +192,7 @@ def _consider(member: Member, peer: Peer, now: int) -> Step:
     if peer.admitted is None:
         return member, ()
     if peer.hello.topology_digest != member.own.topology.topology.digest:
-        return member, (outbox.topology(member, peer), Alarm(_other_topology(peer, peer.hello)))
+        return member, (*outbox.topology(member, peer), Alarm(_other_topology(peer, peer.hello)))
     member = follow(_abandon(member, peer, now), now)
     alarms = tuple(Alarm(m) for m in _same_nonce(member, peer))
     if isinstance(member.phase, (Gathering, Proposed)):
