@@ -17,12 +17,15 @@ from pathlib import Path
 import pytest
 from support.daemons import (
     CLOSED,
+    FETCH,
     PORT,
     SEAL_S,
+    SERVE,
     Daemon,
     World,
     command_name,
     eventually,
+    fill,
     gone,
     kinds,
     ready,
@@ -53,25 +56,6 @@ async def watch_addresses(on_change):
 netlink.watch_addresses = watch_addresses
 from toposeal_lab.cli import entry
 sys.exit(entry())
-"""
-
-SERVE = """
-import socket, sys
-sock = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
-print("ready", flush=True)
-while True:
-    client = sock.accept()[0]
-    client.sendall(b"PLAIN")
-    client.close()
-"""
-
-FETCH = """
-import socket, sys
-try:
-    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2) as sock:
-        print(sock.recv(100).decode())
-except OSError as error:
-    print(error)
 """
 
 # One try of everything that an application has: TCP, UDP, both families, to the node and to a role.
@@ -310,17 +294,6 @@ def test_F6_a_full_tmpfs_at_renewal_keeps_the_old_leaf_and_raises_an_alarm(mesh:
 def secrets(member: Daemon) -> list[bytes]:
     files = member.files()
     return [files[name] for name in SECRET_FILES]
-
-
-def fill(path: Path) -> None:
-    """Until the file system has no room for one byte more."""
-    with path.open("wb", buffering=0) as file:
-        with suppress(OSError):
-            while file.write(bytes(1 << 16)):
-                pass
-        with suppress(OSError):
-            while file.write(b"x"):
-                pass
 
 
 def test_S9_F4_a_task_that_dies_closes_the_pod_and_its_text_is_not_told(mesh: Mesh) -> None:

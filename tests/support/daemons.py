@@ -42,6 +42,25 @@ CLOSED = closed(ENVOY_LAYOUT)
 _LAB = ("-I", "-m", "toposeal_lab")
 T = TypeVar("T")
 
+SERVE = """
+import socket, sys
+sock = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
+print("ready", flush=True)
+while True:
+    client = sock.accept()[0]
+    client.sendall(b"PLAIN")
+    client.close()
+"""
+
+FETCH = """
+import socket, sys
+try:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2) as sock:
+        print(sock.recv(100).decode())
+except OSError as error:
+    print(error)
+"""
+
 
 class Daemon(Member):
     """A member whose process a test may harm; `tee` is whose simulated platform it has."""
@@ -252,6 +271,15 @@ def _proc(pid: int, name: str) -> bytes:
     with suppress(OSError):
         return Path(f"/proc/{pid}/{name}").read_bytes()
     return b""
+
+
+def fill(path: Path) -> None:
+    """Until the file system has no room for one byte more."""
+    with path.open("wb", buffering=0) as file:
+        for piece in (1 << 12, 1):
+            with suppress(OSError):
+                while file.write(bytes(piece)):
+                    pass
 
 
 def gone(pid: int) -> bool:
