@@ -1,6 +1,6 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-vectors test-netns test-sim compose-test lint format coverage \
+.PHONY: help demo test test-unit test-vectors test-netns test-sim sim compose-test lint format coverage \
         coverage-table bench fuzz proto lock images clean
 
 BIN := .venv/bin
@@ -27,6 +27,11 @@ test-netns:  ## real Envoy, rules and processes in network namespaces (root)
 
 test-sim:  ## the protocol under faults, seeded
 	@.ci/run prepare sim
+
+SEEDS := 5000
+sim:  ## the same for longer: make sim SEEDS=5000; a seed that fails prints itself and its last steps
+	@.ci/prepare dev
+	@$(BIN)/pytest -q tests/sim --seeds $(SEEDS)
 
 compose-test:  ## the images under a real, isolated Docker engine (root)
 	@.ci/run prepare compose
