@@ -108,6 +108,18 @@ def test_a_candidate_ahead_of_us_is_followed_at_the_next_repetition(bench: Bench
     assert bench.tick() == [] and bench.member.phase == Waiting(9, bench.now)
 
 
+def test_L4_a_candidate_at_an_absurd_epoch_is_followed_once_in_a_while(bench: Bench) -> None:
+    """64 epochs in each ping_ms at most, and no loop in between."""
+    actor = bench.actor("db")
+    actor.new_hello(1 << 50)
+    bench.meet(actor)
+    start, steps = bench.now, 0
+    while bench.now < start + 10_000:
+        bench.tick()
+        steps += 1
+    assert steps <= 22 and bench.member.last_epoch <= 1 + 12 * MAX_EPOCH_STEP
+
+
 def test_proposed_repeats_the_proposal_too(bench: Bench) -> None:
     a, b = bench.actor("db"), bench.actor("db")
     bench.proposed(a, b)

@@ -57,9 +57,11 @@ def on_timer(member: Member, event: Timer, now: int) -> Step:
         return fence(member, Fence(mismatch))
     if isinstance(phase, (Proposed, Committed)) and now >= phase.deadline:
         return _give_up(member, event.entropy, now)
-    if now >= member.resend_at:
-        return _repeat(member, now)
-    return evaluate(member, now)
+    if now < member.resend_at:
+        return evaluate(member, now)
+    # Not at the beginning of an attempt: one step in ping_ms, however far ahead somebody is.
+    ahead = follow(member, now)
+    return (ahead, ()) if ahead is not member else _repeat(member, now)
 
 
 def _begin(member: Member, phase: Waiting, entropy: bytes, now: int) -> Step:
@@ -89,9 +91,6 @@ def _repeat(member: Member, now: int) -> Step:
         return member, tuple(_repeat_votes(member, phase))
     if not isinstance(phase, (Gathering, Proposed)):
         return member, ()
-    ahead = follow(member, now)
-    if ahead is not member:
-        return ahead, ()
     effects: tuple[Effect, ...] = outbox.announce(member)
     for peer in list(member.peers.values()):
         member, more = _ping_or_forget(member, phase.attempt, peer)
