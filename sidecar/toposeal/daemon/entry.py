@@ -5,6 +5,7 @@ Short on purpose, in code and in imports: until it ends, this process can do any
 
 from __future__ import annotations
 
+from toposeal.dataplane.firewall import Backend
 from toposeal.errors import Reason, UsageError
 from toposeal.host import firewall, privileges, xds_files
 from toposeal.limits import DAEMON_UID, ENVOY_UID
@@ -19,12 +20,15 @@ def enter(state_dir: str) -> None:
     Raises PodError or UsageError; the rules, once applied, stay.
     """
     if not privileges.is_daemon():
-        firewall.apply()
+        backend = firewall.apply()
         xds_files.prepare(check_state_dir(state_dir), owner=DAEMON_UID, group=ENVOY_UID)
     elif privileges.is_isolated():
         privileges.harden()
         return
-    privileges.become_daemon()
+    else:
+        backend = firewall.choose()
+    # Legacy iptables speaks to the kernel through a raw socket.
+    privileges.become_daemon(("net_raw",) if backend is Backend.LEGACY else ())
 
 
 def check_state_dir(path: str) -> str:

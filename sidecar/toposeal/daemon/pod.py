@@ -7,7 +7,7 @@ files, then keys and evidence; what opens is written only by `Opening.open`, whi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -59,6 +59,7 @@ class Pod:
         self._quotes, self._appraiser = quotes, appraiser
         self._layout = layout_under(config.state_dir)
         self._node: Node | None = None
+        self._names = DnsServer()
         self._client: PeerClient | None = None
         self._ended: asyncio.Future[Mismatch | None] = asyncio.get_running_loop().create_future()
 
@@ -104,7 +105,7 @@ class Pod:
             own = new_boot(self._config, await self._addresses())
             client = self._client = PeerClient(own.addresses, PEER_PORT)
             stack.push_async_callback(client.close)
-            opening, link = Opening(gate, own), _Link(client, self._config.peers)
+            opening, link = Opening(gate, own, self._publish), _Link(client, self._config.peers)
             ports = Ports(self._quotes, link, self._appraiser, random_bytes, clock_ms, opening.open)
             node = self._node = Node(own, ports)
             await self._attestation(stack, Answers(node, own, self._config.collateral))
@@ -139,11 +140,13 @@ class Pod:
     async def _name_service(self, stack: AsyncExitStack) -> None:
         await netlink.route_synthetic_addresses()
         netlink.reuse_time_wait()
-        server = DnsServer()
-        await server.start()
-        stack.callback(server.close)
-        topology = self._config.topology.topology
-        server.names = names(topology, topology.roles)
+        await self._names.start()
+        stack.callback(self._names.close)
+        self._publish(self._config.topology.topology.roles)
+
+    def _publish(self, roles: Collection[str]) -> None:
+        """Names that the pod's DNS knows: every role before the seal, then those with members (N4)."""
+        self._names.names = names(self._config.topology.topology, roles)
 
     async def _addresses(self) -> tuple[str, ...]:
         """The pod's own addresses; the network may still be on its way."""
@@ -176,13 +179,14 @@ class Pod:
 class Opening:
     """The gate's two occasions: the seal, and half of a leaf's life."""
 
-    def __init__(self, gate: Gate, own: Own) -> None:
-        self._gate, self._own = gate, own
+    def __init__(self, gate: Gate, own: Own, publish: Callable[[Collection[str]], None]) -> None:
+        self._gate, self._own, self._publish = gate, own, publish
         self._opened = asyncio.Event()
 
     async def open(self, sealed: SealedManifest) -> None:
         """Leaves, configuration, acknowledgement, probe; then the application has its network."""
         await self._gate.open(pod_view(sealed, self._own.iid, 1), new_leaves(self._own))
+        self._publish({member.identity.role for member in sealed.members})
         self._opened.set()
         journal.event("gate", state=self._gate.state.value, epoch=sealed.manifest.epoch)
 

@@ -10,6 +10,7 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from toposeal.errors import PodError, Reason, UsageError
@@ -38,9 +39,11 @@ def is_isolated() -> bool:
     return bool(sys.flags.isolated) and _OWN_VARIABLES.issuperset(os.environ)
 
 
-def become_daemon() -> NoReturn:
-    """Replace this process by itself as DAEMON_UID: isolated Python, no environment at all."""
-    caps = ",".join(f"+{name}" for name in CAPABILITIES)
+def become_daemon(further: Sequence[str] = ()) -> NoReturn:
+    """Replace this process by itself as DAEMON_UID: isolated Python, no environment at all, and no
+    capability but CAPABILITIES and `further`.
+    """
+    caps = ",".join(f"+{name}" for name in (*CAPABILITIES, *further))
     command = [
         find_setpriv(),
         f"--reuid={DAEMON_UID}",
