@@ -132,3 +132,10 @@ def test_F3_a_kernel_that_refuses_ends_the_start(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(PodError) as refused:
         privileges.harden()
     assert refused.value.reason is Reason.INTERNAL
+
+
+def test_legacy_iptables_needs_one_capability_more(
+    executed: Callable[..., tuple[str, list[str], dict[str, str]]],
+) -> None:
+    _, argv, _ = executed(lambda: privileges.become_daemon(("net_raw",)))
+    assert argv[4].endswith(",+net_raw") and argv[5].endswith(",+net_raw")
