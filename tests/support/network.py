@@ -102,6 +102,7 @@ class Node:
     signed: SignedTopology
     alive: bool = True
     paused_until: int = 0
+    missed: list[Event] = field(default_factory=list)  # while paused
     crash_on: tuple[str, bool] | None = None  # on entering this phase; True: with its messages sent
     active: SealedManifest | None = None
     fenced: Mismatch | None = None
@@ -192,9 +193,15 @@ class Network:
 
     def pause(self, node: Node, duration: int) -> None:
         """Nothing happens at `node` for `duration` ms; its clock goes on."""
-        node.paused_until = self.now + duration
+        node.paused_until = max(node.paused_until, self.now + duration)
+        self.at(node.paused_until, lambda: self._resume(node))
         self.happened["pause"] += 1
         self._note(node, f"pauses for {duration} ms")
+
+    def resume(self, node: Node) -> None:
+        """End every pause now."""
+        node.paused_until = self.now
+        self._resume(node)
 
     def inject(self, node: Node, event: Event) -> None:
         """Let `event` happen at `node` now."""
@@ -220,14 +227,21 @@ class Network:
 
     def _wake(self, node: Node) -> None:
         wanted = machine.deadline(node.member)
-        if wanted is not None and wanted <= self.now:
+        if node.alive and wanted is not None and wanted <= self.now:
             self._happen(node, Timer(self.random.randbytes(64)))
+
+    def _resume(self, node: Node) -> None:
+        if node.paused_until <= self.now:
+            missed, node.missed = node.missed, []
+            for event in missed:
+                self._after(0, node, event)
+            self.at(self.now, lambda: self._wake(node))
 
     def _happen(self, node: Node, event: Event) -> None:
         if not node.alive:
             return
         if node.paused_until > self.now:
-            self.at(node.paused_until, lambda: self._happen(node, event))
+            node.missed.append(event)
             return
         before, error = node.member, None
         effects: tuple[Effect, ...] = ()

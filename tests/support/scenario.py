@@ -219,7 +219,8 @@ class Scenario:
         self.peaceful = True
         self.network.faults = Faults()
         for node in self._latest():
-            node.crash_on, node.paused_until = None, min(node.paused_until, self.network.now)
+            node.crash_on = None
+            self.network.resume(node)
             if node.alive and node.fenced is None and self._outdated(node):
                 self.network.happened["rollout"] += 1
                 self.network.restart(node, self.topology)
