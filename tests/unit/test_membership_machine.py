@@ -118,6 +118,15 @@ def test_a_change_of_phase_outside_the_table_is_our_own_fault(before: type[Phase
             assert legal
 
 
+def test_step_itself_holds_to_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(ROLES).gathering()
+    illegal = replace(bench.member, phase=Active(None))  # type: ignore[arg-type]
+    monkeypatch.setattr("toposeal.membership.timers.on_timer", lambda *_: (illegal, ()))
+    with pytest.raises(LocalProtocolError) as error:
+        bench.tick()
+    assert error.value.reason is Reason.ILLEGAL_EVENT
+
+
 def test_phase_names_are_lower_case_words() -> None:
     assert [phase_name(p.__new__(p)) for p in TRANSITIONS] == [*PHASES, "fenced"]
 

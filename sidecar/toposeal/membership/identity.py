@@ -45,7 +45,7 @@ class SignedIdentity:
 
 def make_identity(keys: SigningKeys, mesh_id: bytes, mesh: str, role: str, ca_der: bytes) -> SignedIdentity:
     """Build and sign the own IDENTITY, and read it back with the checks every peer will apply."""
-    spki = keys.ik.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    spki = _spki(keys.ik.public_key())
     body = encode(
         wire.Identity(
             protocol=PROTOCOL,
@@ -100,9 +100,11 @@ def _ed25519(spki: bytes) -> Ed25519PublicKey:
         raise RemoteProtocolError.of(
             Reason.MALFORMED, "identity.ik_spki", "not a public key", "Ed25519"
         ) from error
-    canonical = isinstance(key, Ed25519PublicKey) and spki == key.public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    )
-    if not isinstance(key, Ed25519PublicKey) or not canonical:
+    if not isinstance(key, Ed25519PublicKey) or spki != _spki(key):
         raise RemoteProtocolError.of(Reason.MALFORMED, "identity.ik_spki", type(key).__name__, "Ed25519")
     return key
+
+
+def _spki(key: Ed25519PublicKey) -> bytes:
+    """The one encoding of a key: DER, 44 bytes."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
