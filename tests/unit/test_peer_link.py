@@ -13,8 +13,8 @@ import grpc.aio
 import pytest
 
 from toposeal.errors import PodError, Reason, RemoteProtocolError
-from toposeal.host import peer_client
-from toposeal.host.peer_client import PeerClient, resolve
+from toposeal.host import peer_client, peer_server
+from toposeal.host.peer_client import PeerClient
 from toposeal.host.peer_server import METHOD, SERVICE, PeerServer, RateLimit, coarse_status
 from toposeal.host.throwaway import SERVER_NAME, make_throwaway, shown_certificate
 from toposeal.limits import MAX_ENVELOPE_SIZE
@@ -266,6 +266,92 @@ def test_P9_silent_and_half_open_clients_do_not_stop_others() -> None:
     run(go)
 
 
+def with_options(monkeypatch: pytest.MonkeyPatch, **changed: int) -> None:
+    """The server's own options with smaller numbers: gRPC ignores a name that it does not know."""
+    names = {f"grpc.{name}": value for name, value in changed.items()}
+    assert names.keys() <= dict(peer_server._OPTIONS).keys()
+    options = [(name, names.get(name, value)) for name, value in peer_server._OPTIONS]
+    monkeypatch.setattr(peer_server, "_OPTIONS", options)
+
+
+async def ends(port: int, seconds: float, *, tls: bool) -> bool:
+    """Whether a connection that says nothing is ended by the server in time."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context if tls else None)
+    if tls:
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+    try:
+        async with asyncio.timeout(seconds):
+            while await reader.read(1000):
+                pass
+        return True
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("option", "tls"),
+    [
+        ("server_handshake_timeout_ms", False),
+        ("max_connection_idle_ms", True),
+        ("max_connection_age_ms", True),
+    ],
+)
+def test_P9_a_silent_connection_is_ended(monkeypatch: pytest.MonkeyPatch, option: str, tls: bool) -> None:
+    async def go() -> None:
+        unlimited, port = await serve(lambda data: None)
+        assert not await ends(port, 1.5, tls=tls)  # positive control: the real numbers are larger
+        await unlimited.stop()
+        with_options(monkeypatch, **{option: 300, "max_connection_age_grace_ms": 300})
+        server, port = await serve(lambda data: None)
+        assert await ends(port, 3, tls=tls)
+        await server.stop()
+
+    run(go)
+
+
+def test_R1_more_connections_than_admitted_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_options(monkeypatch, max_allowed_incoming_connections=3)
+
+    async def go() -> None:
+        server, port = await serve(lambda data: None)
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        assert await ends(port, 1, tls=False)
+        held.pop()[1].transport.abort()
+        await asyncio.sleep(0.1)
+        assert await call(port, b"a free place") == b""
+        for _, writer in held:
+            writer.transport.abort()
+        await server.stop()
+
+    run(go)
+
+
+def test_S9_a_link_that_fails_unexpectedly_tells_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that nobody awaits must not die unseen: the loop's handler ends the pod."""
+
+    async def explode(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    async def go() -> None:
+        told: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(type(context.get("exception"))))
+        monkeypatch.setattr(peer_client, "shown_certificate", explode)
+        client = PeerClient((), 1)
+        client.send(("127.0.0.1",), b"x")
+        await eventually(lambda: told == [ZeroDivisionError])
+        await client.close()
+
+    run(go)
+
+
 def test_the_rate_limit_refuses_a_source_and_spares_others() -> None:
     now = 0.0
     limit = RateLimit(5, lambda: now)
@@ -285,12 +371,3 @@ def test_the_rate_limit_forgets_old_sources() -> None:
 def test_unknown_reasons_map_to_one_status() -> None:
     error = RemoteProtocolError.of(Reason.CA_PROFILE, "a", "b", "c")
     assert coarse_status(error) is grpc.StatusCode.INVALID_ARGUMENT
-
-
-def test_names_that_do_not_resolve_are_no_addresses() -> None:
-    async def go() -> None:
-        assert await resolve("192.0.2.7", 1) == ["192.0.2.7"]
-        assert await resolve("does-not-exist.invalid", 1) == []
-        assert await resolve("x" * 300, 1) == []
-
-    run(go)

@@ -21,6 +21,7 @@ from toposeal.dataplane.view import Layout
 from toposeal.errors import PodError, Reason
 from toposeal.host.child import confined
 from toposeal.host.envoy_admin import EnvoyAdmin
+from toposeal.host.tasks import watched
 from toposeal.limits import (
     ENVOY_ACK_TIMEOUT,
     ENVOY_FLOOR,
@@ -64,7 +65,7 @@ class Envoy:
         self._process = process
         self._admin = EnvoyAdmin(layout.admin)
         self._log: deque[str] = deque(maxlen=MAX_LOG_LINES)
-        self._reading = asyncio.create_task(self._read_log())
+        self._reading = watched(self._read_log())
 
     @classmethod
     async def start(cls, binary: str, layout: Layout, *, uid: int = ENVOY_UID) -> Envoy:

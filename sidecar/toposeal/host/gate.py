@@ -17,6 +17,7 @@ from toposeal.gate.machine import Effect, Event, State, step
 from toposeal.host.envoy import CLUSTERS, LISTENERS, Envoy, Stats
 from toposeal.host.probe import Probe
 from toposeal.host.renderer import Renderer
+from toposeal.host.tasks import watched
 from toposeal.host.xds_files import XdsDirectory
 
 
@@ -71,7 +72,7 @@ class Gate:
         except ToposealError as error:
             await self._failed(error)
             raise
-        self._watch = asyncio.create_task(self._watch_envoy(self._envoy))
+        self._watch = watched(self._watch_envoy(self._envoy))
 
     async def open(self, view: PodView, secrets: Mapping[str, bytes]) -> None:
         """From the active manifest to the first connection through it. `secrets` as envoy_secrets

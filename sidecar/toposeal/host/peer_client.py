@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import socket
 from collections.abc import Collection, Coroutine, Iterable
 from typing import Any
 
@@ -24,6 +22,8 @@ from tenacity import (
 
 from toposeal.errors import NetworkError, Reason
 from toposeal.host.peer_server import METHOD, SERVICE
+from toposeal.host.resolver import Resolver
+from toposeal.host.tasks import watched
 from toposeal.host.throwaway import SERVER_NAME, shown_certificate
 from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_PEER_CONNECTIONS, PEER_TIMEOUT
 
@@ -50,6 +50,7 @@ class PeerClient:
         self._own = frozenset(own)
         self._port = port
         self._links: dict[Endpoint, _Link] = {}
+        self._resolver = Resolver()
 
     def send(self, addresses: Iterable[str], data: bytes) -> None:
         """Queue `data` for the first of `addresses`, the one that the peer named first."""
@@ -58,11 +59,15 @@ class PeerClient:
             return
 
     async def announce(self, seeds: Iterable[Endpoint], data: bytes) -> None:
-        """Queue `data` for every address that the seeds resolve to; names that fail are skipped."""
-        for host, port in seeds:
-            for address in await resolve(host, port):
-                if address not in self._own:
-                    self._queue((address, port), data)
+        """Queue `data` for every address that the seeds resolve to, each as soon as it does; names that
+        fail are skipped.
+        """
+        await asyncio.gather(*(self._announce(host, port, data) for host, port in seeds))
+
+    async def _announce(self, host: str, port: int, data: bytes) -> None:
+        for address in await self._resolver.resolve(host, port):
+            if address not in self._own:
+                self._queue((address, port), data)
 
     def heard(self, address: str) -> None:
         """A peer at `address` has just spoken: what waits for it to come up need not wait any longer."""
@@ -71,6 +76,7 @@ class PeerClient:
             link.wake()
 
     async def close(self) -> None:
+        self._resolver.close()
         for link in self._links.values():
             await link.close()
         self._links.clear()
@@ -96,7 +102,7 @@ class _Link:
         self._awake = asyncio.Event()
         self._woken_at = -_WAKE_INTERVAL_S
         self._busy = False
-        self._task = asyncio.create_task(self._run())
+        self._task = watched(self._run())
 
     @property
     def idle(self) -> bool:
@@ -120,8 +126,7 @@ class _Link:
 
     async def close(self) -> None:
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait({self._task})
 
     async def _run(self) -> None:
         try:
@@ -190,15 +195,3 @@ class _Link:
         if self._channel is not None:
             await self._channel.close(grace=None)
             self._channel = None
-
-
-async def resolve(host: str, port: int) -> list[str]:
-    """The IP literals that `host` stands for now, through untrusted DNS; empty when it has none."""
-    with contextlib.suppress(ValueError):
-        return [str(ipaddress.ip_address(host))]
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError, UnicodeError):
-        return []
-    return sorted({str(entry[4][0]) for entry in found})

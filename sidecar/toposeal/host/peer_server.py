@@ -34,11 +34,15 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_ENVELOPE_SIZE),
     ("grpc.max_send_message_length", 1024),
     ("grpc.max_metadata_size", 4096),
-    ("grpc.max_concurrent_streams", 32),
+    ("grpc.max_concurrent_streams", 2),  # a member makes one call at a time
+    ("grpc.max_allowed_incoming_connections", 2 * MAX_PEER_CONNECTIONS),
     ("grpc.server_handshake_timeout_ms", PEER_TIMEOUT),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", PEER_TIMEOUT),
-    ("grpc.max_connection_idle_ms", 300_000),
+    # Places are few: who says nothing loses its own, and so does who never comes to an end.
+    ("grpc.max_connection_idle_ms", 10_000),
+    ("grpc.max_connection_age_ms", 300_000),
+    ("grpc.max_connection_age_grace_ms", PEER_TIMEOUT),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
     ("grpc.so_reuseport", 0),
 ]
@@ -74,11 +78,12 @@ class PeerServer:
         """Bind `address` (`[::]:15443`); returns the port. Raises PodError(FIREWALL) if anybody else has
         the port at any address of either family.
         """
-        _require_free(int(address.rpartition(":")[2]))
         try:
+            _require_free(int(address.rpartition(":")[2]))
             port = self._server.add_secure_port(address, self._credentials)
-        except RuntimeError as error:
-            raise _taken(address, "not to be bound") from error
+        except (PodError, RuntimeError) as error:
+            await self.stop()
+            raise error if isinstance(error, PodError) else _taken(address, "not to be bound") from error
         await self._server.start()
         return port
 
