@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -118,7 +118,13 @@ class World:
     def __getitem__(self, name: str) -> Daemon:
         return self.members[name]
 
-    def start(
+    def start(self, name: str, *more: str, **how: Any) -> Daemon:
+        """Start one daemon; `more` and `how` as in `command`."""
+        member = self.members[name]
+        member.start(self.command(name, *more, **how))
+        return member
+
+    def command(
         self,
         name: str,
         *more: str,
@@ -126,17 +132,15 @@ class World:
         program: Sequence[str] = _LAB,
         before: Sequence[str] = (),
         changed: Mapping[str, str | None] | None = None,
-    ) -> Daemon:
-        """Start one daemon; `changed` replaces an argument, None leaves it out. `before` is a command
+    ) -> list[str]:
+        """What runs one daemon: `changed` replaces an argument, None leaves it out; `before` is a command
         that starts the interpreter.
         """
-        member = self.members[name]
         given = {**self.arguments(name), **(changed or {})}
         words = [word for key, value in given.items() if value is not None for word in (f"--{key}", value)]
         settings = [f"{key}={value}" for key, value in (environment or {}).items()]
         place = ["env", f"--chdir={self.directory / 'cwd'}", *settings]
-        member.start([*place, *before, sys.executable, *program, "run", *words, *more])
-        return member
+        return [*place, *before, sys.executable, *program, "run", *words, *more]
 
     def arguments(self, name: str) -> dict[str, str | None]:
         member = self.members[name]

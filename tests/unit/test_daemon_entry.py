@@ -1,4 +1,4 @@
-"""The first moments as root: closed first, then the directory, then another user; and nothing if one fails."""
+"""The first moments as root: closed first, then the directory, then another user; nothing if one fails."""
 
 from __future__ import annotations
 
