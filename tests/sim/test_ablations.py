@@ -16,7 +16,7 @@ from support.invariants import Invariants, Violation
 from support.network import Faults, signed_topology
 from support.scenario import Scenario
 
-from toposeal.membership import machine, outbox, peers, rounds, sealing, timers
+from toposeal.membership import exchange, liveness, machine, outbox, peers, rounds, sealing, timers
 from toposeal.membership.events import Activate, Appraise, Appraised, Received, Timer
 from toposeal.membership.machine import TRANSITIONS
 from toposeal.membership.sealed import SealedManifest
@@ -41,8 +41,10 @@ def topology_alarm_ignored(patch: Patch) -> None:
 
     for module in (rounds, timers):
         patch.setattr(module, "evaluate", evaluate)
-    answer = peers._attempt_open_to
-    patch.setattr(peers, "_attempt_open_to", lambda member, peer: answer(replace(member, blocked=None), peer))
+    answer = liveness.attempt_open_to
+    patch.setattr(
+        liveness, "attempt_open_to", lambda member, peer: answer(replace(member, blocked=None), peer)
+    )
 
 
 def report_data_not_compared(patch: Patch) -> None:
@@ -159,7 +161,8 @@ def a_refusal_that_crashes(patch: Patch) -> None:
     def stale(field: str, found: object) -> Exception:
         return KeyError(field)
 
-    patch.setattr(peers, "stale", stale)
+    for module in (peers, exchange, liveness, rounds, sealing):
+        patch.setattr(module, "stale", stale)
 
 
 # Stories. Most variants are found among the seeds; some need their own.

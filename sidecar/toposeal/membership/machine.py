@@ -14,7 +14,7 @@ from toposeal.encoding import decode
 from toposeal.errors import LocalProtocolError, Reason, RemoteProtocolError
 from toposeal.evidence.binding import Binding, Purpose, live_binding
 from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_EPOCH_STEP
-from toposeal.membership import peers, rounds, sealing, timers
+from toposeal.membership import exchange, liveness, peers, rounds, sealing, timers
 from toposeal.membership.events import (
     Appraise,
     Appraised,
@@ -153,13 +153,13 @@ def _received(member: Member, data: bytes, now: int) -> Step:
         raise peers.stale(f"envelope.{kind}", phase_name(member.phase))
     match kind:
         case "introduction":
-            return peers.on_introduction(member, envelope.introduction, now)
+            return exchange.on_introduction(member, envelope.introduction, now)
         case "hello":
-            return peers.on_hello(member, envelope.hello, now)
+            return exchange.on_hello(member, envelope.hello, now)
         case "ping":
-            return peers.on_ping(member, envelope.ping)
+            return liveness.on_ping(member, envelope.ping)
         case "pong":
-            member, joined = peers.on_pong(member, envelope.pong, now)
+            member, joined = liveness.on_pong(member, envelope.pong, now)
             return rounds.evaluate(member, now) if joined else (member, ())
         case "propose":
             return rounds.on_propose(member, envelope.propose, now)
@@ -168,7 +168,7 @@ def _received(member: Member, data: bytes, now: int) -> Step:
         case "sealed":
             return sealing.on_sealed(member, envelope.sealed)
         case _:
-            return peers.on_topology(member, envelope.topology)
+            return exchange.on_topology(member, envelope.topology)
 
 
 def _quoted(member: Member, event: Quoted, now: int) -> Step:
@@ -195,7 +195,7 @@ def _appraised(member: Member, event: Appraised, now: int) -> Step:
     if event.ticket.subject is Subject.COMMIT:
         return sealing.on_seal_verified(member, event, now)
     if event.ticket.iid != member.own.iid:
-        return peers.on_admitted(member, event, now)
+        return exchange.on_admitted(member, event, now)
     if isinstance(member.phase, Boot):
         epoch = max(FIRST_EPOCH, min(peers.highest_epoch(member), MAX_EPOCH_STEP))
         return replace(member, phase=Waiting(epoch, now)), ()
@@ -207,4 +207,4 @@ def _refused(member: Member, event: Refused) -> Step:
         return sealing.on_seal_refused(member, event)
     if event.ticket.iid == member.own.iid:
         return rounds.fence(member, Fence(event.mismatch))
-    return peers.on_not_admitted(member, event)
+    return exchange.on_not_admitted(member, event)

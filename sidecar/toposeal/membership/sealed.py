@@ -18,7 +18,7 @@ from toposeal.verification.model import VerifiedEvidence
 class AdmittedPeer:
     """An identity whose JOIN evidence names, by measurement, the role that it claims.
 
-    Constructed by `membership.peers` alone.
+    Constructed by `membership.exchange` alone.
     """
 
     signed: SignedIdentity
