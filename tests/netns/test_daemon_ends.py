@@ -301,7 +301,10 @@ def test_S9_F4_a_task_that_dies_closes_the_pod_and_its_text_is_not_told(mesh: Me
     (mesh.world.directory / "cwd" / "now").touch()
     assert member.ended() == 5
     (event,) = member.events("fence")
-    assert (event["reason"], str(event["found"]).split(":")[0]) == ("internal", "ZeroDivisionError at <string>")
+    assert (event["reason"], str(event["found"]).split(":")[0]) == (
+        "internal",
+        "ZeroDivisionError at <string>",
+    )
     assert "canary of a traceback" not in f"{member.journal()}{member.stderr}"
     assert member.stderr == ""
     assert member.files() == CLOSED

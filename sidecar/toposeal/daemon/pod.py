@@ -1,7 +1,7 @@
 """The pod's parts joined around one node: peer link, gate, names, answers, watches.
 
 The order of `_live` is the argument: the peer port first, the watch of the rules, Envoy with the closed
-files, then keys and evidence; what opens is written only by `Opening.open`, which the seal alone calls.
+files, then keys and evidence; what opens is written only by `Opening`, and only after the seal.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from toposeal.daemon.answers import Answers
 from toposeal.daemon.config import RunConfig
 from toposeal.daemon.failure import cause
 from toposeal.daemon.identity import new_boot
-from toposeal.daemon.leaves import new_leaves
 from toposeal.daemon.node import Node, Ports, Quotes, not_active
+from toposeal.daemon.opening import Opening
 from toposeal.dataplane.dns import names
 from toposeal.dataplane.firewall import Backend
-from toposeal.dataplane.from_sealed import pod_view
 from toposeal.dataplane.layout import layout_under
-from toposeal.errors import Mismatch, PodError, Reason, ToposealError
+from toposeal.errors import Mismatch, PodError, Reason
 from toposeal.evidence.binding import Binding
 from toposeal.host import journal, netlink
 from toposeal.host.attestation_server import AttestationServer
@@ -39,9 +38,6 @@ from toposeal.host.renderer import Child, Renderer
 from toposeal.host.throwaway import make_throwaway
 from toposeal.host.xds_files import XdsDirectory
 from toposeal.limits import ENVOY_UID, PEER_PORT
-from toposeal.membership.sealed import SealedManifest
-from toposeal.membership.state import Own
-from toposeal.pki.rotation import schedule
 from toposeal.verification.model import VerifiedEvidence
 
 Appraiser = Callable[[wire_evidence.Evidence, Binding], VerifiedEvidence]
@@ -174,35 +170,6 @@ class Pod:
         elif not self._ended.done():
             journal.mismatch("fence", mismatch)
             self._ended.set_result(mismatch)
-
-
-class Opening:
-    """The gate's two occasions: the seal, and half of a leaf's life."""
-
-    def __init__(self, gate: Gate, own: Own, publish: Callable[[Collection[str]], None]) -> None:
-        self._gate, self._own, self._publish = gate, own, publish
-        self._opened = asyncio.Event()
-
-    async def open(self, sealed: SealedManifest) -> None:
-        """Leaves, configuration, acknowledgement, probe; then the application has its network."""
-        await self._gate.open(pod_view(sealed, self._own.iid, 1), new_leaves(self._own))
-        self._publish({member.identity.role for member in sealed.members})
-        self._opened.set()
-        journal.event("gate", state=self._gate.state.value, epoch=sealed.manifest.epoch)
-
-    async def rotate(self) -> None:
-        """New leaves at half life, for ever; a rotation that fails is tried again while the old serve."""
-        await self._opened.wait()
-        lifetime_ms = self._own.topology.topology.timers.leaf_lifetime_ms
-        leaves = schedule(clock_ms(), lifetime_ms)
-        while True:
-            await asyncio.sleep((leaves.due_at - clock_ms()) / 1000)
-            try:
-                await self._gate.rotate(new_leaves(self._own))
-                leaves = schedule(clock_ms(), lifetime_ms)
-            except ToposealError as error:
-                journal.mismatch("alarm", error.mismatches[0])
-                leaves = leaves.retry(clock_ms())
 
 
 class _Link:

@@ -1,0 +1,45 @@
+"""The gate's two occasions: the seal, and half of a leaf's life. Nothing else ever changes what is open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from toposeal.daemon.leaves import new_leaves
+from toposeal.dataplane.from_sealed import pod_view
+from toposeal.errors import ToposealError
+from toposeal.host import journal
+from toposeal.host.gate import Gate
+from toposeal.host.journal import clock_ms
+from toposeal.membership.sealed import SealedManifest
+from toposeal.membership.state import Own
+from toposeal.pki.rotation import schedule
+
+
+class Opening:
+    """Opens `gate` for the member `own`; `publish` is told the roles that can be reached from then on."""
+
+    def __init__(self, gate: Gate, own: Own, publish: Callable[[Collection[str]], None]) -> None:
+        self._gate, self._own, self._publish = gate, own, publish
+        self._opened = asyncio.Event()
+
+    async def open(self, sealed: SealedManifest) -> None:
+        """Leaves, configuration, acknowledgement, probe; then the application has its network."""
+        await self._gate.open(pod_view(sealed, self._own.iid, 1), new_leaves(self._own))
+        self._publish({member.identity.role for member in sealed.members})
+        self._opened.set()
+        journal.event("gate", state=self._gate.state.value, epoch=sealed.manifest.epoch)
+
+    async def rotate(self) -> None:
+        """New leaves at half life, for ever; a rotation that fails is tried again while the old serve."""
+        await self._opened.wait()
+        lifetime_ms = self._own.topology.topology.timers.leaf_lifetime_ms
+        leaves = schedule(clock_ms(), lifetime_ms)
+        while True:
+            await asyncio.sleep((leaves.due_at - clock_ms()) / 1000)
+            try:
+                await self._gate.rotate(new_leaves(self._own))
+                leaves = schedule(clock_ms(), lifetime_ms)
+            except ToposealError as error:
+                journal.mismatch("alarm", error.mismatches[0])
+                leaves = leaves.retry(clock_ms())

@@ -1,0 +1,84 @@
+"""When leaves are renewed, and what a renewal that fails means."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+from support.network import Network, signed_topology
+
+from toposeal.daemon import opening as opening_module
+from toposeal.daemon.opening import Opening
+from toposeal.errors import PodError, Reason
+from toposeal.gate.machine import State
+from toposeal.host.gate import Gate
+
+
+class Turning:
+    """A gate that takes or refuses new leaves."""
+
+    state = State.OPEN
+
+    def __init__(self, *outcomes: BaseException | None) -> None:
+        self.outcomes = list(outcomes)
+        self.opened, self.rotated = 0, 0
+
+    async def open(self, view: object, secrets: object) -> None:
+        self.opened += 1
+
+    async def rotate(self, secrets: object) -> None:
+        self.rotated += 1
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if outcome is not None:
+            raise outcome
+
+
+def run_opening(
+    gate: Turning, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> tuple[list[float], BaseException | None]:
+    """Open, then let time fly until the gate was asked for new leaves `rounds` times; the pauses between."""
+    pauses: list[float] = []
+    clock = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock[0] += seconds * 1000
+        if len(pauses) > rounds:
+            raise asyncio.CancelledError
+
+    async def go() -> BaseException | None:
+        own = Network(signed_topology({"db": (1, 1), "web": (1, 1)}, leaf_lifetime_ms=100_000)).boot("web")
+        opening = Opening(cast(Gate, gate), own.member.own, lambda roles: None)
+        waiting = asyncio.create_task(opening.rotate())
+        await asyncio.sleep(0)
+        assert gate.rotated == 0
+        opening._opened.set()
+        monkeypatch.setattr("asyncio.sleep", sleep)
+        await asyncio.wait({waiting})
+        return None if waiting.cancelled() else waiting.exception()
+
+    monkeypatch.setattr(opening_module, "new_leaves", lambda own: {})
+    monkeypatch.setattr(opening_module, "clock_ms", lambda: int(clock[0]))
+    return pauses, asyncio.run(go())
+
+
+def test_leaves_are_renewed_at_half_of_their_life_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses, error = run_opening(Turning(), monkeypatch, 4)
+    assert pauses == [50.0] * 5
+    assert error is None
+
+
+def test_F6_a_renewal_that_fails_is_tried_again_sooner(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    refusal = PodError.of(Reason.STATE_DIR, "xds", "no room", "a tmpfs with room")
+    pauses, error = run_opening(Turning(refusal, refusal), monkeypatch, 3)
+    assert pauses == [50.0, 25.0, 12.5, 50.0]
+    assert error is None
+    assert capfd.readouterr().out.count('"event": "alarm", "reason": "state_dir"') == 2
+
+
+def test_S9_a_renewal_with_a_defect_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, error = run_opening(Turning(ZeroDivisionError()), monkeypatch, 3)
+    assert isinstance(error, ZeroDivisionError)

@@ -1,0 +1,245 @@
+"""How the pod's parts are joined: in which order they start, that any failure ends all, and how they end.
+
+Every part is a stand-in that writes down what is done to it; the real ones are in tests/netns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import pytest
+from support.network import Network, signed_topology
+from support.podparts import Parts, stand_ins
+
+from toposeal.daemon import pod
+from toposeal.daemon.config import RunConfig
+from toposeal.daemon.node import Quotes
+from toposeal.dataplane.firewall import Backend
+from toposeal.errors import Mismatch, PodError, Reason, RemoteProtocolError
+from toposeal.host.peer_client import PeerClient
+
+FAULT = Mismatch(Reason.FIREWALL_CHANGED, "rules", "another", "ours")
+STARTS = [
+    "port",
+    "watch rules",
+    "directory",
+    "probe",
+    "renderer",
+    "envoy",
+    "names",
+    "address",
+    "keys",
+    "answers",
+]
+STEPS = [step for step in STARTS if step != "watch rules"]
+
+
+Test = Callable[[pod.Pod, Parts], Awaitable[None]]
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], None]:
+    """Run a test on the loop with a pod of stand-ins."""
+
+    def run(test: Test) -> None:
+        async def go() -> None:
+            topology = signed_topology({"db": (1, 1), "web": (1, 1)})
+            own = Network(topology).boot("web").member.own
+            parts = Parts(own)
+            stand_ins(parts, monkeypatch)
+            config = RunConfig("web", "shop", own.owner, topology, (("db", 15443),), "/run/toposeal", ())
+            made = pod.Pod(config, Backend.NFT, cast(Quotes, None), cast(pod.Appraiser, None), None)
+            async with asyncio.timeout(10):
+                await test(made, parts)
+
+        asyncio.run(go())
+
+    return run
+
+
+async def started(parts: Parts, step: str) -> None:
+    while step not in parts.done:
+        await asyncio.sleep(0)
+
+
+def assert_all_ended(parts: Parts) -> None:
+    """Whatever was started has been ended, Envoy above all."""
+    for start, end in {"port": "no port", "directory": "no directory", "names": "no names"}.items():
+        if start in parts.done and start not in (parts.fails, parts.hangs):
+            assert end in parts.done
+    if "envoy" in parts.done:
+        assert "no envoy" in parts.done
+
+
+def test_the_order_of_the_start_and_that_envoy_ends_first(check: Callable[[Test], None]) -> None:
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        running = asyncio.create_task(made.run())
+        await started(parts, "node")
+        assert parts.done[0] == "port"
+        assert parts.done.index("watch rules") < parts.done.index("envoy")
+        assert [step for step in parts.done if step != "watch rules"] == [*STEPS, "node"]
+        made.stop()
+        assert await running is None
+        ends = parts.done[len(STARTS) + 1 :]
+        assert ends[0] == "no envoy"
+        assert ends[-1] == "no port"
+        assert_all_ended(parts)
+
+    check(test)
+
+
+@pytest.mark.parametrize("step", [*STEPS, "node"])
+@pytest.mark.parametrize("error", [ZeroDivisionError(), PodError(FAULT)], ids=["defect", "refusal"])
+def test_S9_a_part_that_fails_ends_all_others(
+    check: Callable[[Test], None], step: str, error: BaseException
+) -> None:
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        parts.fails, parts.error = step, error
+        with pytest.raises((ZeroDivisionError, PodError, ExceptionGroup)):
+            await made.run()
+        assert_all_ended(parts)
+
+    check(test)
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step not in ("directory", "keys")])
+def test_a_stop_is_heard_wherever_the_start_hangs(check: Callable[[Test], None], step: str) -> None:
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        parts.hangs = step
+        running = asyncio.create_task(made.run())
+        await started(parts, step)
+        made.stop()
+        made.stop()
+        assert await running is None
+        assert_all_ended(parts)
+
+    check(test)
+
+
+def faults(made: pod.Pod, parts: Parts) -> dict[str, Callable[[], None]]:
+    """Everybody who may say that the pod has failed."""
+    return {
+        "rules": lambda: parts.on_change(PodError(FAULT)),
+        "gate": lambda: parts.on_fault(FAULT),
+        "loop": lambda: made.unhandled({"message": "x", "exception": PodError(FAULT)}),
+    }
+
+
+@pytest.mark.parametrize("who", ["rules", "gate", "loop"])
+def test_S9_a_fault_while_the_pod_waits_for_an_address_ends_it(
+    check: Callable[[Test], None], who: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        parts.hangs = "no address"
+        running = asyncio.create_task(made.run())
+        await started(parts, "address")
+        faults(made, parts)[who]()
+        faults(made, parts)[who]()
+        made.stop()
+        assert await running == FAULT
+        assert_all_ended(parts)
+        assert "keys" not in parts.done
+
+    check(test)
+    assert capfd.readouterr().out.count('"event": "fence"') == 1
+
+
+@pytest.mark.parametrize("who", ["rules", "gate", "loop"])
+def test_S9_a_fault_later_is_the_nodes_to_fence(check: Callable[[Test], None], who: str) -> None:
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        running = asyncio.create_task(made.run())
+        await started(parts, "node")
+        await asyncio.sleep(0)
+        faults(made, parts)[who]()
+        assert await running == FAULT
+        assert "fault" in parts.done
+        assert_all_ended(parts)
+
+    check(test)
+
+
+def test_S9_a_watch_that_ends_by_itself_ends_the_pod(check: Callable[[Test], None]) -> None:
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        running = asyncio.create_task(made.run())
+        await started(parts, "node")
+        parts.watch_ends.set()
+        with pytest.raises(ExceptionGroup) as ended:
+            await running
+        assert ended.group_contains(PodError, match="watch of firewall: found ended")
+        assert_all_ended(parts)
+
+    check(test)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"message": "socket.accept() out of system resource", "exception": OSError(24, "canary")},
+        {"message": "Task was destroyed but it is pending!"},
+    ],
+)
+def test_what_the_kernel_says_of_a_connection_is_an_alarm(
+    check: Callable[[Test], None], context: dict[str, object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        running = asyncio.create_task(made.run())
+        await started(parts, "node")
+        made.unhandled(context)
+        await asyncio.sleep(0)
+        assert not running.done()
+        made.stop()
+        assert await running is None
+
+    check(test)
+    out = capfd.readouterr().out
+    assert '"event": "alarm", "reason": "internal"' in out
+    assert "canary" not in out
+
+
+def test_envelopes_before_the_node_are_refused(check: Callable[[Test], None]) -> None:
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        parts.hangs = "no address"
+        running = asyncio.create_task(made.run())
+        await started(parts, "address")
+        with pytest.raises(RemoteProtocolError) as refused:
+            parts.deliver(b"early")
+        assert refused.value.reason is Reason.NOT_ACTIVE
+        made.stop()
+        await running
+
+    check(test)
+
+
+def test_the_link_announces_the_newest_word_alone() -> None:
+    class Client:
+        def __init__(self) -> None:
+            self.said: list[tuple[object, bytes]] = []
+            self.sent: list[tuple[object, bytes]] = []
+
+        async def announce(self, seeds: object, data: bytes) -> None:
+            self.said.append((seeds, data))
+
+        def send(self, addresses: object, data: bytes) -> None:
+            self.sent.append((addresses, data))
+
+    async def go() -> None:
+        client = Client()
+        link = pod._Link(cast(PeerClient, client), (("db", 15443),))
+        for data in (b"old", b"older", b"new"):
+            link.announce(data)
+        link.send(("10.0.0.2",), b"to one")
+        running = asyncio.create_task(link.run())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert client.said == [((("db", 15443),), b"new")]
+        assert client.sent == [(("10.0.0.2",), b"to one")]
+        running.cancel()
+
+    asyncio.run(go())
+
+
+def test_a_changed_address_is_an_alarm(capfd: pytest.CaptureFixture[str]) -> None:
+    pod._tell_addresses(("10.0.0.9", "fd00::9"))
+    assert '"reason": "address_refused"' in capfd.readouterr().out
