@@ -9,7 +9,7 @@ from typing import Any
 
 from toposeal.errors import Reason, UsageError
 
-_DEFAULT_STATE_DIR = "/run/toposeal"
+_DEFAULTS = {"state_dir": "/run/toposeal", "collateral": "/etc/toposeal/collateral.json"}
 # Argument, its value's name, its help.
 _ARGUMENTS = {
     "role": ("ROLE", "the role of this pod; its evidence must show the same"),
@@ -18,6 +18,7 @@ _ARGUMENTS = {
     "topology": ("FILE", "the signed topology (DSSE envelope)"),
     "min_version": ("N", "the lowest topology version that is accepted"),
     "peers": ("HOST:PORT,...", "where other members may be; names are asked for again and again"),
+    "state_dir": ("DIR", "a tmpfs for what Envoy reads"),
     "collateral": ("FILE", "JSON array of TDX collateral (dcap-qvl form)"),
 }
 
@@ -28,12 +29,8 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--config", metavar="FILE", help="TOML file with all of these instead (measured)")
     for name, (metavar, text) in _ARGUMENTS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
-    parser.add_argument(
-        "--state-dir",
-        metavar="DIR",
-        help=f"where the tmpfs for Envoy's files is (default {_DEFAULT_STATE_DIR})",
-    )
+        default = f" (default {_DEFAULTS[name]})" if name in _DEFAULTS else ""
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text + default)
     parser.set_defaults(run=_run)
 
 
@@ -59,11 +56,10 @@ def values(args: argparse.Namespace) -> dict[str, str]:
     """The configuration's values from the file or from the arguments, never from both."""
     from toposeal.daemon.config_file import read_config_file
 
-    given = {
-        name: getattr(args, name) for name in (*_ARGUMENTS, "state_dir") if getattr(args, name) is not None
-    }
+    named = {name: getattr(args, name) for name in _ARGUMENTS}
+    given = {name: value for name, value in named.items() if value is not None}
     if args.config is None:
-        return {"state_dir": _DEFAULT_STATE_DIR, **given}
+        return {**_DEFAULTS, **given}
     if given:
         raise UsageError.of(Reason.USAGE, f"--{sorted(given)[0]}", "besides --config", "one or the other")
-    return {"state_dir": _DEFAULT_STATE_DIR, **read_config_file(args.config)}
+    return {**_DEFAULTS, **read_config_file(args.config)}
