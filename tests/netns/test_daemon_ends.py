@@ -228,12 +228,13 @@ CHANGES = {
 def test_I6_changed_rules_are_back_and_the_member_fenced_within_a_second(mesh: Mesh, change: str) -> None:
     victim = mesh.victim()
     with Wire(mesh.world.node, victim.pod) as wire:
-        spawn_python(victim.pod, FLOOD, NODE_IPV4, MARKER.decode(), uid=APP_UID)
+        flood = spawn_python(victim.pod, FLOOD, NODE_IPV4, MARKER.decode(), uid=APP_UID)
         victim.pod.run(["nft", *CHANGES[change]])
         harmed = boottime()
         eventually(lambda: rules_stand(victim.pod) or None, 2)
         mended = boottime()
         capture = wire.stop(settle=0.05)
+    flood.kill()
     fenced = victim.wait("fence", 2)
     print(
         f"{change}: rules back {mended - harmed:.3f} s, fenced {fenced - harmed:.3f} s after the change; "

@@ -64,10 +64,7 @@ class Squatter:
 SQUATTERS = (
     Squatter(PEER_PORT, "0.0.0.0"),
     Squatter(PEER_PORT, "::"),
-    Squatter(PEER_PORT, "127.0.0.1"),
     Squatter(OUTBOUND_PORT, "127.0.0.1"),
-    Squatter(OUTBOUND_PORT, "::1"),
-    Squatter(INBOUND_PORT, "0.0.0.0"),
     Squatter(INBOUND_PORT, "::"),
     Squatter(DNS_PORT, "127.0.0.1", socket.SOCK_DGRAM),
     Squatter(DNS_PORT, "::1"),
@@ -146,18 +143,12 @@ class Case:
 
 USAGE = (
     Case("no role", 1, "role: found nothing", {"role": None}),
-    Case("no peers", 1, "peers: found nothing", {"peers": None}),
     Case("a role that nobody declared", 1, "role_unknown", {"role": "api"}),
     Case("the role of another pod", 5, "role_mismatch", {"role": "db"}),
     Case("another mesh", 2, "topology_mesh", {"mesh": "other"}),
     Case("a topology below the measured version", 4, "topology_rollback", {"min-version": "2"}),
-    Case("version 0", 1, "min_version", {"min-version": "0"}),
     Case("peers without a port", 1, "peers", {"peers": "db,web"}),
-    Case("a relative state directory", 1, "state_dir", {"state-dir": "run/toposeal"}),
     Case("a state directory with ..", 1, "state_dir", {"state-dir": "/run/../etc"}),
-    Case("no such owner file", 1, "/nonexistent", {"owner": "/nonexistent"}),
-    Case("the topology as owner", 1, "owner", {"owner": "{directory}/topology.json"}),
-    Case("no collateral", 1, "collateral", {"collateral": "{directory}/owner.json"}),
     Case("no quotes", 5, "quote_source", {"tsm": "/nonexistent"}),
 )
 
@@ -211,8 +202,7 @@ def ended(made: World) -> Iterator[dict[Case, Daemon]]:
     started = {case: made.spare(MAIN) for case in (*USAGE, *DIRECTORIES)}
     for case, member in started.items():
         case.before(made, member)
-        given = {k: v and v.format(directory=made.directory) for k, v in case.arguments.items()}
-        made.start(member.name, changed=given)
+        made.start(member.name, changed=case.arguments)
     wait_for_all(started.values())
     yield started
     for member in started.values():
@@ -244,7 +234,7 @@ def test_F1_F2_a_wrong_directory_is_refused(ended: dict[Case, Daemon], case: Cas
 
 
 def test_arguments_that_do_not_exist_are_refused_before_anything(made: World) -> None:
-    for option in ("--insecure", "--anchor=x", "--rol=web", "--log-level=debug"):
+    for option in ("--insecure", "--rol=web"):
         member = made.start(made.spare(MAIN).name, option)
         assert member.ended() == 1
         assert option.partition("=")[0] in member.stderr
