@@ -12,10 +12,19 @@ from support.network import Network, signed_topology, symbolic_appraisal, symbol
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon.node import Node, Ports
-from toposeal.errors import Mismatch, QuoteSourceError, Reason, RemoteProtocolError, ToposealError
+from toposeal.errors import (
+    LocalProtocolError,
+    Mismatch,
+    PodError,
+    QuoteSourceError,
+    Reason,
+    RemoteProtocolError,
+    ToposealError,
+)
 from toposeal.evidence.binding import Binding, Purpose
 from toposeal.host.entropy import random_bytes
 from toposeal.host.journal import clock_ms
+from toposeal.membership import machine
 from toposeal.membership.events import Appraise, Refused, Subject, Ticket
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Own
@@ -194,3 +203,59 @@ def test_a_refused_envelope_changes_nothing_and_names_its_reason(capfd: pytest.C
 
     run(go)
     assert '"event": "refused", "reason": "malformed"' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (LocalProtocolError.of(Reason.ILLEGAL_EVENT, "phase", "odd", "even"), "illegal_event"),
+        (ZeroDivisionError("canary"), "ZeroDivisionError at"),
+        (KeyError("canary"), "KeyError at"),
+    ],
+)
+def test_S9_an_error_of_our_own_in_a_message_fences(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A stranger's message is refused and changes nothing; whatever else comes of one, the member ends."""
+
+    def step(*_: object) -> None:
+        raise error
+
+    async def go() -> None:
+        mesh = Mesh()
+        node = mesh.add("web")
+        task = asyncio.create_task(node.run())
+        await until(lambda: node.member is not None)
+        monkeypatch.setattr(machine, "step", step)
+        with pytest.raises(type(error)):
+            node.receive(b"x")
+        with pytest.raises(type(error)):
+            node.receive(b"x")
+        assert told in str(await task)
+
+    run(go)
+    out = capfd.readouterr().out
+    assert out.count('"event": "fence"') == 1
+    assert "canary" not in out
+
+
+def test_what_fails_because_the_member_has_fenced_is_no_second_reason(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As a gate that fences itself: it reports, and its opening fails."""
+
+    async def go() -> None:
+        mesh = Mesh()
+
+        async def report_and_fail(sealed: SealedManifest) -> None:
+            nodes[0].fault(FAULT)
+            raise PodError.of(Reason.ENVOY_FAILED, "envoy", "gone", "running")
+
+        nodes = [mesh.add("web", report_and_fail), mesh.add("db")]
+        tasks = [asyncio.create_task(node.run()) for node in nodes]
+        assert await tasks[0] == FAULT
+        nodes[1].fault(FAULT)
+        await tasks[1]
+
+    run(go)
+    assert capfd.readouterr().out.count('"event": "fence"') == 2
