@@ -1,7 +1,7 @@
 """From the seal to the open gate: what has to be true on the way, and who can stand in it.
 
 Two meshes: in one every replica of `db` is harmed before the seal, in the other both members are born
-under a flood, one without IPv6, the other before it has an address.
+under a flood and with an evil peer, one without IPv6, the other before it has an address.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ from support.daemons import (
 )
 from support.inside import APP_UID, PYTHON, run_python, spawn_python
 
+from toposeal.host.throwaway import make_throwaway
 from toposeal.limits import PEER_PORT
 from toposeal_lab.member import Event
+from toposeal_lab.pods import NODE_IPV4
 
 HARMED = {
     "stopped": "envoy_failed",  # an Envoy that hangs
@@ -107,6 +109,7 @@ class Born:
 
     world: World
     flood: subprocess.Popen[bytes]
+    evil: subprocess.Popen[bytes]
     before: dict[str, int]
     waited: Sequence[Event]
 
@@ -118,30 +121,39 @@ def born() -> Iterator[Born]:
         web, db = made["web"], made["db"]
         web.pod.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"])
         db.pod.run(["ip", "addr", "flush", "dev", "eth0"])
+        evil = outside(made, "evil_peer.py", NODE_IPV4, str(PEER_PORT), str(a_certificate(made)))
         for name in made.members:
-            made.start(name)
+            peers = f"{NODE_IPV4}:{PEER_PORT},{made.arguments(name)['peers']}"
+            made.start(name, changed={"peers": peers})
             spawn_python(made[name].pod, SERVE, str(PORT), uid=APP_UID)
         web.wait("phase", START_S, phase="gathering")
         db.wait("gate", START_S, state="closed")
         before = {name: resident(member) for name, member in made.members.items()}
-        flood = a_flood(made)
+        targets = [member.pod.ipv4 for member in made.members.values()]
+        flood = outside(made, "peer_flood.py", str(PEER_PORT), *targets)
         waited = list(db.events("phase"))
         give_addresses(db)
         for member in made.members.values():
             member.wait("gate", SEAL_S, state="open")
-        yield Born(made, flood, before, waited)
-        flood.kill()
+        yield Born(made, flood, evil, before, waited)
 
 
-def a_flood(made: World) -> subprocess.Popen[bytes]:
-    """From the node, where the untrusted network is."""
-    program = str(Path(__file__).parents[1] / "support" / "peer_flood.py")
-    targets = [member.pod.ipv4 for member in made.members.values()]
-    command = [PYTHON, "-I", program, str(PEER_PORT), *targets]
-    flood = made.node.host().spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert flood.stdout is not None
-    assert flood.stdout.readline() == b"ready\n"
-    return flood
+def outside(made: World, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start one of our strangers on the node, where the untrusted network is."""
+    path = str(Path(__file__).parents[1] / "support" / program)
+    command = [PYTHON, "-I", path, *arguments]
+    child = made.node.host().spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    return child
+
+
+def a_certificate(made: World) -> Path:
+    """With its key, as any peer shows one."""
+    identity = make_throwaway()
+    path = made.directory / "evil.pem"
+    path.write_bytes(identity.certificate_pem + identity.key_pem)
+    return path
 
 
 def give_addresses(member: Daemon) -> None:
@@ -164,11 +176,13 @@ def test_P9_strangers_that_stall_do_not_keep_two_members_from_sealing(born: Born
         assert member.stderr == ""
 
 
-def test_P9_the_flood_did_what_it_says(born: Born) -> None:
+def test_P9_the_strangers_did_what_they_say(born: Born) -> None:
     """Positive control."""
-    out, _ = born.flood.communicate(timeout=10)
-    print(out.decode())
-    assert out.count(b":") == 9
+    flood, _ = born.flood.communicate(timeout=10)
+    evil, _ = born.evil.communicate(timeout=10)
+    print(flood.decode(), evil.decode())
+    assert flood.count(b":") == 9
+    assert evil.count(b":") >= 3
 
 
 def test_a_daemon_waits_closed_for_its_addresses(born: Born) -> None:
