@@ -202,31 +202,30 @@ class Scenario:
     # Life goes on.
 
     def _kubelet(self) -> None:
-        """What died or fenced comes back after a while, as a new instance at the same address."""
-        latest = {n.address: n for n in self.network.nodes}
-        for node in latest.values():
+        """What died or fenced comes back after a while, as a new instance at the same address.
+
+        In peace, whoever cannot take part under the newest topology is restarted with it.
+        """
+        for node in self._latest():
             if node.alive and node.fenced is None:
-                continue
-            if self.peaceful or self.random.random() < 0.5:
+                if self.peaceful and self._outdated(node):
+                    self.network.happened["rollout"] += 1
+                    self.network.restart(node, self.topology)
+            elif self.peaceful or self.random.random() < 0.5:
                 self.network.happened["restart"] += 1
-                self.network.restart(node)
+                self.network.restart(node, self.topology if self.peaceful else node.signed)
         self.network.at(self.network.now + 1_000, self._kubelet)
 
     def _latest(self) -> list[Node]:
         return list({n.address: n for n in self.network.nodes}.values())
 
     def _make_peace(self) -> int:
-        """No more faults; whoever cannot take part under the newest topology is restarted with it."""
+        """No more faults."""
         self.peaceful = True
         self.network.faults = Faults()
         for node in self._latest():
             node.crash_on = None
             self.network.resume(node)
-            if node.alive and node.fenced is None and self._outdated(node):
-                self.network.happened["rollout"] += 1
-                self.network.restart(node, self.topology)
-            node.signed = self.topology
-        self.network.at(self.network.now, self._kubelet)
         return max(self.invariants.highest.values(), default=0)
 
     def _outdated(self, node: Node) -> bool:

@@ -267,7 +267,7 @@ def test_a_new_hello_forgets_what_belonged_to_the_old_attempt(bench: Bench) -> N
 
 def test_K7_a_nonce_shown_twice_is_an_alarm(bench: Bench) -> None:
     a, b = bench.actor("db"), bench.actor("db")
-    bench.meet(a)
+    assert of(bench.meet(a), Alarm) == []
     b.new_hello(1, nonce=a.hello.nonce)
     alarms = of(bench.meet(b), Alarm)
     assert [m.mismatch.reason for m in alarms] == [Reason.ENTROPY]
@@ -314,6 +314,12 @@ def test_T4_an_older_topology_is_ignored_and_a_newer_one_stops_commitments(bench
     bench.meet(actor)
     bench.tick(10_000)
     assert isinstance(bench.member.phase, Gathering)
+
+
+def test_our_own_topology_shown_to_us_says_nothing(bench: Bench) -> None:
+    before = bench.member
+    own = encode(wire.Envelope(topology=bench.signed.envelope))
+    assert bench.receive(own) == [] and bench.member == before
 
 
 def test_T4_without_the_newer_topology_the_same_member_proposes(bench: Bench) -> None:

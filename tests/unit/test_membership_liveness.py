@@ -43,6 +43,16 @@ def test_P4_an_answer_of_an_earlier_attempt_is_stale_although_the_epoch_fits(ben
     bench.receive(bench.answer(actor, _ping_to(bench, actor)))
 
 
+def test_the_answer_to_the_first_ping_counts_after_the_second(bench: Bench) -> None:
+    actor = bench.actor("db")
+    bench.appraise(bench.receive(actor.introduction()))
+    first = _ping_to(bench, actor)
+    bench.tick()
+    assert _ping_to(bench, actor) != first
+    bench.receive(bench.answer(actor, first))
+    assert bench.member.peers[actor.iid].pong_at == bench.now
+
+
 def test_a_slow_answer_counts_for_three_pings(bench: Bench) -> None:
     actor = bench.actor("db")
     bench.meet(actor)

@@ -60,6 +60,19 @@ def test_who_does_not_answer_is_introduced_again(bench: Bench) -> None:
     assert kinds(bench.tick(), actor.iid) == ["ping"]
 
 
+def test_the_attempt_that_we_pause_before_begins_with_the_first_peer_in_it(bench: Bench) -> None:
+    actor = bench.actor("db")
+    bench.meet(actor)
+    pause = Waiting(5, bench.now + 60_000)
+    bench.put(pause)
+    actor.new_hello(4)
+    bench.receive(actor.hello_message())
+    assert bench.member.phase == pause
+    actor.new_hello(5)
+    bench.receive(actor.hello_message())
+    assert bench.member.phase == Waiting(5, bench.now)
+
+
 def test_L4_an_epoch_far_above_is_reached_in_steps(bench: Bench) -> None:
     """No message moves us by more than MAX_EPOCH_STEP, yet nobody is left behind for ever."""
     actor = bench.actor("db")

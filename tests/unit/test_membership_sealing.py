@@ -242,9 +242,12 @@ def test_verdicts_about_something_past_or_foreign_change_nothing(mesh: Mesh) -> 
         assert bench.event(Refused(ticket, MISMATCH)) == []
         assert bench.event(Appraised(ticket, verified)) == []
     assert bench.event(Refused(Ticket(Subject.COMMIT, mesh.a.iid, d), MISMATCH)) == []
-    # Nothing to prove it with: no COMMIT of that member is at hand.
+    # Nothing to prove it with: no COMMIT of that member is at hand, or nothing of it at all.
     assert bench.event(Appraised(Ticket(Subject.COMMIT, mesh.b.iid, d), verified)) == []
     assert bench.member == before
+    bench.member = before.without_peer(mesh.b.iid)
+    assert bench.event(Appraised(Ticket(Subject.COMMIT, mesh.b.iid, d), verified)) == []
+    assert bench.member == before.without_peer(mesh.b.iid)
 
 
 def verified(bench: Bench) -> set[bytes]:
@@ -395,6 +398,13 @@ def test_a_committed_laggard_gets_commit_and_sealed_a_sealed_one_only_sealed(mes
     mesh.bench.now += 1_000
     mesh.bench.receive(mesh.a.sealed(mesh.manifest))
     assert kinds(mesh.bench.receive(mesh.a.commit(mesh.manifest))) == ["sealed"]
+
+
+def test_only_a_laggards_own_commit_is_answered(mesh: Mesh) -> None:
+    sealed(mesh)
+    envelope = wire.Envelope.FromString(mesh.a.commit(mesh.manifest))
+    envelope.commit.ik_signature = mesh.b.own.keys.sign(Tag.COMMIT, envelope.commit.body)
+    assert mesh.bench.refuse(encode(envelope)).reason is Reason.SIGNATURE_INVALID
 
 
 def test_L4_a_repeated_question_is_answered_once_in_a_while(mesh: Mesh) -> None:

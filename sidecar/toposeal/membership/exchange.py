@@ -133,16 +133,17 @@ def _consider(member: Member, peer: Peer, now: int) -> Step:
 def _abandon(member: Member, peer: Peer, now: int) -> Member:
     """A listed member that begins a higher attempt will never seal ours: do not wait for it."""
     phase, target = member.phase, peer.hello.target_epoch
-    if isinstance(phase, Committed) and _outgrown(phase.manifest, peer):
+    if isinstance(phase, Committed) and _has_left(phase.manifest, peer):
         return replace(member, phase=Waiting(min(target, member.last_epoch + MAX_EPOCH_STEP), now))
-    if isinstance(phase, Sealed) and _outgrown(phase.sealed.manifest, peer):
+    if isinstance(phase, Sealed) and _has_left(phase.sealed.manifest, peer):
         return replace(member, phase=replace(phase, deadline=now))
     return member
 
 
-def _outgrown(manifest: Manifest, peer: Peer) -> bool:
-    listed = manifest.entry(peer.identity.iid) is not None
-    return listed and peer.hello.target_epoch > manifest.epoch
+def _has_left(manifest: Manifest, peer: Peer) -> bool:
+    """Listed, but with a HELLO that it has replaced: target epochs of HELLOs rise strictly."""
+    entry = manifest.entry(peer.identity.iid)
+    return entry is not None and entry.hello_digest != peer.hello.hello_digest
 
 
 def _same_nonce(member: Member, peer: Peer) -> list[Mismatch]:
