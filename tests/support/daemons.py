@@ -91,8 +91,12 @@ class Daemon(Member):
         return eventually(lambda: self._child(name), timeout_s)
 
     def files(self) -> dict[str, bytes]:
-        """What the xDS directory holds."""
-        return {path.name: path.read_bytes() for path in sorted(Path(self.layout.xds).iterdir())}
+        """What the xDS directory holds; a file on its way may vanish meanwhile."""
+        found = {}
+        for path in sorted(Path(self.layout.xds).iterdir()):
+            with suppress(FileNotFoundError):
+                found[path.name] = path.read_bytes()
+        return found
 
     def reason(self) -> tuple[object, object]:
         """Reason and field of the one fence event."""
