@@ -82,12 +82,16 @@ def entered(namespace: str) -> Iterator[None]:
         os.close(back)
 
 
-def no_duplicate_detection(interface: str) -> None:
-    """Addresses are ours alone here, so that they are usable at once. Inside `entered`."""
-    for which in ("all", interface):
-        path = Path(f"/proc/sys/net/ipv6/conf/{which}/accept_dad")
-        if path.exists():  # a kernel without IPv6 has none
-            path.write_text("0")
+def settle_at_once(interface: str) -> None:
+    """Inside `entered`: addresses are ours alone here, so that they are usable at once; and the kernel
+    says which groups it listens to (MLDv2, twice) now and not a second later, when somebody captures.
+    """
+    wanted = {"accept_dad": "0", "mldv2_unsolicited_report_interval": "1"}
+    for which in ("all", "default", interface):
+        for name, value in wanted.items():
+            path = Path(f"/proc/sys/net/ipv6/conf/{which}/{name}")
+            if path.exists():  # a kernel without IPv6 has none
+                path.write_text(value)
 
 
 def set_up(link: IPRoute, interface: str, ipv4: str = "", ipv6: str = "") -> None:

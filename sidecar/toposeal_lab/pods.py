@@ -152,7 +152,7 @@ class Node:
         outer, bridge = (namespaces.index(self._link, name) for name in (pod.interface, "br0"))
         self._link.link("set", index=outer, master=bridge, state="up")
         with namespaces.entered(pod.namespace), IPRoute() as link:
-            namespaces.no_duplicate_detection("eth0")
+            namespaces.settle_at_once("eth0")
             namespaces.set_up(link, "lo")
             namespaces.set_up(link, "eth0", pod.ipv4, pod.ipv6)
             link.route("add", dst="default", gateway=NODE_IPV4)
@@ -184,7 +184,7 @@ class Node:
     def _create(self) -> None:
         namespaces.create(self.namespace)
         with namespaces.entered(self.namespace):
-            namespaces.no_duplicate_detection("default")
+            namespaces.settle_at_once("default")
             self._link = self._stack.enter_context(IPRoute())
         namespaces.set_up(self._link, "lo")
         self._link.link("add", ifname="br0", kind="bridge")
