@@ -282,6 +282,9 @@ def test_a_peer_heard_of_before_our_first_attempt_raises_no_alarm_and_no_ping() 
     bench.gathering()
     assert bench.member.last_epoch == 3
     assert kinds(bench.effects, actor.iid) == ["introduction", "ping"]
+    actor.new_hello(4)
+    bench.receive(actor.hello_message())
+    assert kinds(bench.tick(), actor.iid) == ["hello", "ping"]
 
 
 def test_a_hello_goes_to_admitted_peers_alone(bench: Bench) -> None:

@@ -84,6 +84,11 @@ def test_O4_entropy_that_is_short_long_or_constant_fences(bench: Bench, entropy:
     assert [f.mismatch.reason for f in fences] == [Reason.ENTROPY] and bench.phase == "fenced"
 
 
+def test_O4_the_check_of_entropy_leaves_room_for_chance(bench: Bench) -> None:
+    bench.event(Timer(bytes(range(8)) * 8))
+    assert bench.phase == "gathering"
+
+
 def test_F4_entropy_is_in_no_representation() -> None:
     assert repr(Timer(bytes(range(64)))) == "Timer()"
 
