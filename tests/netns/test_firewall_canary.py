@@ -102,6 +102,7 @@ def test_I3_envoys_uid_in_ones_own_user_namespace_is_nothing(
         capture = wire.stop()
     assert results["packet socket"] == "EPERM"
     assert capture.packets() == ()
+    assert capture.carrying(MARKER) == 0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
