@@ -33,7 +33,6 @@ MAX_ENVELOPE_SIZE = 384 << 10  # an introduction with evidence; every other mess
 MAX_ADDRESSES = 8
 MAX_EPOCH_STEP = 64  # above the highest epoch that anything verified proves
 MAX_CANDIDATES_PER_ROLE = 64  # above the role's maximum; a stranger cannot grow the table (P12)
-MAX_PENDING_APPRAISALS = 64
 MAX_PEER_CONNECTIONS = 1024
 MAX_REQUESTS_PER_SECOND = 200  # from one source address
 PEER_TIMEOUT = 5_000
