@@ -19,6 +19,7 @@ _CONTROL = socket.CMSG_SPACE(16)  # one struct timespec
 _ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
 _ICMPV6, _ND_TYPES = 58, range(133, 137)
 _HOP_BY_HOP, _LISTENER_REPORT = 0, 143
+_SOLICITED_NODE = bytes.fromhex("ff0200000000000000000001ff")
 _ALL_MLDV2_ROUTERS = bytes.fromhex("ff020000000000000000000000000016")
 _TCP, _RST = 6, 0x04
 
@@ -43,8 +44,8 @@ class Capture:
     def packets(self) -> tuple[bytes, ...]:
         """Frames that are neither ARP nor neighbour discovery: what a closed pod must not send.
 
-        Nor the kernel's own report of its groups (MLDv2): one from before the rules may be delivered
-        after them on a busy machine. Whoever forges one puts the marker in: ask `carrying` too.
+        Nor the kernel's own report of solicited-node groups (MLDv2): one from before the rules may be
+        delivered after them on a busy machine. Whoever forges one puts the marker in: ask `carrying` too.
         """
         return tuple(f for f in self.frames if not _is_neighbour(f) and not _is_listener_report(f))
 
@@ -111,9 +112,15 @@ def _is_neighbour(frame: bytes) -> bool:
 
 
 def _is_listener_report(frame: bytes) -> bool:
-    """RFC 3810 5.2: behind a hop-by-hop header of eight bytes, to ff02::16."""
+    """MLDv2 (RFC 3810 5.2) about the solicited-node groups of addresses, and about no other group: those
+    are the kernel's, any other may be a program's choice.
+    """
     report = frame[12:14] == _IPV6 and frame[20] == _HOP_BY_HOP and frame[38:54] == _ALL_MLDV2_ROUTERS
-    return report and len(frame) > 62 and (frame[54], frame[62]) == (_ICMPV6, _LISTENER_REPORT)
+    if not report or len(frame) < 90 or (frame[54], frame[62]) != (_ICMPV6, _LISTENER_REPORT):
+        return False
+    records = frame[70:]
+    groups = [records[at + 4 : at + 20] for at in range(0, len(records), 20)]
+    return all(len(group) == 16 and group.startswith(_SOLICITED_NODE) for group in groups)
 
 
 def _is_reset(frame: bytes) -> bool:

@@ -226,3 +226,28 @@ def test_I1_applying_again_under_a_flood_leaks_nothing(node: Node, pods: Pods, b
 def read_all(child: subprocess.Popen[bytes]) -> str:
     assert child.stdout is not None
     return child.stdout.read().decode()
+
+
+GROUP = "ff02::4d4c:4421"  # what a program joins, the kernel reports (MLDv2)
+JOIN = """
+import socket, sys, time
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as joined:
+    index = socket.if_nametoindex("eth0").to_bytes(4, sys.byteorder)
+    member = socket.inet_pton(socket.AF_INET6, sys.argv[1]) + index
+    joined.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
+    time.sleep(0.3)
+"""
+
+
+def reports(node: Node, pod: Pod) -> int:
+    with Wire(node, pod) as wire:
+        pod.run(python(JOIN, GROUP), uid=APP_UID)
+        return wire.stop().carrying(packed(GROUP))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_I1_a_joined_group_is_reported_to_nobody(node: Node, pods: Pods, backend: Backend) -> None:
+    a, _ = pods
+    assert reports(node, a) > 0
+    lockdown(a, backend)
+    assert reports(node, a) == 0
