@@ -76,6 +76,11 @@ class Reason(StrEnum):
     VMPL = "vmpl"
     MITIGATIONS = "mitigations"
     ID_KEY = "id_key"
+    PROVISIONAL_FIRMWARE = "provisional_firmware"
+
+    # Guests that cannot speak for themselves, or not for one pod alone.
+    PARAVISOR = "paravisor"
+    SHARED_CVM = "shared_cvm"
 
     # Protocol between members.
     PROTOCOL_VERSION = "protocol_version"

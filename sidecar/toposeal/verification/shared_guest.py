@@ -1,0 +1,27 @@
+"""Do two members share one confidential VM? Refused wherever evidence can tell. No IO.
+
+Evidence names the VM and not the pod. SNP firmware draws REPORT_ID for each guest at its launch (AMD
+56860, GCTX.ReportID), so two pods of one guest carry the same one. TDX has nothing like it: there RTMR[3]
+tells, which the second sidecar of one TD extends again, so that no instance event stands there once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from toposeal.errors import PolicyError, Reason
+
+
+def refuse_shared_guests(members: Iterable[tuple[str, bytes | None]]) -> None:
+    """Refuse if two of `members`, each a name and the guest's identity, are in the same guest.
+
+    None is a kind of evidence that has no such identity (TDX). Raises PolicyError(SHARED_CVM), naming both.
+    """
+    seen: dict[bytes, str] = {}
+    for name, guest in members:
+        if guest is None:
+            continue
+        other = seen.setdefault(guest, name)
+        if other != name:
+            found = f"REPORT_ID {guest.hex()}, as {other}"
+            raise PolicyError.of(Reason.SHARED_CVM, f"members.{name}", found, "a confidential VM of its own")
