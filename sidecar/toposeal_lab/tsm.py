@@ -11,14 +11,15 @@ import errno
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
+from toposeal_lab.simsnp import LabChip, SnpMeasurements
 from toposeal_lab.simtdx import LabHost, TdxMeasurements
 
 MAX_INBLOB = 64
-TDX_REPORTDATA = 64
+REPORT_DATA_SIZE = 64
 HANG_SECONDS = 1.5
 CLOUD_QUOTE_SIZE = 8000  # what one cloud's hosts pad every quote to
 _HOST = threading.Lock()  # quotes of one machine are made one after the other
@@ -45,14 +46,22 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
 )
 
 
+@dataclass(frozen=True)
+class Blobs:
+    """What one request to a driver makes; all of one generation."""
+
+    outblob: bytes
+    auxblob: bytes = b""
+
+
 class Provider(Protocol):
     """What a TEE driver registers: its name, the attributes it shows, and how a report is made."""
 
     name: str
     attributes: frozenset[str]
 
-    def report(self, inblob: bytes, privlevel: int) -> bytes:
-        """The outblob. Raises OSError as the driver would."""
+    def report(self, inblob: bytes, privlevel: int) -> Blobs:
+        """Raises OSError as the driver would."""
 
 
 class TdxProvider:
@@ -66,12 +75,33 @@ class TdxProvider:
         self._measurements = measurements
         self._delay_s = delay_s
 
-    def report(self, inblob: bytes, privlevel: int) -> bytes:
-        if len(inblob) != TDX_REPORTDATA:
+    def report(self, inblob: bytes, privlevel: int) -> Blobs:
+        if len(inblob) != REPORT_DATA_SIZE:
             raise OSError(errno.EINVAL, "TDX takes 64 bytes of report data")
         with _HOST:
             time.sleep(self._delay_s)
-            return self._host.quote(inblob, self._measurements)
+            return Blobs(self._host.quote(inblob, self._measurements))
+
+
+class SnpProvider:
+    """`sev_guest`: 64 bytes of report data, privilege levels, and `table`, the host's certificates."""
+
+    name = "sev_guest"
+    attributes = frozenset(ATTRIBUTES)
+
+    def __init__(self, chip: LabChip, guest: SnpMeasurements, table: bytes, delay_s: float = 0.0) -> None:
+        self._chip = chip
+        self._guest = guest
+        self._table = table
+        self._delay_s = delay_s
+
+    def report(self, inblob: bytes, privlevel: int) -> Blobs:
+        if len(inblob) != REPORT_DATA_SIZE or privlevel < self._guest.vmpl:
+            raise OSError(errno.EINVAL, "SNP takes 64 bytes of report data, at a level that the guest has")
+        with _HOST:
+            time.sleep(self._delay_s)
+            report = self._chip.report(inblob, replace(self._guest, vmpl=privlevel))
+        return Blobs(report, self._table)
 
 
 @dataclass(frozen=True)
@@ -118,15 +148,16 @@ class Entry:
         self._generation = 0
         self._inblob = b""
         self._privlevel = 0
-        self._outblob: tuple[int, bytes] | None = None
+        self._blobs: tuple[int, Blobs] | None = None
 
     def read(self, attribute: str) -> bytes:
         """The content of a readable attribute. Raises OSError."""
         with self._lock:
-            if attribute == "outblob":
-                return self._report()
+            if attribute in ("outblob", "auxblob"):
+                blobs = self._report()
+                return blobs.outblob if attribute == "outblob" else blobs.auxblob
             texts = {"generation": self._generation, "provider": self.provider.name, "privlevel_floor": 0}
-            return b"" if attribute == "auxblob" else f"{texts[attribute]}\n".encode("ascii")
+            return f"{texts[attribute]}\n".encode("ascii")
 
     def write_privlevel(self, text: bytes) -> None:
         """Takes effect at once, unlike inblob. Raises OSError(EINVAL) outside 0 to 3."""
@@ -154,7 +185,7 @@ class Entry:
         self._inblob = inblob
         self._generation += 1
 
-    def _report(self) -> bytes:
+    def _report(self) -> Blobs:
         if self._generation == 0:
             raise OSError(errno.EINVAL, "inblob was never written")
         effect = self._faults.take("outblob")
@@ -162,17 +193,18 @@ class Entry:
             time.sleep(HANG_SECONDS)
         if effect == "race":
             self._store(_foreign(self._inblob))
-        if self._outblob is None or self._outblob[0] != self._generation or effect is not None:
-            self._outblob = (self._generation, self._make(effect))
-        return self._outblob[1]
+        if self._blobs is None or self._blobs[0] != self._generation or effect is not None:
+            self._blobs = (self._generation, self._make(effect))
+        return self._blobs[1]
 
-    def _make(self, effect: str | None) -> bytes:
+    def _make(self, effect: str | None) -> Blobs:
         inblob = _foreign(self._inblob) if effect == "foreign" else self._inblob
         if not inblob:
             raise OSError(errno.EINVAL, "inblob is empty")
-        report = self.provider.report(inblob, self._privlevel)
-        changed = {"empty": b"", "garbage": b"\xff" * 600, "pad": report.ljust(CLOUD_QUOTE_SIZE, b"\0")}
-        return changed.get(effect or "", report)
+        made = self.provider.report(inblob, self._privlevel)
+        padded = made.outblob.ljust(CLOUD_QUOTE_SIZE, b"\0")
+        changed = {"empty": b"", "garbage": b"\xff" * 600, "pad": padded}
+        return replace(made, outblob=changed.get(effect or "", made.outblob))
 
 
 class ReportDirectory:

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.snp import WEB as SNP_WEB
+from support.snp import chip
 from support.tdx import HOST, WEB
 from support.tsm import served
 
 from toposeal.errors import QuoteSourceError, Reason
+from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tdx_quote import parse_tdx_quote
-from toposeal.host.configfs_tsm import ConfigfsTsm
-from toposeal.limits import DAEMON_UID, MAX_QUOTE_SIZE
-from toposeal_lab.tsm import ATTRIBUTES, Fault, Faults, ReportDirectory, TdxProvider
+from toposeal.host.configfs_tsm import ConfigfsTsm, TsmReport
+from toposeal.limits import DAEMON_UID, MAX_QUOTE_SIZE, MAX_TDX_QUOTE_SIZE
+from toposeal_lab.tsm import ATTRIBUTES, Blobs, Fault, Faults, ReportDirectory, SnpProvider, TdxProvider
 
 REPORT_DATA = bytes(range(64))
 DEADLINE = 5.0
@@ -62,8 +65,8 @@ class OtherProvider:
         self.name = name
         self._size = size
 
-    def report(self, inblob: bytes, privlevel: int) -> bytes:
-        return inblob.ljust(self._size, b"\1")
+    def report(self, inblob: bytes, privlevel: int) -> Blobs:
+        return Blobs(inblob.ljust(self._size, b"\1"))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,9 @@ def mount() -> Iterator[Path]:
     tdx = TdxProvider(HOST, WEB)
     directories = {name: ReportDirectory(tdx, Faults(script)) for name, script in SCRIPTS.items()}
     directories["unregistered"] = ReportDirectory(None, Faults())
-    directories["sev"] = ReportDirectory(OtherProvider("sev_guest", 1184), Faults())
+    directories["cca"] = ReportDirectory(OtherProvider("arm_cca_guest", 1184), Faults())
+    directories["sev"] = ReportDirectory(SnpProvider(chip(), SNP_WEB, b"table"), Faults())
+    directories["dice"] = ReportDirectory(OtherProvider("tdx_guest", MAX_TDX_QUOTE_SIZE + 1), Faults())
     directories["oversized"] = ReportDirectory(OtherProvider("tdx_guest", MAX_QUOTE_SIZE + 1), Faults())
     with served(directories) as mountpoint:
         yield mountpoint
@@ -79,8 +84,12 @@ def mount() -> Iterator[Path]:
 
 def ask(mount: Path, pod: str, deadline: float = DEADLINE) -> bytes:
     """A quote from `pod`; whatever happens, no entry is left behind."""
+    return report(mount, pod, deadline).outblob
+
+
+def report(mount: Path, pod: str, deadline: float = DEADLINE) -> TsmReport:
     try:
-        return ConfigfsTsm(str(mount / pod)).quote(REPORT_DATA, deadline)
+        return ConfigfsTsm(str(mount / pod)).report(REPORT_DATA, deadline)
     finally:
         assert list((mount / pod).iterdir()) == []
 
@@ -179,9 +188,29 @@ def test_what_cannot_pass_is_refused_at_once(mount: Path, pod: str, code: str) -
 
 
 def test_another_kind_of_tee_is_refused(mount: Path) -> None:
-    error = refusal(mount, "sev")
+    error = refusal(mount, "cca")
     assert not error.retry
-    assert (error.mismatches[0].found, error.mismatches[0].expected) == (b"sev_guest".hex(), "tdx_guest")
+    assert error.mismatches[0].found == b"arm_cca_guest".hex()
+
+
+def test_an_snp_report_comes_with_the_hosts_certificates(mount: Path) -> None:
+    answer = report(mount, "sev")
+    assert answer.provider == "sev_guest"
+    assert parse_snp_report(answer.outblob).report_data == REPORT_DATA
+    assert answer.auxblob == b"table"
+    with pytest.raises(QuoteSourceError):
+        ConfigfsTsm(str(mount / "sev")).quote(REPORT_DATA, DEADLINE)
+
+
+def test_a_tdx_report_has_no_certificates_beside_it(mount: Path) -> None:
+    answer = report(mount, "plain")
+    assert (answer.provider, answer.auxblob) == ("tdx_guest", b"")
+
+
+def test_a_blob_larger_than_a_dcap_quote_is_called_by_its_name(mount: Path) -> None:
+    error = refusal(mount, "dice")
+    assert not error.retry
+    assert "DICE" in str(error)
 
 
 def test_a_blob_above_the_kernels_cap_is_refused(mount: Path) -> None:

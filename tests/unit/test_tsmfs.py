@@ -23,7 +23,7 @@ from support.tdx import HOST, PKI, PPID, WEB
 from support.tsm import read, require_fuse, served, write
 
 from toposeal.evidence.tdx_quote import parse_tdx_quote
-from toposeal_lab.tsm import ATTRIBUTES, Fault, Faults, ReportDirectory, TdxProvider
+from toposeal_lab.tsm import ATTRIBUTES, Blobs, Fault, Faults, ReportDirectory, TdxProvider
 from toposeal_lab.tsm_mount import mounted
 from toposeal_lab.tsmfs import PodTee, TsmConfig
 
@@ -34,8 +34,8 @@ class SoftProvider:
     name = "soft_guest"
     attributes = frozenset(ATTRIBUTES)
 
-    def report(self, inblob: bytes, privlevel: int) -> bytes:
-        return b"S|%d|" % privlevel + inblob + hashlib.sha384(inblob).digest()
+    def report(self, inblob: bytes, privlevel: int) -> Blobs:
+        return Blobs(b"S|%d|" % privlevel + inblob + hashlib.sha384(inblob).digest())
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""Quotes from the kernel's configfs-tsm report interface (Linux ABI, testing/configfs-tsm).
+"""Reports from the kernel's configfs-tsm interface (Linux ABI, testing/configfs-tsm), TDX's and SNP's.
 
 A private entry per request, one write, and three independent proofs that the answer is ours: the write
-counter before and after, and the report data inside the quote itself.
+counter before and after, and the report data inside the report itself. No privilege level is written:
+the kernel asks for the guest's own, and any other could only be a lesser one.
 """
 
 from __future__ import annotations
@@ -12,18 +13,29 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
 from toposeal.errors import EvidenceError, QuoteSourceError, Reason
+from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tdx_quote import parse_tdx_quote
-from toposeal.limits import MAX_QUOTE_SIZE, REPORT_DATA_SIZE
+from toposeal.limits import (
+    MAX_CERTIFICATE_TABLE_SIZE,
+    MAX_QUOTE_SIZE,
+    MAX_TDX_QUOTE_SIZE,
+    REPORT_DATA_SIZE,
+)
 
 REPORT_DIRECTORY = "/sys/kernel/config/tsm/report"
-PROVIDER = "tdx_guest"
+TDX_GUEST: Literal["tdx_guest"] = "tdx_guest"
+SEV_GUEST: Literal["sev_guest"] = "sev_guest"
+ProviderName = Literal["tdx_guest", "sev_guest"]
 _TEXT_LIMIT = 4096  # one page: the size of every text attribute
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0  # seconds; a quote in flight takes the host up to 30
 
@@ -31,17 +43,40 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0  # seconds; a quote in flight takes the h
 _TRANSIENT = frozenset(
     {errno.EBUSY, errno.EINTR, errno.ETIMEDOUT, errno.EAGAIN, errno.EEXIST, errno.ENOMEM, errno.ENOSPC}
 )
+_MEANINGS = MappingProxyType(
+    {
+        errno.ENXIO: "no provider, or the security processor refuses",
+        errno.ENOTTY: "the key to the security processor is disabled until the next boot",
+    }
+)
+
+
+@dataclass(frozen=True)
+class TsmReport:
+    """What one request brought. `outblob` is padded as the host pads it; `auxblob`, SNP's GHCB certificate
+    table, is the host's word alone and empty where there is none, as always on TDX."""
+
+    provider: ProviderName
+    outblob: bytes  # 1 to 8192 bytes from tdx_guest, 1184 from sev_guest
+    auxblob: bytes  # up to 32 KiB
 
 
 class ConfigfsTsm:
-    """The pod's quote source. One request at a time: the TDX driver has one buffer for all of them."""
+    """The pod's source of reports. One request at a time: a driver has one buffer for all of them."""
 
     def __init__(self, report_dir: str = REPORT_DIRECTORY) -> None:
         self._report_dir = report_dir
         self._free = threading.Semaphore(1)
 
     def quote(self, report_data: bytes, deadline_s: float) -> bytes:
-        """The outblob for `report_data` (64 bytes), padding included; blocks up to `deadline_s`.
+        """`report`'s outblob, from a TDX guest alone. Raises as `report` does."""
+        report = self.report(report_data, deadline_s)
+        if report.provider != TDX_GUEST:
+            raise _refusal("provider", report.provider, TDX_GUEST)
+        return report.outblob
+
+    def report(self, report_data: bytes, deadline_s: float) -> TsmReport:
+        """The report for `report_data` (64 bytes); blocks up to `deadline_s` seconds.
 
         Transient failures are tried again, each in a new entry, until then. A read that hangs in the
         kernel is abandoned: its thread cleans up whenever it returns, and until then every further
@@ -52,7 +87,7 @@ class ConfigfsTsm:
         end = time.monotonic() + deadline_s
         if not self._free.acquire(timeout=deadline_s):
             raise _refusal("request", "an earlier one still in the kernel", "none outstanding", retry=True)
-        answer: Future[bytes] = Future()
+        answer: Future[TsmReport] = Future()
         worker = threading.Thread(target=self._work, args=(report_data, end, answer), daemon=True)
         try:
             worker.start()
@@ -62,9 +97,9 @@ class ConfigfsTsm:
         try:
             return answer.result(max(0.0, end - time.monotonic()))
         except TimeoutError as error:
-            raise _refusal("outblob", f"nothing in {deadline_s} s", "a quote", retry=True) from error
+            raise _refusal("outblob", f"nothing in {deadline_s} s", "a report", retry=True) from error
 
-    def _work(self, report_data: bytes, end: float, answer: Future[bytes]) -> None:
+    def _work(self, report_data: bytes, end: float, answer: Future[TsmReport]) -> None:
         """Runs in the worker alone. Signals are left to the main thread: here they would interrupt
         the kernel's wait for the host and lose the quote."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -75,7 +110,7 @@ class ConfigfsTsm:
         finally:
             self._free.release()
 
-    def _attempt(self, report_data: bytes) -> bytes:
+    def _attempt(self, report_data: bytes) -> TsmReport:
         """One request in one private entry, which is always removed (rmdir alone can)."""
         entry = os.path.join(self._report_dir, f"toposeal-{secrets.token_hex(8)}")
         try:
@@ -85,14 +120,13 @@ class ConfigfsTsm:
             finally:
                 os.rmdir(entry)
         except OSError as error:
-            found = f"{errno.errorcode.get(error.errno or 0)}: {error.strerror}"
-            raise _refusal(error.filename, found, "success", error.errno in _TRANSIENT) from error
+            number = error.errno or 0
+            found = f"{errno.errorcode.get(number)}: {_MEANINGS.get(number, error.strerror)}"
+            raise _refusal(error.filename, found, "success", number in _TRANSIENT) from error
 
 
-def _request(entry: str, report_data: bytes) -> bytes:
-    provider = _read(entry, "provider", _TEXT_LIMIT).strip()
-    if provider != PROVIDER.encode("ascii"):
-        raise _refusal("provider", provider, PROVIDER)
+def _request(entry: str, report_data: bytes) -> TsmReport:
+    provider = _provider(entry)
     expected = _generation(entry) + 1
     _write(entry, "inblob", report_data)
     # The store runs at close and its error is thrown away: only the counter tells that it worked.
@@ -100,9 +134,24 @@ def _request(entry: str, report_data: bytes) -> bytes:
     outblob = _read(entry, "outblob", MAX_QUOTE_SIZE)
     _expect_generation(entry, expected)
     if not outblob:
-        raise _refusal("outblob", "nothing", "a quote: is the host's quoting service configured?", retry=True)
-    _expect_report_data(outblob, report_data)
-    return outblob
+        raise _refusal(
+            "outblob", "nothing", "a report: is the host's quoting service configured?", retry=True
+        )
+    _expect_report_data(provider, outblob, report_data)
+    if provider == TDX_GUEST:
+        return TsmReport(provider, outblob, b"")
+    # One generation has one set of blobs: with the counter where it was, this table came with the report.
+    auxblob = _read(entry, "auxblob", MAX_CERTIFICATE_TABLE_SIZE)
+    _expect_generation(entry, expected)
+    return TsmReport(provider, outblob, auxblob)
+
+
+def _provider(entry: str) -> ProviderName:
+    text = _read(entry, "provider", _TEXT_LIMIT)
+    for name in (TDX_GUEST, SEV_GUEST):
+        if text == f"{name}\n".encode("ascii"):
+            return name
+    raise _refusal("provider", text.strip(), f"{TDX_GUEST} or {SEV_GUEST}")
 
 
 def _expect_generation(entry: str, expected: int) -> None:
@@ -112,14 +161,25 @@ def _expect_generation(entry: str, expected: int) -> None:
         raise _refusal("generation", found, expected, retry=True)
 
 
-def _expect_report_data(outblob: bytes, report_data: bytes) -> None:
-    """Catches every race that the counter cannot: a foreign quote is never handed on."""
+def _expect_report_data(provider: ProviderName, outblob: bytes, report_data: bytes) -> None:
+    """Catches every race that the counter cannot: a foreign report is never handed on (E15)."""
+    if provider == TDX_GUEST and len(outblob) > MAX_TDX_QUOTE_SIZE:
+        expected = f"at most {MAX_TDX_QUOTE_SIZE}: a larger one is DICE, not a DCAP quote of version 4 or 5"
+        raise _refusal("outblob", f"{len(outblob)} bytes", expected)
     try:
-        found = parse_tdx_quote(outblob).report_data
+        found = _REPORT_DATA[provider](outblob)
     except EvidenceError as error:
-        raise _refusal("outblob", error, "a TDX quote", retry=True) from error
+        raise _refusal("outblob", error, f"a report of {provider}", retry=True) from error
     if found != report_data:
         raise _refusal("outblob.report_data", found, report_data, retry=True)
+
+
+_REPORT_DATA: Mapping[ProviderName, Callable[[bytes], bytes]] = MappingProxyType(
+    {
+        TDX_GUEST: lambda outblob: parse_tdx_quote(outblob).report_data,
+        SEV_GUEST: lambda outblob: parse_snp_report(outblob).report_data,
+    }
+)
 
 
 def _generation(entry: str) -> int:
@@ -163,7 +223,7 @@ def _open(entry: str, attribute: str, flags: int) -> Iterator[int]:
         raise
 
 
-def _until(end: float, attempt: Callable[[], bytes]) -> bytes:
+def _until(end: float, attempt: Callable[[], TsmReport]) -> TsmReport:
     """Repeat `attempt` with growing pauses while its failures are transient and `end` is not reached."""
 
     def late(state: RetryCallState) -> bool:
