@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,6 +54,7 @@ def made(
     pss: padding.PSS | None = PSS,
     digest: hashes.SHA256 | hashes.SHA384 = hashes.SHA384(),  # noqa: B008
     until: datetime = START + timedelta(days=1),
+    further: Sequence[tuple[x509.ExtensionType, bool]] = (),
 ) -> bytes:
     """A certificate by the simulated ARK that departs from the profile in what is given."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")] if names is None else names)
@@ -66,6 +68,8 @@ def made(
         .not_valid_after(until)
         .add_extension(x509.BasicConstraints(True, 0), critical=True)
     )
+    for extension, critical in further:
+        builder = builder.add_extension(extension, critical)
     return der(builder.sign(amd().keys.ark, digest, rsa_padding=pss))
 
 
@@ -126,6 +130,13 @@ def test_ca_by_constraints_and_usage() -> None:
     assert all(each.may_sign_certificates() for each in (root, ca, other_ca))
     assert not leaf.may_sign_certificates()
     assert not parsed(made()).may_sign_certificates()  # no key usage
+
+
+def test_a_ca_with_a_critical_extension_that_nobody_reads_issues_nothing() -> None:
+    usage = amd().ask.extensions.get_extension_for_class(x509.KeyUsage).value
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\0")
+    assert parsed(made(further=[(usage, True), (unknown, False)])).may_sign_certificates()
+    assert not parsed(made(further=[(usage, True), (unknown, True)])).may_sign_certificates()
 
 
 @pytest.mark.parametrize("serial", [0, 1, 0x7F, 0x80, (1 << 159) - 1])
@@ -311,6 +322,19 @@ def test_a_list_that_never_expires_is_refused() -> None:
     with pytest.raises(EvidenceError) as caught:
         parse_amd_crl(sequence(sequence(content[:-15]) + rest))
     assert caught.value.mismatches[0].field == "crl.nextUpdate"
+
+
+def test_a_part_of_a_list_is_no_list() -> None:
+    """A delta says what is new since another list: it would pass for an empty one."""
+    builder = x509.CertificateRevocationListBuilder().issuer_name(amd().ark.subject)
+    builder = builder.last_update(START).next_update(START + timedelta(days=1))
+    for critical in (False, True):
+        delta = builder.add_extension(x509.DeltaCRLIndicator(1), critical)
+        signed = delta.sign(amd().keys.ark, hashes.SHA384(), rsa_padding=PSS).public_bytes(Encoding.DER)
+        if critical:
+            refuse_list(signed)
+        else:
+            assert parse_amd_crl(signed).serials == frozenset()
 
 
 def sequence(content: bytes) -> bytes:

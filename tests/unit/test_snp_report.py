@@ -53,6 +53,13 @@ def test_version_2_leaves_the_product_to_the_certificate() -> None:
     assert (found.has_cpuid, found.product, found.has_mitigations) == (False, None, False)
 
 
+def test_version_4_is_laid_out_as_version_3() -> None:
+    """Milan at GCP writes it, firmware 1.55.31; AMD's document does not describe it."""
+    found = report(shape=ReportShape(version=4))
+    assert (found.version, found.has_cpuid, found.product) == (4, True, Product.GENOA)
+    assert (found.has_mitigations, found.launch_mit_vector, found.current_mit_vector) == (False, 0, 0)
+
+
 def test_an_unknown_cpu_has_no_product() -> None:
     assert report(shape=ReportShape(version=3, cpuid=(0x19, 0x50, 0))).product is None
 
@@ -73,7 +80,7 @@ def test_E14_nothing_follows_a_report(tail: bytes) -> None:
     assert refusal(patched(0, b"") + tail) == (Reason.QUOTE_TRAILING, "report")
 
 
-@pytest.mark.parametrize("version", [0, 1, 4, 6, 0x00020004, (1 << 32) - 1])
+@pytest.mark.parametrize("version", [0, 1, 6, 0x00020004, (1 << 32) - 1])
 def test_versions_that_no_firmware_writes_are_refused(version: int) -> None:
     data = version.to_bytes(4, "little") + patched(0, b"")[4:]
     assert refusal(data) == (Reason.UNKNOWN_VERSION, "report.version")
@@ -92,7 +99,7 @@ def test_another_signature_algorithm_is_refused(algorithm: int) -> None:
     ],
 )
 def test_reserved_bytes_are_zero(offset: int) -> None:
-    for version in (2, 3, 5):
+    for version in (2, 3, 4, 5):
         reason, field = refusal(patched(offset, b"\1", version))
         assert reason is Reason.QUOTE_FORMAT
         assert field.startswith("report.reserved at 0x")
@@ -102,7 +109,7 @@ def test_reserved_bytes_are_zero(offset: int) -> None:
 @pytest.mark.parametrize("offset", [0x1F8, 0x1FF, 0x200, 0x207])
 def test_mitigation_vectors_exist_from_version_5(offset: int) -> None:
     assert parse_snp_report(patched(offset, b"\1", 5))
-    for version in (2, 3):
+    for version in (2, 3, 4):
         assert refusal(patched(offset, b"\1", version))[0] is Reason.QUOTE_FORMAT
 
 
@@ -123,6 +130,12 @@ def test_key_info_has_no_other_bits(bit: int) -> None:
         Reason.QUOTE_FORMAT,
         "report.key_info",
     )
+
+
+def test_a_masked_chip_key_signs_nothing() -> None:
+    """MASK_CHIP_KEY takes the VCEK out of use; a provider's key may stand in for it."""
+    assert refusal(patched(0x48, b"\2")) == (Reason.SIGNING_KEY, "report.key_info")
+    assert report(chip(kind=KeyKind.VLEK), ReportShape(key_info=0b110)).signing_key == 1
 
 
 @pytest.mark.parametrize("key", [2, 3, 4, 5, 6, 7])

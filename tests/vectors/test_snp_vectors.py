@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 
 from toposeal.errors import EvidenceError, PolicyError, Reason
+from toposeal.evidence.amd_x509 import parse_amd_certificate
 from toposeal.evidence.snp_certs import SnpEndorsements, parse_endorsements
 from toposeal.evidence.snp_report import SnpReport, parse_snp_report
 from toposeal.verification.anchors import VENDOR_ANCHORS
@@ -162,6 +163,22 @@ def test_the_library_still_reads_the_same_certificate(snp: Vectors, name: str) -
     assert theirs.tbs_certificate_bytes == ours.signed
     assert theirs.signature == ours.signature
     assert theirs.subject.public_bytes() == ours.subject
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_release_of_the_library_has_to_load_a_vcek(
+    snp: Vectors, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A serial number of 0 is forbidden by RFC 5280, and `cryptography` has announced to refuse it."""
+
+    def refuse(*_: object) -> None:
+        raise ValueError("serial number 0")
+
+    for loader in ("load_der_x509_certificate", "load_pem_x509_certificate", "load_pem_x509_certificates"):
+        monkeypatch.setattr(x509, loader, refuse)
+    parse_amd_certificate.cache_clear()
+    assert snp.endorsements(name).key.certificate.serial == 0
+    assert snp.authenticate(name).report.raw == snp.report(name)
 
 
 def _seconds(iso: str) -> int:

@@ -66,23 +66,26 @@ class AmdCertificate:
         return self.issuer == issuer.subject and _verifies(issuer, self.signature, self.signed)
 
     def may_sign_certificates(self) -> bool:
-        """A CA by its basic constraints and its key usage, with an RSA key of 4096 bits."""
+        """A CA by its basic constraints and its key usage, with an RSA key of 4096 bits, and without another
+        critical extension: whoever does not understand one may not use the certificate (RFC 5280, 4.2)."""
         constraints = self.extensions.get(_BASIC_CONSTRAINTS, b"")
         usage = self.extensions.get(_KEY_USAGE, b"")
         is_ca = constraints in (b"\x30\x03\x01\x01\xff", b"\x30\x06\x01\x01\xff\x02\x01\x00")
         signs = len(usage) == 4 and usage[:2] == b"\x03\x02" and bool(usage[3] & _KEY_CERT_SIGN)
-        return is_ca and signs and isinstance(self.public_key, rsa.RSAPublicKey)
+        understood = self.critical <= {_BASIC_CONSTRAINTS, _KEY_USAGE}
+        return is_ca and signs and understood and isinstance(self.public_key, rsa.RSAPublicKey)
 
 
 @dataclass(frozen=True)
 class AmdCrl:
-    """A revocation list of one ARK; `next_update` in Unix seconds."""
+    """A revocation list of one ARK; `next_update` in Unix seconds, `number` its CRLNumber, 0 without one."""
 
     signed: bytes
     signature: bytes
     issuer: bytes
     serials: frozenset[int]
     next_update: int
+    number: int
 
     def issued_by(self, root: AmdCertificate) -> bool:
         """Whether it stands in the name of `root` and verifies with its key."""
@@ -168,12 +171,19 @@ def parse_amd_crl(data: bytes) -> AmdCrl:
         # All of it is read here: the library reads lazily, and hostile parts fail only when touched.
         issuer, next_update = crl.issuer.public_bytes(), crl.next_update_utc
         serials = frozenset(each.serial_number for each in crl)
+        critical = sorted(each.oid.dotted_string for each in crl.extensions if each.critical)
+        numbers = [each.value for each in crl.extensions if isinstance(each.value, x509.CRLNumber)]
+        numbers = [each.value for each in crl.extensions if isinstance(each.value, x509.CRLNumber)]
     except X509_ERRORS as error:
         raise EvidenceError.of(Reason.COLLATERAL_INVALID, "crl", error, "a DER revocation list") from error
     if next_update is None:
         expected = "a date: a list without one never expires"
         raise EvidenceError.of(Reason.COLLATERAL_INVALID, "crl.nextUpdate", "nothing", expected)
-    return AmdCrl(signed, signature, issuer, serials, int(next_update.timestamp()))
+    if critical:  # a delta, or a list of some reasons or issuers alone: not the whole that it passes for
+        expected = "no critical extension"
+        raise EvidenceError.of(Reason.COLLATERAL_INVALID, "crl.extensions", critical, expected)
+    number = numbers[0].crl_number if numbers else 0
+    return AmdCrl(signed, signature, issuer, serials, int(next_update.timestamp()), number)
 
 
 def _verifies(issuer: AmdCertificate, signature: bytes, signed: bytes) -> bool:

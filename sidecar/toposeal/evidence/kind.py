@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence.hcl import refuse_hcl_report
 
 _QUOTE_VERSIONS = (3, 4, 5)
 _SPDM_REQUEST = b"\x11\xe0"  # SPDM 1.1 GET_MEASUREMENTS: what an NVIDIA report starts with
@@ -17,11 +18,12 @@ class EvidenceKind(StrEnum):
 
 
 def detect_kind(data: bytes) -> EvidenceKind:
-    """The kind whose parser gives the most helpful answer. Raises EvidenceError(EVIDENCE_KIND).
+    """The kind whose parser gives the most helpful answer. Raises EvidenceError: EVIDENCE_KIND, PARAVISOR.
 
     An Intel quote starts with u16 version and u16 key type, which is never zero; a report of AMD's with
     u32 version, which is small.
     """
+    refuse_hcl_report(data, "evidence")
     version, key_type = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "little")
     if data[:2] == _SPDM_REQUEST:
         raise EvidenceError.of(Reason.EVIDENCE_KIND, "evidence", "an SPDM report of a GPU", "TDX or SNP")

@@ -1,6 +1,6 @@
 """SNP attestation reports: 1184 bytes in, one frozen value or a refusal that names the field out. No IO.
 
-Layout: AMD 56860 (SEV Secure Nested Paging Firmware ABI), ATTESTATION_REPORT, versions 2, 3 and 5.
+Layout: AMD 56860 (SEV Secure Nested Paging Firmware ABI), ATTESTATION_REPORT, versions 2 to 5.
 Everything is little-endian. Nothing here is believed before `verification.snp_authentic` has checked
 the signature over it.
 """
@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence.hcl import refuse_hcl_report
 from toposeal.evidence.snp_tcb import Product, product_of_cpu
 
 REPORT_SIZE = 1184
 SIGNED_SIZE = 0x2A0
-VERSIONS = (2, 3, 5)  # no firmware is known to write 4
+# Firmware 1.55.31 writes 4 (Milan at GCP); AMD describes 2, 3 and 5. Its layout is 3's: what 5 adds is zero.
+VERSIONS = (2, 3, 4, 5)
 SIGNED_BY_VCEK, SIGNED_BY_VLEK = 0, 1
 _ECDSA_P384_SHA384 = 1
 _CPUID_SINCE = 3
 _MITIGATIONS_SINCE = 5
 _MUST_BE_ONE = 1 << 17
+_MASK_CHIP_KEY = 1 << 1
 _SCALAR_SIZE, _SCALAR_FIELD = 48, 72
 
 _NUMBERS = (
@@ -136,11 +139,12 @@ class SnpReport:
 
 
 def parse_snp_report(data: bytes) -> SnpReport:
-    """Parse exactly one report of version 2, 3 or 5; nothing may follow it.
+    """Parse exactly one report of version 2 to 5; nothing may follow it.
 
-    Raises EvidenceError: QUOTE_FORMAT, QUOTE_TRAILING or UNKNOWN_VERSION.
+    Raises EvidenceError: QUOTE_FORMAT, QUOTE_TRAILING, UNKNOWN_VERSION, SIGNING_KEY or PARAVISOR.
     """
     raw = bytes(data)
+    refuse_hcl_report(raw, "report")
     if len(raw) != REPORT_SIZE:
         reason = Reason.QUOTE_TRAILING if len(raw) > REPORT_SIZE else Reason.QUOTE_FORMAT
         raise EvidenceError.of(reason, "report", f"{len(raw)} bytes", REPORT_SIZE)
@@ -181,6 +185,9 @@ def _expect_bits(policy: int, key_info: int) -> None:
     if key_info >> 2 & 7 not in (SIGNED_BY_VCEK, SIGNED_BY_VLEK):
         found = f"signing key {key_info >> 2 & 7}"
         raise EvidenceError.of(Reason.SIGNING_KEY, "report.key_info", found, "0 (VCEK) or 1 (VLEK)")
+    if key_info & _MASK_CHIP_KEY and key_info >> 2 & 7 == SIGNED_BY_VCEK:
+        found = "MASK_CHIP_KEY set, signed by the chip's key"
+        raise EvidenceError.of(Reason.SIGNING_KEY, "report.key_info", found, "one or the other")
 
 
 def _expect(holds: bool, field: str, found: object, expected: object) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence.hcl import refuse_hcl_report
 from toposeal.limits import MAX_TDX_QUOTE_SIZE
 
 TEE_TYPE_TDX = 0x81
@@ -97,7 +98,8 @@ class TdxQuote:
 def parse_tdx_quote(data: bytes) -> TdxQuote:
     """Parse exactly one TDX quote of version 4 or 5, followed by nothing but zero bytes.
 
-    Raises EvidenceError: TOO_LARGE, QUOTE_TEE_TYPE, UNKNOWN_VERSION, QUOTE_FORMAT or QUOTE_TRAILING.
+    Raises EvidenceError: TOO_LARGE, QUOTE_TEE_TYPE, UNKNOWN_VERSION, QUOTE_FORMAT, QUOTE_TRAILING or
+    PARAVISOR.
     """
     quote = inspect_tdx_quote(data)
     end = len(quote.raw)
@@ -117,6 +119,7 @@ def inspect_tdx_quote(data: bytes) -> TdxQuote:
         raise EvidenceError.of(
             Reason.TOO_LARGE, "quote", f"{len(data)} bytes", f"at most {MAX_TDX_QUOTE_SIZE}"
         )
+    refuse_hcl_report(data, "quote")
     reader = _Reader(bytes(data), "quote")
     version, user_data = _header(reader)
     body_type = _body_type(reader) if version == _DESCRIBED else None
