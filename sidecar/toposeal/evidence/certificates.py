@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import binascii
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from toposeal.errors import EvidenceError, Reason
 
 MAX_CHAIN_SIZE = 16 << 10  # three Intel certificates take under 4 KiB
+_REMEMBERED = 64  # root, CAs and TCB signer are the same in every chain
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n"
+_PEM = re.compile(
+    _BEGIN + rb"((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2}\n)" + _END[:-1] + rb"(?:\n|\Z)"
+)
 
 # All that `cryptography` raises over hostile DER; x509's own exceptions are not ValueErrors.
 X509_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
@@ -48,18 +55,43 @@ def parse_chain(pem: bytes, length: int, field: str, reason: Reason) -> tuple[Ce
     """
     if len(pem) > MAX_CHAIN_SIZE:
         raise EvidenceError.of(reason, field, f"{len(pem)} bytes", f"at most {MAX_CHAIN_SIZE}")
+    blocks = _blocks(pem.rstrip(b"\0"), length)
+    if blocks is None:
+        raise EvidenceError.of(reason, field, "another encoding", "canonical PEM")
+    if len(blocks) != length:
+        raise EvidenceError.of(reason, field, f"{len(blocks)} certificates", length)
     try:
-        chain = tuple(_certificate(each) for each in x509.load_pem_x509_certificates(pem))
+        return tuple(_certificate(each) for each in blocks)
     except X509_ERRORS as error:
         raise EvidenceError.of(reason, field, error, "PEM certificates") from error
-    if pem.rstrip(b"\0").removesuffix(b"\n") != b"".join(each.pem for each in chain).removesuffix(b"\n"):
-        raise EvidenceError.of(reason, field, "another encoding", "canonical PEM")
-    if len(chain) != length:
-        raise EvidenceError.of(reason, field, f"{len(chain)} certificates", length)
-    return chain
 
 
-def _certificate(certificate: x509.Certificate) -> Certificate:
+def _blocks(pem: bytes, length: int) -> list[bytes] | None:
+    """The base64 of each certificate, of `length` and one more at most; None for any other text."""
+    found: list[bytes] = []
+    position = 0
+    while position < len(pem) and len(found) <= length:
+        match = _PEM.match(pem, position)
+        if match is None or not _canonical(match[1]):
+            return None
+        found.append(match[1])
+        position = match.end()
+    return found
+
+
+def _canonical(text: bytes) -> bool:
+    joined = text.replace(b"\n", b"")
+    try:
+        return binascii.b2a_base64(binascii.a2b_base64(joined), newline=False) == joined
+    except binascii.Error:
+        return False
+
+
+@lru_cache(_REMEMBERED)
+def _certificate(block: bytes) -> Certificate:
+    """The facts of one certificate in canonical base64, or ValueError. They follow from the bytes alone."""
+    der = binascii.a2b_base64(block)
+    certificate = x509.load_der_x509_certificate(der)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(names) != 1:
         raise ValueError(f"{len(names)} common names in one subject")
@@ -68,8 +100,8 @@ def _certificate(certificate: x509.Certificate) -> Certificate:
         raise ValueError("a key that is not on P-256")
     return Certificate(
         x509=certificate,
-        der=certificate.public_bytes(Encoding.DER),
-        pem=certificate.public_bytes(Encoding.PEM),
+        der=der,
+        pem=_BEGIN + block + _END,
         public_key=key,
         common_name=str(names[0].value),
         not_before=int(certificate.not_valid_before_utc.timestamp()),

@@ -7,9 +7,11 @@ believed before `verification.tdx_authentic` has checked signer, signatures and 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from cryptography import x509
@@ -32,7 +34,6 @@ _MEMBERS = frozenset(
         "qe_identity_signature",
     }
 )
-_HEX = re.compile(r"(?:[0-9a-fA-F]{2})*", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
@@ -43,6 +44,7 @@ class SignedDocument:
     text: str
     signature: bytes  # 64, r | s, big-endian
     chain: tuple[Certificate, ...]  # signer, root
+    direct: bool  # that root issued that signer: subject, key and signature
     evaluation: int  # tcbEvaluationDataNumber
     issued: int  # Unix seconds
     next_update: int  # Unix seconds
@@ -70,7 +72,24 @@ class Collateral:
     pck_crl: Crl
     root_ca_crl: Crl
 
-    @property
+    @cached_property
+    def windows(self) -> tuple[tuple[str, int, int], ...]:
+        """Field, first and last second of every part that has to be in force.
+
+        A list's thisUpdate is left alone on purpose: a younger list than our clock says nothing worse than
+        an older one would, and evaluation numbers order the rest.
+        """
+        return tuple(self._windows())
+
+    def _windows(self) -> Iterator[tuple[str, int, int]]:
+        for name, document in (("tcb_info", self.tcb_info), ("qe_identity", self.qe_identity)):
+            yield f"collateral.{name}", document.issued, document.next_update
+            for each in document.chain:
+                yield f"collateral.{name}_issuer_chain", each.not_before, each.not_after
+        for name, crl in (("pck_crl", self.pck_crl), ("root_ca_crl", self.root_ca_crl)):
+            yield f"collateral.{name}", 0, crl.next_update - 1
+
+    @cached_property
     def valid_until(self) -> int:
         """Unix seconds: the earliest end of validity of any part."""
         chains = self.tcb_info.chain + self.qe_identity.chain + self.pck_crl_chain
@@ -95,11 +114,12 @@ def parse_collateral(data: bytes) -> Collateral:
     _expect_kind(tcb, "TDX", 3, "collateral.tcb_info")
     qe = parse_object(parts["qe_identity"], "collateral.qe_identity")
     _expect_kind(qe, "TD_QE", 2, "collateral.qe_identity")
+    document = _document(parts, tcb, "tcb_info", None)
     return Collateral(
         fmspc=_hex(tcb.get("fmspc"), "collateral.tcb_info.fmspc", 6),
         pce_id=_hex(tcb.get("pceId"), "collateral.tcb_info.pceId", 2),
-        tcb_info=_document(parts, tcb, "tcb_info"),
-        qe_identity=_document(parts, qe, "qe_identity"),
+        tcb_info=document,
+        qe_identity=_document(parts, qe, "qe_identity", document),
         qe_mrsigner=_hex(qe.get("mrsigner"), "collateral.qe_identity.mrsigner", 32),
         pck_crl_chain=_chain(parts, "pck_crl_issuer_chain"),
         pck_crl=_crl(parts, "pck_crl"),
@@ -127,14 +147,19 @@ def _expect_kind(document: dict[str, Any], kind: str, version: int, field: str) 
         raise EvidenceError.of(Reason.COLLATERAL_INVALID, f"{field}.id", found, (kind, version))
 
 
-def _document(parts: dict[str, str], document: dict[str, Any], name: str) -> SignedDocument:
+def _document(
+    parts: dict[str, str], document: dict[str, Any], name: str, other: SignedDocument | None
+) -> SignedDocument:
+    """One of the two; `other`, if it has the same chain, already knows who issued its signer."""
     evaluation = document.get("tcbEvaluationDataNumber")
     if type(evaluation) is not int or evaluation < 0:
         raise _invalid(f".{name}.tcbEvaluationDataNumber", evaluation, "a whole number")
+    chain = _chain(parts, f"{name}_issuer_chain")
     return SignedDocument(
         text=parts[name],
         signature=_hex(parts[f"{name}_signature"], f"collateral.{name}_signature", 64),
-        chain=_chain(parts, f"{name}_issuer_chain"),
+        chain=chain,
+        direct=other.direct if other and other.chain == chain else chain[0].issued_by(chain[1]),
         evaluation=evaluation,
         issued=_date(document.get("issueDate"), f".{name}.issueDate"),
         next_update=_date(document.get("nextUpdate"), f".{name}.nextUpdate"),
@@ -160,10 +185,15 @@ def _crl(parts: dict[str, str], name: str) -> Crl:
 
 def _hex(text: object, field: str, size: int | None = None) -> bytes:
     """Hexadecimal of exactly `size` bytes, of any size without one; either case, nothing between."""
-    if not isinstance(text, str) or _HEX.fullmatch(text) is None or (size and len(text) != 2 * size):
+    value = None
+    if isinstance(text, str) and (size is None or len(text) == 2 * size):
+        with suppress(ValueError):
+            value = bytes.fromhex(text)
+    # fromhex skips blanks; the length does not.
+    if value is None or 2 * len(value) != len(str(text)):
         wanted = "hexadecimal" if size is None else f"{size} bytes in hexadecimal"
         raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, text, wanted)
-    return bytes.fromhex(text)
+    return value
 
 
 def _date(text: object, field: str) -> int:

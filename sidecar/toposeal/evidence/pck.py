@@ -6,7 +6,7 @@ Profile: Intel SGX PCK Certificate and CRL Profile Specification, section 1.3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import dcap
@@ -27,7 +27,13 @@ class PckChain:
     fmspc: bytes  # 6
     pce_id: bytes  # 2
 
-    @property
+    @cached_property
+    def windows(self) -> tuple[tuple[str, int, int], ...]:
+        """Field, first and last second of each of the three."""
+        chain = (self.leaf, self.platform_ca, self.root)
+        return tuple((_FIELD, each.not_before, each.not_after) for each in chain)
+
+    @cached_property
     def valid_until(self) -> int:
         """Unix seconds: the earliest end of validity of the three."""
         return min(self.leaf.not_after, self.platform_ca.not_after, self.root.not_after)

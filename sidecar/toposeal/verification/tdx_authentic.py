@@ -6,13 +6,13 @@ before it. Whether an authentic quote is acceptable is for `verification.tdx_pol
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import dcap
 from toposeal.evidence.certificates import Certificate
-from toposeal.evidence.collateral import Collateral, parse_collateral
+from toposeal.evidence.collateral import Collateral, SignedDocument, parse_collateral
 from toposeal.evidence.pck import PckChain, parse_pck_chain
 from toposeal.evidence.tdx_quote import TdxQuote
 from toposeal.verification.model import TrustAnchors
@@ -109,23 +109,9 @@ def _expect_same_platform(pck: PckChain, collateral: Collateral) -> None:
 
 
 def _expect_in_force(pck: PckChain, collateral: Collateral, now: int) -> None:
-    """Every part covers `now`. A list's thisUpdate is left alone on purpose: a younger list than our
-    clock says nothing worse than an older one would, and evaluation numbers order the rest."""
-    for field, start, end in _windows(pck, collateral):
+    for field, start, end in (*collateral.windows, *pck.windows):
         if not start <= now <= end:
             raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, f"now {now}", f"{start} to {end}")
-
-
-def _windows(pck: PckChain, collateral: Collateral) -> Iterator[tuple[str, int, int]]:
-    for name in ("tcb_info", "qe_identity"):
-        document = getattr(collateral, name)
-        yield f"collateral.{name}", document.issued, document.next_update
-        for certificate in document.chain:
-            yield f"collateral.{name}_issuer_chain", certificate.not_before, certificate.not_after
-    for name in ("pck_crl", "root_ca_crl"):
-        yield f"collateral.{name}", 0, getattr(collateral, name).next_update - 1
-    for certificate in (pck.leaf, pck.platform_ca, pck.root):
-        yield "quote.pck_chain", certificate.not_before, certificate.not_after
 
 
 def _expect_signers(collateral: Collateral, anchors: TrustAnchors) -> None:
@@ -134,22 +120,20 @@ def _expect_signers(collateral: Collateral, anchors: TrustAnchors) -> None:
     Any key under the root would satisfy dcap-qvl: one leaked PCK key of an old machine could then
     declare that machine up to date.
     """
-    tcb_chain, qe_chain = collateral.tcb_info.chain, collateral.qe_identity.chain
-    _expect_signer(tcb_chain, anchors, "collateral.tcb_info_issuer_chain")
-    if qe_chain != tcb_chain:
-        _expect_signer(qe_chain, anchors, "collateral.qe_identity_issuer_chain")
+    _expect_signer(collateral.tcb_info, anchors, "collateral.tcb_info_issuer_chain")
+    _expect_signer(collateral.qe_identity, anchors, "collateral.qe_identity_issuer_chain")
     crl_root = collateral.pck_crl_chain[-1]
     _expect_root(crl_root, anchors, "collateral.pck_crl_issuer_chain.root", Reason.COLLATERAL_SIGNER)
 
 
-def _expect_signer(chain: tuple[Certificate, ...], anchors: TrustAnchors, field: str) -> None:
-    signer, root = chain
+def _expect_signer(document: SignedDocument, anchors: TrustAnchors, field: str) -> None:
+    signer, root = document.chain
     _expect_root(root, anchors, f"{field}.root", Reason.COLLATERAL_SIGNER)
     if signer.common_name != TCB_SIGNER_NAME:
         raise EvidenceError.of(
             Reason.COLLATERAL_SIGNER, f"{field}.subject", signer.common_name, TCB_SIGNER_NAME
         )
-    if not signer.issued_by(root):
+    if not document.direct:
         raise EvidenceError.of(Reason.COLLATERAL_SIGNER, f"{field}.issuer", "another", "the pinned root")
 
 
