@@ -59,6 +59,7 @@ class Reason(StrEnum):
     ROLE_UNKNOWN = "role_unknown"
     ROLE_MISMATCH = "role_mismatch"
     PLATFORM_REFUSED = "platform_refused"
+    RTMR3_INSTANCE = "rtmr3_instance"
 
     # Evidence of AMD SEV-SNP besides what it shares with TDX.
     CERTIFICATE_INVALID = "certificate_invalid"
@@ -81,6 +82,12 @@ class Reason(StrEnum):
     # Guests that cannot speak for themselves, or not for one pod alone.
     PARAVISOR = "paravisor"
     SHARED_CVM = "shared_cvm"
+
+    # Event logs and run-time registers.
+    EVENT_LOG = "event_log"
+    EVENT_LOG_REPLAY = "event_log_replay"
+    RTMR_EXTEND = "rtmr_extend"
+    RTMR_ABSENT = "rtmr_absent"
 
     # Protocol between members.
     PROTOCOL_VERSION = "protocol_version"
@@ -119,6 +126,7 @@ class Reason(StrEnum):
     ENVOY_FAILED = "envoy_failed"
     ENVOY_REJECTED = "envoy_rejected"
     PROBE_FAILED = "probe_failed"
+    QUOTE_ACCESS = "quote_access"
     STATE_DIR = "state_dir"
     ENTROPY = "entropy"
     INTERNAL = "internal"

@@ -116,3 +116,16 @@ MAX_AMD_CHAIN_LENGTH = 4  # in one PEM file
 MAX_CRL_SIZE = 64 << 10  # AMD's name CA certificates alone, of which there are a few
 MAX_CERTIFICATE_TABLE_SIZE = 32 << 10  # the kernel's own cap on auxblob (linux report.c)
 MAX_CERTIFICATE_TABLE_ENTRIES = 8
+
+# What else evidence carries.
+MAX_RTMR3_EVENTS = 256  # a guest that measures every container start stays below
+MAX_GPUS = 16  # of one pod: the largest machines have 8, or 16 with their switches
+MAX_GPU_REPORT_SIZE = 32 << 10  # genuine ones take 4 to 8 KiB
+MAX_GPU_CHAIN_SIZE = 16 << 10
+MAX_CRLS = 4  # one for each product and to spare
+
+# Event logs. What firmware reserves for one is 64 or 256 KiB; real ones use 5 to 30 of it.
+MAX_EVENT_LOG_SIZE = 512 << 10
+MAX_LOGGED_EVENTS = 2_048  # real logs have 30 to 150; a GPU node's with measured containers some hundreds
+MAX_EVENT_LOGS = 3  # for one quote: of the boot, of the runtime, and one to spare
+MAX_LOG_ALGORITHMS = 8
