@@ -89,6 +89,14 @@ class Reason(StrEnum):
     RTMR_EXTEND = "rtmr_extend"
     RTMR_ABSENT = "rtmr_absent"
 
+    # Evidence of GPUs besides what it shares with the others.
+    GPU_SOURCE = "gpu_source"
+    GPU_MODE = "gpu_mode"
+    GPU_COUNT = "gpu_count"
+    GPU_MODEL = "gpu_model"
+    GPU_DUPLICATE = "gpu_duplicate"
+    RIM = "rim"
+
     # Protocol between members.
     PROTOCOL_VERSION = "protocol_version"
     MESH_MISMATCH = "mesh_mismatch"

@@ -129,3 +129,19 @@ MAX_EVENT_LOG_SIZE = 512 << 10
 MAX_LOGGED_EVENTS = 2_048  # real logs have 30 to 150; a GPU node's with measured containers some hundreds
 MAX_EVENT_LOGS = 3  # for one quote: of the boot, of the runtime, and one to spare
 MAX_LOG_ALGORITHMS = 8
+
+# Vendors' services. Times in milliseconds.
+MAX_VENDOR_ANSWER = 128 << 10  # real TCB info takes 7 KiB, a PCK revocation list 3 KiB
+MAX_VENDOR_HEADER = 32 << 10  # issuer chains come in a header, URL-encoded: 5 KiB
+MAX_VENDOR_URL = 512
+VENDOR_TIMEOUT = 15_000  # one attempt: AMD's service has been seen to take several seconds
+VENDOR_ATTEMPTS = 4
+VENDOR_BACKOFF = 1_000  # first pause; it doubles, with jitter
+MAX_VENDOR_PAUSE = 30_000  # at most this much of what Retry-After asks for
+MAX_BUNDLE_SIZE = 4 << 20  # 16 entries of TDX at their largest, or 256 chips
+MAX_BUNDLE_ENDORSEMENTS = 256
+MAX_CACHED_FILES = 512  # of collateral: every file is at most MAX_COLLATERAL_SIZE
+MAX_MARKS = 1024  # platform families and list issuers: the vendors have a few dozen
+MAX_MARKS_SIZE = 256 << 10
+COLLATERAL_REFRESH = 12 * 3_600_000  # collateral in force is asked for anew this often
+COLLATERAL_RETRY = 60_000  # first pause after a failed refresh; it doubles up to COLLATERAL_REFRESH

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from toposeal.limits import POD_DNS_PORT, RESERVED_PORTS, TIMER_BOUNDS
 from toposeal.topology import strict_json
 from toposeal.topology.model import Topology
-from toposeal.topology.parse import TCB_STATUSES, parse_topology
+from toposeal.topology.parse import parse_topology
+from toposeal.topology.tee_schema import TCB_STATUSES
 
 names = st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True)
 ports = st.integers(1, 65_535).filter(lambda port: port not in RESERVED_PORTS and port != POD_DNS_PORT)
@@ -47,7 +48,13 @@ def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]
         "replicas": {"min": draw(st.integers(0 if index else 1, high)), "max": high},
         "tdx": draw(st.lists(_references(configs), min_size=1, max_size=2, unique_by=repr)),
         "platforms": draw(
-            st.one_of(st.just("any"), _distinct(st.binary(min_size=16, max_size=16).map(bytes.hex), 1, 2))
+            st.one_of(
+                st.just("any"),
+                st.just({"tdx": "any"}),
+                _distinct(st.binary(min_size=16, max_size=16).map(bytes.hex), 1, 2).map(
+                    lambda ppids: {"tdx": ppids}
+                ),
+            )
         ),
         "serves": serves,
         "calls": [],

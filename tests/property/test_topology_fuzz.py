@@ -21,7 +21,7 @@ from toposeal.topology import strict_json
 from toposeal.topology.accept import accept
 from toposeal.topology.author import payload_from_yaml
 from toposeal.topology.dsse import decode_envelope, open_envelope, sign
-from toposeal.topology.model import TdxReference, Topology
+from toposeal.topology.model import Platforms, TdxReference, Topology
 from toposeal.topology.owner import OwnerRoot, PrivateKey, spki
 from toposeal.topology.parse import parse_topology
 
@@ -148,7 +148,8 @@ def test_any_value_in_the_place_of_a_topology_is_refused(value: Any) -> None:
 
 
 def _reference(reference: TdxReference) -> dict[str, Any]:
-    registers = {f"rtmr{i}": "any" if r is None else r.hex() for i, r in enumerate(reference.rtmr)}
+    values = (*reference.rtmr, reference.rtmr3)
+    registers = {f"rtmr{i}": r.hex() if isinstance(r, bytes) else "any" for i, r in enumerate(values)}
     return {
         **{n: getattr(reference, n).hex() for n in ("mrtd", "mrconfigid", "mrowner", "mrownerconfig")},
         **registers,
@@ -177,7 +178,7 @@ def _document(topology: Topology) -> dict[str, Any]:
             name: {
                 "replicas": {"min": role.min_replicas, "max": role.max_replicas},
                 "tdx": [_reference(reference) for reference in role.tdx],
-                "platforms": "any" if role.platforms is None else {ppid.hex() for ppid in role.platforms},
+                "platforms": _machines(role.platforms),
                 "serves": sorted(role.serves),
                 "calls": [vars(call) for call in role.calls],
                 "ingress": [vars(entry) for entry in role.ingress],
@@ -185,6 +186,13 @@ def _document(topology: Topology) -> dict[str, Any]:
             for name, role in topology.roles.items()
         },
     }
+
+
+def _machines(platforms: Platforms) -> Any:
+    """As written: without SNP references a role names no chips."""
+    if platforms == Platforms(None, None):
+        return "any"
+    return {"tdx": "any" if platforms.tdx is None else {ppid.hex() for ppid in platforms.tdx}}
 
 
 def _unordered(document: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +220,7 @@ def _unordered_role(role: dict[str, Any]) -> dict[str, Any]:
     return {
         **role,
         "tdx": [{**reference, "mrseam": maybe(reference["mrseam"])} for reference in role["tdx"]],
-        "platforms": maybe(role["platforms"]),
+        "platforms": "any" if role["platforms"] == "any" else {"tdx": maybe(role["platforms"]["tdx"])},
         "serves": sorted(role["serves"]),
         "calls": sorted(role["calls"], key=lambda call: (call["role"], call["port"])),
         "ingress": sorted(role["ingress"], key=lambda entry: entry["port"]),

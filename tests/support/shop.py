@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from support.forge import domain_of, pem
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.pki.mint import mint_ca, serial_number
-from toposeal.topology.model import Call, Ingress, Role, Timers, Topology
+from toposeal.topology.model import Call, Ingress, Platforms, Role, Timers, Topology
 
 THEN = 1_767_225_600  # 2026-01-01, so that the golden files stay the same
 ATTESTATION_PORT = 8444
@@ -22,7 +22,9 @@ def role(name: str, replicas: int, **edges: tuple[object, ...]) -> Role:
         min_replicas=replicas,
         max_replicas=replicas,
         tdx=(),
-        platforms=None,
+        snp=(),
+        platforms=Platforms(None, None),
+        gpus=None,
         serves=edges.get("serves", ()),  # type: ignore[arg-type]
         calls=edges.get("calls", ()),  # type: ignore[arg-type]
         ingress=edges.get("ingress", ()),  # type: ignore[arg-type]
@@ -38,6 +40,7 @@ def topology(*roles: Role, mesh: str = "shop", attestation_port: int = ATTESTATI
         attestation_port=attestation_port,
         timers=Timers(),
         tdx=None,
+        snp=None,
         roles=MappingProxyType({r.name: r for r in sorted(roles, key=lambda r: r.name)}),
         digest=bytes(48),
     )

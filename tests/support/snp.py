@@ -72,6 +72,7 @@ def policy(product: Product = Product.GENOA, **changes: Any) -> SnpPolicy:
         lowered_tcb=False,
         launch_mitigations=0,
         current_mitigations=0,
+        crl=False,
     )
     return replace(demanded, **changes)
 

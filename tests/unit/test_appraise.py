@@ -171,8 +171,8 @@ def test_E9_collateral_below_the_floor_is_refused() -> None:
 
 
 def test_E11_a_genuine_machine_that_is_not_listed_is_refused() -> None:
-    assert reason(evidence(), topology=topology(platforms=["ff" * 16])) is Reason.PLATFORM_REFUSED
-    listed = topology(platforms=["ff" * 16, PPID.hex()])
+    assert reason(evidence(), topology=topology(platforms={"tdx": ["ff" * 16]})) is Reason.PLATFORM_REFUSED
+    listed = topology(platforms={"tdx": ["ff" * 16, PPID.hex()]})
     assert appraise(evidence(), BINDING, listed, CONTEXT).platform == PPID
 
 

@@ -13,15 +13,9 @@ from support.tdx import PPID
 from support.tdx import WEB as TDX_WEB
 
 from toposeal.errors import TopologyError
-from toposeal.topology.evidence_policy import (
-    SNP_POLICY,
-    SNP_REFERENCE,
-    STRICT,
-    SnpDemand,
-    TdxDemand,
-    parse_evidence_policy,
-)
+from toposeal.topology.evidence_policy import STRICT, SnpDemand, TdxDemand, parse_evidence_policy
 from toposeal.topology.snp import PLATFORM_STATES, RELAXATIONS, RESTRICTIONS
+from toposeal.topology.tee_schema import SNP_POLICY, SNP_REFERENCE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text()
 TURIN = {"fmc": 1, "bl": 2, "tee": 3, "snp": 4, "ucode": 5}
@@ -49,6 +43,7 @@ def document() -> dict[str, Any]:
                 "lowered_tcb": "refused",
                 "launch_mitigations": "0300000000000000",
                 "current_mitigations": "0000000000000080",
+                "crl": "required",
             },
             "references": [snp_reference()],
             "platforms": [chip().chip_id.hex()],

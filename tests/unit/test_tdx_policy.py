@@ -10,7 +10,7 @@ from support.tdx import DB, NOW, PKI, PPID, WEB, quote, refusal, topology
 
 from toposeal.errors import PolicyError, Reason
 from toposeal.topology.model import Role, Topology
-from toposeal.topology.parse import TCB_STATUSES
+from toposeal.topology.tee_schema import TCB_STATUSES
 from toposeal.verification.tdx_authentic import AuthenticTdx, authenticate
 from toposeal.verification.tdx_policy import (
     refuse_unsafe_attributes,
@@ -165,7 +165,7 @@ def with_web(**changes: Any) -> Topology:
 
 
 def test_any_is_the_owners_explicit_word() -> None:
-    free = with_web(rtmr=(None, *WEB.rtmr[1:3], None), mrseam=None)
+    free = with_web(rtmr=(None, *WEB.rtmr[1:3]), rtmr3=None, mrseam=None)
     other = quote(rtmr=(b"\x01" * 48, *WEB.rtmr[1:3], b"\x02" * 48), mrseam=b"\x03" * 48)
     assert require_role(other, free, "web").name == "web"
     assert refusal(require_role, other, TOPOLOGY, "web") is Reason.MEASUREMENT
@@ -195,7 +195,7 @@ def test_E6_a_guest_that_two_roles_claim_has_none() -> None:
 
 
 def test_E11_a_machine_that_is_not_listed_is_refused() -> None:
-    listed = topology(platforms=[PPID.hex()]).roles["web"]
+    listed = topology(platforms={"tdx": [PPID.hex()]}).roles["web"]
     require_platform(PPID, listed)
     with pytest.raises(PolicyError) as refused:
         require_platform(b"\x01" * 16, listed)

@@ -10,8 +10,9 @@ from support.topologies import DELETE, changed, document, payload, reference, re
 from toposeal.encoding import digest
 from toposeal.errors import Reason, TopologyError
 from toposeal.limits import MAX_MISMATCHES, MAX_TOPOLOGY_SIZE, MAX_VERSION
-from toposeal.topology.model import Call, Ingress, TdxPolicy, TdxReference, Timers
-from toposeal.topology.parse import TCB_STATUSES, parse_topology
+from toposeal.topology.model import Call, Ingress, Platforms, TdxPolicy, TdxReference, Timers
+from toposeal.topology.parse import parse_topology
+from toposeal.topology.tee_schema import TCB_STATUSES
 
 
 def _refused(value: object) -> set[tuple[Reason, str]]:
@@ -37,7 +38,7 @@ def test_a_topology_becomes_a_value_with_everything_in_order() -> None:
     web = topology.roles["web"]
     assert (web.name, web.min_replicas, web.max_replicas) == ("web", 1, 1)
     assert (web.serves, web.calls, web.ingress) == ((8080,), (Call("db", 6379),), (Ingress(8443, 8080),))
-    assert web.platforms is None
+    assert web.platforms == Platforms(None, None)
     assert topology.digest == digest("toposeal/v1/topology", payload())
 
 
@@ -47,7 +48,8 @@ def test_a_reference_keeps_each_register_in_its_place() -> None:
     assert topology.roles["web"].tdx == (
         TdxReference(
             mrtd=bytes.fromhex("aa" * 48),
-            rtmr=tuple(bytes.fromhex(h * 48) for h in ("00", "b1", "b2", "03")),  # type: ignore[arg-type]
+            rtmr=tuple(bytes.fromhex(h * 48) for h in ("00", "b1", "b2")),  # type: ignore[arg-type]
+            rtmr3=bytes.fromhex("03" * 48),
             mrconfigid=(5).to_bytes(48, "big"),
             mrowner=bytes.fromhex("ee" * 48),
             mrownerconfig=bytes(48),
@@ -64,14 +66,14 @@ def test_lists_may_come_in_any_order_and_the_value_is_sorted() -> None:
         serves=[9, 8, 7],
         calls=[{"role": "db", "port": 2}, {"role": "db", "port": 1}],
         ingress=[{"port": 20, "target": 7}, {"port": 10, "target": 8}],
-        platforms=["11" * 16, "00" * 16],
+        platforms={"tdx": ["11" * 16, "00" * 16]},
     )
     topology = parse_topology(payload(document(roles={"web": many, "db": role(2, serves=[2, 1])})))
     web = topology.roles["web"]
     assert web.serves == (7, 8, 9)
     assert web.calls == (Call("db", 1), Call("db", 2))
     assert web.ingress == (Ingress(10, 8), Ingress(20, 7))
-    assert web.platforms == frozenset({bytes(16), b"\x11" * 16})
+    assert web.platforms == Platforms(frozenset({bytes(16), b"\x11" * 16}), frozenset())
 
 
 def test_the_roles_cannot_be_changed_afterwards() -> None:
@@ -225,11 +227,11 @@ def test_any_is_refused_where_it_would_mean_no_check(name: str) -> None:
 
 def test_a_list_under_any_names_the_element() -> None:
     _invalid("roles.web.platforms", [])
-    assert _refused(changed("roles.web.platforms", ["00" * 16, "00"])) == {
-        (Reason.TOPOLOGY_INVALID, "roles.web.platforms[1]")
+    assert _refused(changed("roles.web.platforms", {"tdx": ["00" * 16, "00"]})) == {
+        (Reason.TOPOLOGY_INVALID, "roles.web.platforms.tdx[1]")
     }
     with pytest.raises(TopologyError, match='"any", or a list of 1 to 4096 PPIDs'):
-        parse_topology(payload(changed("roles.web.platforms", [])))
+        parse_topology(payload(changed("roles.web.platforms", {"tdx": []})))
 
 
 @pytest.mark.parametrize("status", ["Revoked", "uptodate", "UPTODATE", "UpToDate ", "OK", ""])
@@ -256,7 +258,6 @@ def test_advisories_are_named_in_full(text: str) -> None:
         ("roles.web.serves", 8080),
         ("roles.web.calls", {"role": "db", "port": 6379}),
         ("roles.web.ingress", {"port": 8443, "target": 8080}),
-        ("roles.web.platforms", "00" * 16),
         ("roles.web.tdx", reference()),
         ("tdx.tcb_status", "UpToDate"),
         ("tdx.advisories", "INTEL-SA-00001"),
@@ -276,7 +277,6 @@ def test_no_list_holds_a_value_twice(path: str, twice: Any) -> None:
         ("roles.web.ingress", [{"port": port, "target": 8080} for port in range(1, 66)]),
         ("roles.web.tdx", [reference(i) for i in range(65)]),
         ("roles.web.tdx", []),
-        ("roles.web.platforms", [f"{i:032x}" for i in range(4097)]),
         ("tdx.advisories", [f"INTEL-SA-{i:05}" for i in range(257)]),
     ],
 )

@@ -17,7 +17,7 @@ from toposeal.names import mesh_id
 from toposeal.topology.accept import accept, check_succession
 from toposeal.topology.author import compile_yaml, payload_from_yaml
 from toposeal.topology.dsse import add_signatures, decode_envelope, sign
-from toposeal.topology.model import Role, Topology
+from toposeal.topology.model import KINDS, Role, Topology
 from toposeal.topology.owner import OwnerRoot, PrivateKey
 from toposeal.topology.parse import parse_topology
 
@@ -184,9 +184,15 @@ def _role_summary(role: Role) -> dict[str, Any]:
         "serves": list(role.serves),
         "calls": [f"{call.role}:{call.port}" for call in role.calls],
         "ingress": [f"{entry.port}->{entry.target}" for entry in role.ingress],
-        "references": len(role.tdx),
-        "platforms": "any" if role.platforms is None else len(role.platforms),
+        "references": {kind: len(getattr(role, kind)) for kind in KINDS if getattr(role, kind)},
+        "platforms": {kind: _machines(role, kind) for kind in KINDS if getattr(role, kind)},
+        "gpus": None if role.gpus is None else f"{role.gpus.count} of {', '.join(sorted(role.gpus.models))}",
     }
+
+
+def _machines(role: Role, kind: str) -> str | int:
+    admitted = getattr(role.platforms, kind)
+    return "any" if admitted is None else len(admitted)
 
 
 def _digests(topology: Topology, root: OwnerRoot) -> dict[str, Any]:
@@ -204,7 +210,10 @@ def _print_summary(report: Mapping[str, Any]) -> None:
         print(f"  {name}: {_bounds(role['replicas'])}")
         for field in ("serves", "calls", "ingress"):
             print(f"    {field} {', '.join(map(str, role[field])) or 'nothing'}")
-        print(f"    references {role['references']}, platforms {role['platforms']}")
+        for kind, count in role["references"].items():
+            print(f"    {kind}: references {count}, platforms {role['platforms'][kind]}")
+        if role["gpus"] is not None:
+            print(f"    gpus {role['gpus']}")
     if "topo_digest" in report:
         _print_digests(report)
 

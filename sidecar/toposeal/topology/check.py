@@ -7,13 +7,15 @@ starting that a cycle could break.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
+from typing import Any
 
 from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_REPLICAS, POD_DNS_PORT, RESERVED_PORTS
-from toposeal.topology.model import Role, TdxReference, Timers, Topology
+from toposeal.topology.model import KINDS, Role, TdxReference, Timers, Topology
 from toposeal.topology.schema import Findings, mismatch
+from toposeal.topology.snp import SnpReference
 
 _USER_DEBUG_BITS = 0xFF  # TUD: a debugger or profiler may look inside (Intel TDX module ABI, ATTRIBUTES)
 _SERVTD_EXT = 1 << 17
@@ -30,6 +32,7 @@ def check_topology(topology: Topology) -> None:
     for role in topology.roles.values():
         findings.add(*_edges(role, topology))
         findings.add(*_ports(role, topology.attestation_port))
+        findings.add(*_kinds(role, topology))
         for index, reference in enumerate(role.tdx):
             findings.add(*_attributes(f"roles.{role.name}.tdx[{index}].td_attributes", reference))
     findings.add(*_indistinguishable(topology))
@@ -94,6 +97,23 @@ def _port(field: str, port: int) -> Iterator[Mismatch]:
         yield mismatch(field, port, "another port: the sidecar answers the pod's DNS")
 
 
+def _kinds(role: Role, topology: Topology) -> Iterator[Mismatch]:
+    """Each kind of TEE that a role may run on has references, a policy and machines."""
+    path = f"roles.{role.name}"
+    if not role.tdx and not role.snp:
+        yield mismatch(path, "no reference", "tdx or snp references: a measurement makes the role")
+    for kind in KINDS:
+        if not getattr(role, kind):
+            continue
+        if getattr(topology, kind) is None:
+            yield mismatch(kind, "nothing", f"a policy: {path} has {kind} references")
+        machines = getattr(role.platforms, kind)
+        if machines is not None and not machines:
+            yield mismatch(
+                f"{path}.platforms.{kind}", "nothing", f'"any", or machines: it has {kind} references'
+            )
+
+
 def _attributes(field: str, reference: TdxReference) -> Iterator[Mismatch]:
     """No owner can admit a guest that the host may look into or move."""
     bits = int.from_bytes(reference.td_attributes, "little")
@@ -110,28 +130,47 @@ def _attributes(field: str, reference: TdxReference) -> Iterator[Mismatch]:
 
 def _indistinguishable(topology: Topology) -> Iterator[Mismatch]:
     """Every pair of roles that one measured guest could claim (T2)."""
-    alike: defaultdict[tuple[bytes, bytes], list[tuple[str, int, TdxReference]]] = defaultdict(list)
+    yield from _alike(topology, "tdx", _same_td, "another mrtd, rtmr1, rtmr2, rtmr3 or mrconfigid")
+    yield from _alike(topology, "snp", lambda one, two: True, "another measurement or host_data")
+
+
+def _alike(
+    topology: Topology, kind: str, same: Callable[[Any, Any], bool], expected: str
+) -> Iterator[Mismatch]:
+    groups: defaultdict[tuple[bytes, bytes], list[tuple[str, int, Any]]] = defaultdict(list)
     for role in topology.roles.values():
-        for index, reference in enumerate(role.tdx):
-            alike[reference.mrtd, reference.mrconfigid].append((role.name, index, reference))
+        for index, reference in enumerate(getattr(role, kind)):
+            groups[_fixed(reference)].append((role.name, index, reference))
     reported: set[tuple[str, str]] = set()
-    for group in alike.values():
+    for group in groups.values():
         for (name, index, one), (other, place, two) in combinations(group, 2):
-            if name != other and (name, other) not in reported and _same_guest(one, two):
+            if name != other and (name, other) not in reported and same(one, two):
                 reported.add((name, other))
                 yield mismatch(
-                    f"roles.{other}.tdx[{place}]",
-                    f"the same guest as roles.{name}.tdx[{index}]",
-                    "another mrtd, rtmr1, rtmr2, rtmr3 or mrconfigid",
+                    f"roles.{other}.{kind}[{place}]",
+                    f"the same guest as roles.{name}.{kind}[{index}]",
+                    expected,
                     Reason.ROLES_INDISTINGUISHABLE,
                 )
 
 
-def _same_guest(one: TdxReference, two: TdxReference) -> bool:
+def _fixed(reference: TdxReference | SnpReference) -> tuple[bytes, bytes]:
+    """What no reference leaves open.
+
+    Not asked, because the host alone chooses them for one and the same guest and could so choose its
+    role: on SNP guest_svn, family_id, image_id and the digests of ID and author key.
+    """
+    if isinstance(reference, TdxReference):
+        return reference.mrtd, reference.mrconfigid
+    return reference.measurement, reference.host_data
+
+
+def _same_td(one: TdxReference, two: TdxReference) -> bool:
     """Whether some measured guest fits both; `mrtd` and `mrconfigid` are already known to be equal.
 
     Not asked, because the host alone chooses them for one and the same guest and could so choose
     its role: RTMR0 (the virtual hardware), MROWNER, MROWNERCONFIG, MRSEAM, attributes and XFAM.
     """
-    pairs = list(zip(one.rtmr, two.rtmr, strict=True))[1:]
-    return all(a is None or b is None or a == b for a, b in pairs)
+    return all(
+        a is None or b is None or a == b for a, b in zip(one.rtmr[1:], two.rtmr[1:], strict=True)
+    ) and (not isinstance(one.rtmr3, bytes) or not isinstance(two.rtmr3, bytes) or one.rtmr3 == two.rtmr3)

@@ -6,24 +6,22 @@ reference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from toposeal import limits
 from toposeal.errors import TopologyError
 from toposeal.topology import strict_json
 from toposeal.topology.model import TdxPolicy, TdxReference
-from toposeal.topology.parse import TOPOLOGY
-from toposeal.topology.schema import Hex, Integer, ListOf, MapOf, Object, OneOf, OrAny, Rule, mismatch
-from toposeal.topology.snp import (
-    ENDORSEMENTS,
-    PLATFORM_STATES,
-    RELAXATIONS,
-    RESTRICTIONS,
-    SnpFloors,
-    SnpPolicy,
-    SnpReference,
+from toposeal.topology.schema import Object, OrAny, Rule, mismatch
+from toposeal.topology.snp import SnpFloors, SnpPolicy, SnpReference
+from toposeal.topology.tee_schema import (
+    CHIP_IDS,
+    PPIDS,
+    SNP_POLICY,
+    SNP_REFERENCES,
+    TDX_POLICY,
+    TDX_REFERENCES,
 )
 
 
@@ -53,75 +51,6 @@ class EvidencePolicy:
     snp: SnpDemand | None = None
 
 
-_LEVEL = Integer(0, 255)
-_LEVELS = {"bl": _LEVEL, "tee": _LEVEL, "snp": _LEVEL, "ucode": _LEVEL}
-_DIGEST = Hex(limits.DIGEST_SIZE)
-_KEYS = OrAny(ListOf(_DIGEST, 1, limits.MAX_REFERENCES_PER_ROLE, "key digests"))
-_LOWERED = ("refused", "admitted")
-
-
-def _floors(levels: Mapping[str, Rule[int]]) -> Object[SnpFloors]:
-    tcb = Object(levels, dict[str, int])
-    return Object({"reported": tcb, "committed": tcb, "launch": tcb}, SnpFloors)
-
-
-def _names(choices: tuple[str, ...], low: int, items: str) -> ListOf[str]:
-    return ListOf(OneOf(choices), low, len(choices), items)
-
-
-def _snp_policy(**fields: Any) -> SnpPolicy:
-    sets = ("endorsements", "admit", "require", "require_platform")
-    vectors = ("launch_mitigations", "current_mitigations")
-    read: dict[str, Any] = {name: frozenset(fields[name]) for name in sets}
-    read |= {name: int.from_bytes(fields[name], "little") for name in vectors}
-    lowered = fields["lowered_tcb"] == _LOWERED[1]
-    return SnpPolicy(products=fields["products"], vmpl=fields["vmpl"], lowered_tcb=lowered, **read)
-
-
-def _snp_reference(id_key_digests: Any, author_key_digests: Any, **fields: Any) -> SnpReference:
-    keys = [None if each is None else frozenset(each) for each in (id_key_digests, author_key_digests)]
-    return SnpReference(id_key_digests=keys[0], author_key_digests=keys[1], **fields)
-
-
-SNP_POLICY = Object(
-    {
-        "endorsements": _names(ENDORSEMENTS, 1, "kinds of key"),
-        "products": Object(
-            {
-                "Milan": _floors(_LEVELS),
-                "Genoa": _floors(_LEVELS),
-                "Turin": _floors({"fmc": _LEVEL, **_LEVELS}),
-            },
-            dict[str, SnpFloors],
-            optional=frozenset({"Milan", "Genoa", "Turin"}),
-        ),
-        "vmpl": Integer(0, 3),
-        "admit": _names(RELAXATIONS, 0, "guest policy bits"),
-        "require": _names(RESTRICTIONS, 0, "guest policy bits"),
-        "require_platform": _names(PLATFORM_STATES, 0, "platform states"),
-        "lowered_tcb": OneOf(_LOWERED),
-        "launch_mitigations": Hex(8),
-        "current_mitigations": Hex(8),
-    },
-    _snp_policy,
-)
-SNP_REFERENCE = Object(
-    {
-        "measurement": _DIGEST,
-        "host_data": Hex(32),
-        "guest_svn": Integer(0, (1 << 32) - 1),
-        "family_id": OrAny(Hex(16)),
-        "image_id": OrAny(Hex(16)),
-        "id_key_digests": _KEYS,
-        "author_key_digests": _KEYS,
-    },
-    _snp_reference,
-)
-
-_TDX_POLICY = TOPOLOGY.fields["tdx"]
-_ROLE = cast("Object[Any]", cast("MapOf[Any]", TOPOLOGY.fields["roles"]).rule)
-
-
 def _demand(policy: Rule[Any], references: Rule[Any], platforms: Rule[Any], build: Any) -> Object[Any]:
     """A platform policy, the guests that it is for, and the machines: each of the two may be any."""
 
@@ -134,18 +63,14 @@ def _demand(policy: Rule[Any], references: Rule[Any], platforms: Rule[Any], buil
 
 EVIDENCE_POLICY = Object(
     {
-        "tdx": _demand(_TDX_POLICY, _ROLE.fields["tdx"], _ROLE.fields["platforms"], TdxDemand),
-        "snp": _demand(
-            SNP_POLICY,
-            ListOf(SNP_REFERENCE, 1, limits.MAX_REFERENCES_PER_ROLE, "references"),
-            OrAny(ListOf(Hex(64), 1, limits.MAX_PLATFORMS, "CHIP_IDs")),
-            SnpDemand,
-        ),
+        "tdx": _demand(TDX_POLICY, TDX_REFERENCES, PPIDS, TdxDemand),
+        "snp": _demand(SNP_POLICY, SNP_REFERENCES, CHIP_IDS, SnpDemand),
     },
     EvidencePolicy,
     optional=frozenset({"tdx", "snp"}),
 )
 
+_LEVELS = ("bl", "tee", "snp", "ucode")
 _NO_LEVELS = dict.fromkeys(_LEVELS, 0)
 _NO_TURIN_LEVELS = {"fmc": 0, **_NO_LEVELS}
 
@@ -167,6 +92,7 @@ STRICT = EvidencePolicy(
             lowered_tcb=False,
             launch_mitigations=0,
             current_mitigations=0,
+            crl=False,
         ),
         None,
         None,

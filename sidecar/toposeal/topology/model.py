@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from toposeal.topology.gpu import GpuDemand
+from toposeal.topology.snp import SnpPolicy, SnpReference
+
+KINDS = ("tdx", "snp")  # of TEE; in a topology they name policies, references and machines
+
 
 @dataclass(frozen=True)
 class Timers:
@@ -18,11 +23,21 @@ class Timers:
 
 
 @dataclass(frozen=True)
+class InstanceRegister:
+    """RTMR3 as the sidecar makes it: `base`, then its own instance event exactly once, and around it
+    nothing but `events`, each as often as it happens (a second instance event is never admitted)."""
+
+    base: bytes  # 48
+    events: frozenset[bytes]  # 48 each
+
+
+@dataclass(frozen=True)
 class TdxReference:
     """One admitted TDX measurement. `None` is the owner's explicit `any`; nothing is optional."""
 
     mrtd: bytes  # 48
-    rtmr: tuple[bytes | None, bytes | None, bytes | None, bytes | None]  # 48 each
+    rtmr: tuple[bytes | None, bytes | None, bytes | None]  # RTMR0 to RTMR2, 48 each
+    rtmr3: bytes | InstanceRegister | None  # 48
     mrconfigid: bytes  # 48: the role's config digest (CoCo initdata)
     mrowner: bytes  # 48
     mrownerconfig: bytes  # 48
@@ -38,6 +53,14 @@ class TdxPolicy:
     tcb_status: frozenset[str]  # never empty; Intel's spellings
     advisories: frozenset[str]  # admitted INTEL-SA identifiers; any other is refused
     min_tcb_evaluation: int
+
+
+@dataclass(frozen=True)
+class Platforms:
+    """The machines that a role may run on; None is the explicit `any`."""
+
+    tdx: frozenset[bytes] | None  # PPIDs, 16 each
+    snp: frozenset[bytes] | None  # CHIP_IDs, 64 each
 
 
 @dataclass(frozen=True)
@@ -61,8 +84,10 @@ class Role:
     name: str
     min_replicas: int
     max_replicas: int
-    tdx: tuple[TdxReference, ...]
-    platforms: frozenset[bytes] | None  # TDX PPIDs, 16 bytes each; None is the explicit `any`
+    tdx: tuple[TdxReference, ...]  # of both kinds together one at least
+    snp: tuple[SnpReference, ...]
+    platforms: Platforms
+    gpus: GpuDemand | None  # None: none is demanded, and none may be shown
     serves: tuple[int, ...]  # ascending
     calls: tuple[Call, ...]  # ascending (role, port)
     ingress: tuple[Ingress, ...]  # ascending port
@@ -77,5 +102,6 @@ class Topology:
     attestation_port: int
     timers: Timers
     tdx: TdxPolicy | None  # None: no role lists a TDX reference
+    snp: SnpPolicy | None  # None: no role lists an SNP reference
     roles: Mapping[str, Role]  # ascending name, read-only
     digest: bytes  # 48: topo_digest over the exact signed payload bytes

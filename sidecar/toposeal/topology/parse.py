@@ -14,57 +14,37 @@ from toposeal.encoding import digest
 from toposeal.errors import TopologyError
 from toposeal.topology import strict_json
 from toposeal.topology.check import check_topology
-from toposeal.topology.model import Call, Ingress, Role, TdxPolicy, TdxReference, Timers, Topology
-from toposeal.topology.schema import Hex, Integer, ListOf, MapOf, Object, OneOf, OrAny, Text, mismatch
-
-# Intel's spellings. `Revoked` is never admissible, so it cannot be written.
-TCB_STATUSES = (
-    "UpToDate",
-    "SWHardeningNeeded",
-    "ConfigurationNeeded",
-    "ConfigurationAndSWHardeningNeeded",
-    "OutOfDate",
-    "OutOfDateConfigurationNeeded",
-    "TDRelaunchAdvised",
-    "TDRelaunchAdvisedConfigurationNeeded",
+from toposeal.topology.gpu import GpuDemand
+from toposeal.topology.model import (
+    Call,
+    Ingress,
+    Platforms,
+    Role,
+    TdxPolicy,
+    TdxReference,
+    Timers,
+    Topology,
+)
+from toposeal.topology.schema import Either, Hex, Integer, ListOf, MapOf, Object, Text, Word, mismatch
+from toposeal.topology.snp import SnpPolicy, SnpReference
+from toposeal.topology.tee_schema import (
+    GPUS,
+    PLATFORMS,
+    SNP_POLICY,
+    SNP_REFERENCES,
+    TDX_POLICY,
+    TDX_REFERENCES,
 )
 
 _NAME = Text(
     re.compile(rf"[a-z0-9-]{{1,{limits.MAX_NAME_LENGTH}}}", re.ASCII),
     f"a name of 1 to {limits.MAX_NAME_LENGTH} characters of a-z, 0-9 and -",
 )
-_ADVISORY = Text(re.compile(r"INTEL-(?:SA|DOC)-[0-9]{5}", re.ASCII), "INTEL-SA-nnnnn or INTEL-DOC-nnnnn")
 _PORT = Integer(1, 65_535)
 _DIGEST = Hex(limits.DIGEST_SIZE)
-_REGISTER = OrAny(_DIGEST)
 _DEFAULTS = Timers()
+_ANYWHERE = Platforms(None, None)
 
-
-def _reference(rtmr0: Any, rtmr1: Any, rtmr2: Any, rtmr3: Any, mrseam: Any, **fields: Any) -> TdxReference:
-    seam = None if mrseam is None else frozenset(mrseam)
-    return TdxReference(rtmr=(rtmr0, rtmr1, rtmr2, rtmr3), mrseam=seam, **fields)
-
-
-def _tdx_policy(tcb_status: Any, advisories: Any, min_tcb_evaluation: int) -> TdxPolicy:
-    return TdxPolicy(frozenset(tcb_status), frozenset(advisories), min_tcb_evaluation)
-
-
-_REFERENCE = Object(
-    {
-        "mrtd": _DIGEST,
-        "rtmr0": _REGISTER,
-        "rtmr1": _REGISTER,
-        "rtmr2": _REGISTER,
-        "rtmr3": _REGISTER,
-        "mrconfigid": _DIGEST,
-        "mrowner": _DIGEST,
-        "mrownerconfig": _DIGEST,
-        "mrseam": OrAny(ListOf(_DIGEST, 1, limits.MAX_SEAM_MODULES, "TDX module digests")),
-        "td_attributes": Hex(8),
-        "xfam": Hex(8),
-    },
-    _reference,
-)
 
 _ROLE = Object(
     {
@@ -72,8 +52,10 @@ _ROLE = Object(
             {"min": Integer(0, limits.MAX_REPLICAS), "max": Integer(1, limits.MAX_REPLICAS)},
             lambda **bounds: (bounds["min"], bounds["max"]),
         ),
-        "tdx": ListOf(_REFERENCE, 1, limits.MAX_REFERENCES_PER_ROLE, "references"),
-        "platforms": OrAny(ListOf(Hex(16), 1, limits.MAX_PLATFORMS, "PPIDs")),
+        "tdx": TDX_REFERENCES,
+        "snp": SNP_REFERENCES,
+        "platforms": Either(Word("any", _ANYWHERE), PLATFORMS),
+        "gpus": GPUS,
         "serves": ListOf(_PORT, 0, limits.MAX_PORTS_PER_ROLE, "ports"),
         "calls": ListOf(Object({"role": _NAME, "port": _PORT}, Call), 0, limits.MAX_CALLS_PER_ROLE, "edges"),
         "ingress": ListOf(
@@ -81,6 +63,7 @@ _ROLE = Object(
         ),
     },
     dict[str, Any],
+    optional=frozenset({"tdx", "snp", "gpus"}),
 )
 
 TOPOLOGY = Object(
@@ -95,26 +78,12 @@ TOPOLOGY = Object(
             Timers,
             optional=frozenset(limits.TIMER_BOUNDS),
         ),
-        "tdx": Object(
-            {
-                "tcb_status": ListOf(OneOf(TCB_STATUSES), 1, len(TCB_STATUSES), "statuses"),
-                "advisories": ListOf(
-                    Text(
-                        re.compile(r"INTEL-(?:SA|DOC)-[0-9]{5}", re.ASCII),
-                        "INTEL-SA-nnnnn or INTEL-DOC-nnnnn",
-                    ),
-                    0,
-                    limits.MAX_ADVISORIES,
-                    "advisories",
-                ),
-                "min_tcb_evaluation": Integer(1, limits.MAX_TCB_EVALUATION),
-            },
-            _tdx_policy,
-        ),
+        "tdx": TDX_POLICY,
+        "snp": SNP_POLICY,
         "roles": MapOf(_NAME, _ROLE, 1, limits.MAX_ROLES, "roles"),
     },
     dict[str, Any],
-    optional=frozenset({"timers"}),
+    optional=frozenset({"timers", "tdx", "snp"}),
 )
 
 
@@ -133,11 +102,19 @@ def parse_topology(payload: bytes) -> Topology:
 
 
 def _topology(
-    payload_digest: bytes, owner_root: bytes, roles: dict[str, Any], timers: Timers = _DEFAULTS, **fields: Any
+    payload_digest: bytes,
+    owner_root: bytes,
+    roles: dict[str, Any],
+    timers: Timers = _DEFAULTS,
+    tdx: TdxPolicy | None = None,
+    snp: SnpPolicy | None = None,
+    **fields: Any,
 ) -> Topology:
     return Topology(
         owner_root_digest=owner_root,
         timers=timers,
+        tdx=tdx,
+        snp=snp,
         roles=MappingProxyType({name: _role(name, **roles[name]) for name in sorted(roles)}),
         digest=payload_digest,
         **fields,
@@ -145,14 +122,24 @@ def _topology(
 
 
 def _role(
-    name: str, replicas: tuple[int, int], serves: Any, calls: Any, ingress: Any, platforms: Any, tdx: Any
+    name: str,
+    replicas: tuple[int, int],
+    serves: Any,
+    calls: Any,
+    ingress: Any,
+    platforms: Platforms,
+    tdx: tuple[TdxReference, ...] = (),
+    snp: tuple[SnpReference, ...] = (),
+    gpus: GpuDemand | None = None,
 ) -> Role:
     return Role(
         name=name,
         min_replicas=replicas[0],
         max_replicas=replicas[1],
         tdx=tdx,
-        platforms=None if platforms is None else frozenset(platforms),
+        snp=snp,
+        platforms=platforms,
+        gpus=gpus,
         serves=tuple(sorted(serves)),
         calls=tuple(sorted(calls, key=lambda call: (call.role, call.port))),
         ingress=tuple(sorted(ingress, key=lambda entry: entry.port)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from toposeal.errors import Mismatch, Reason, TopologyError, printable
 from toposeal.limits import MAX_MISMATCHES
@@ -107,6 +107,46 @@ class OrAny(Generic[T]):
             return self.rule.read(value, path)
         except TopologyError as error:
             raise TopologyError(*(_widened(m, path, self.expected) for m in error.mismatches)) from None
+
+
+@dataclass(frozen=True)
+class Word(Generic[T]):
+    """One word, and what it stands for."""
+
+    word: str
+    value: T
+
+    @property
+    def expected(self) -> str:
+        return f'"{self.word}"'
+
+    def read(self, value: object, path: str) -> T:
+        if value != self.word:
+            raise TopologyError(mismatch(path, value, self.expected))
+        return self.value
+
+
+class Either(Generic[T]):
+    """The first of several rules that takes the value; an object is held to the rule for objects."""
+
+    def __init__(self, *rules: Rule[Any]) -> None:
+        self.rules = rules
+
+    @property
+    def expected(self) -> str:
+        return ", or ".join(rule.expected for rule in self.rules)
+
+    def read(self, value: object, path: str) -> T:
+        if isinstance(value, dict):
+            for rule in self.rules:
+                if isinstance(rule, Object):
+                    return cast("T", rule.read(value, path))
+        for rule in self.rules:
+            try:
+                return cast("T", rule.read(value, path))
+            except TopologyError:
+                continue
+        raise TopologyError(mismatch(path, value, self.expected))
 
 
 @dataclass(frozen=True)

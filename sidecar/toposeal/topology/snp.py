@@ -1,7 +1,4 @@
-"""What an owner demands of AMD SEV-SNP, as frozen values beside `topology.model`'s for TDX. No IO.
-
-Not yet part of the signed topology: `verification.snp_policy` takes these values from its caller.
-"""
+"""What an owner demands of AMD SEV-SNP, as frozen values beside `topology.model`'s for TDX. No IO."""
 
 from __future__ import annotations
 
@@ -46,6 +43,7 @@ class SnpPolicy:
     lowered_tcb: bool  # whether the host may have its reports vouched for by less than it has committed
     launch_mitigations: int  # bits that have to be set; report versions before 5 have none
     current_mitigations: int
+    crl: bool  # whether AMD's revocation list has to be at hand; one that is, counts in any case
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ class TrustAnchors:
 
     intel_sgx_root_ca: bytes  # DER
     amd_roots: tuple[bytes, ...] = ()  # DER, one ARK for each product; none means that no SNP report passes
+    nvidia_roots: tuple[bytes, ...] = ()  # DER; none means that no GPU's report passes
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class AppraisalContext:
     anchors: TrustAnchors
     collateral: tuple[bytes, ...]  # dcap-qvl JSON, one per FMSPC; checked, never trusted
     now: int  # Unix seconds, the local wall clock: a second check, never the only one
+    crls: tuple[bytes, ...] = ()  # AMD's revocation lists, DER; checked, never trusted
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class VerifiedEvidence:
     Constructed by `verification.appraise` alone.
     """
 
-    tee: str  # "tdx"
+    tee: str  # "tdx" or "snp"
     role: str
     binding: Binding
-    tcb_status: str
-    advisories: tuple[str, ...]
-    platform: bytes  # TDX PPID, 16 bytes
+    tcb_status: str  # TDX: Intel's word; SNP: product and the security patch levels of reported_tcb
+    advisories: tuple[str, ...]  # none on SNP: AMD names none
+    platform: bytes  # TDX: PPID, 16 bytes; SNP: CHIP_ID, 64, or nothing where it is masked or under a VLEK
     expires_at: int  # Unix seconds: the earliest expiry of what the verdict rests on
+    guest: bytes | None = None  # SNP: REPORT_ID, 32, one for each guest; TDX has none

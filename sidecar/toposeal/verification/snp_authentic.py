@@ -37,6 +37,7 @@ class AuthenticSnp:
     launch_tcb: SnpTcb
     chip: bytes | None  # 64, CHIP_ID; None under a VLEK, and where the host masks it
     csp_id: str | None  # the provider to whom AMD gave the VLEK
+    crl_number: int | None  # of the root's list that revokes none of these CAs; None: no list was at hand
     expires_at: int  # Unix seconds: from here on some part is no longer in force
 
 
@@ -71,6 +72,7 @@ def authenticate(
         launch_tcb=launch,
         chip=chip,
         csp_id=key.csp_id,
+        crl_number=None if endorsements.crl is None else endorsements.crl.number,
         expires_at=min(end for _, _, end in _windows(endorsements)),
     )
 

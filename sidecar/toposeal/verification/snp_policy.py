@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from toposeal.errors import Mismatch, PolicyError, Reason, printable
 from toposeal.evidence.snp_report import SnpReport
+from toposeal.topology.model import Role, Topology
 from toposeal.topology.snp import RELAXATIONS, SnpPolicy, SnpReference
+from toposeal.verification.role import measured_role
 from toposeal.verification.snp_authentic import AuthenticSnp
 
 # AMD 56860, guest policy and PLATFORM_INFO: bit numbers by AMD's names.
@@ -76,15 +78,26 @@ def require_platform(authentic: AuthenticSnp, policy: SnpPolicy) -> None:
     """Kind of key, product, firmware, privilege level, guest policy and platform are as demanded (E8, E12).
 
     Raises PolicyError with every mismatch: SIGNING_KEY, PRODUCT_REFUSED, TCB_FLOOR, VMPL, GUEST_POLICY,
-    PLATFORM_INFO, MITIGATIONS.
+    PLATFORM_INFO, MITIGATIONS, COLLATERAL_MISSING.
     """
     wrong = [
         *_key(authentic, policy),
         *_firmware(authentic, policy),
         *_guest(authentic.report, policy),
         *_mitigations(authentic.report, policy),
+        *_revocation(authentic, policy),
     ]
     _raise_any(wrong)
+
+
+def require_role(report: SnpReport, topology: Topology, expected: str) -> Role:
+    """The one role whose references the measured guest fits; it has to be `expected`. Raises PolicyError,
+    as `role.measured_role` does."""
+
+    def differences(role: Role) -> Iterator[list[Mismatch]]:
+        return (list(differences_from(report, reference)) for reference in role.snp)
+
+    return measured_role(topology, expected, "snp", differences)
 
 
 def require_reference(report: SnpReport, references: Sequence[SnpReference]) -> None:
@@ -173,6 +186,13 @@ def _mitigations(report: SnpReport, policy: SnpPolicy) -> Iterator[Mismatch]:
         if wanted & ~found:
             field = f"report.{name}_mit_vector"
             yield Mismatch(Reason.MITIGATIONS, field, printable(f"{found:#x}"), f"all of {wanted:#x}")
+
+
+def _revocation(authentic: AuthenticSnp, policy: SnpPolicy) -> Iterator[Mismatch]:
+    """A list that is at hand has been applied; whether one has to be, the policy says."""
+    if policy.crl and authentic.crl_number is None:
+        expected = f"the revocation list of ARK-{authentic.product}"
+        yield Mismatch(Reason.COLLATERAL_MISSING, "crl", "none", expected)
 
 
 def _set(bits: int, number: int) -> bool:

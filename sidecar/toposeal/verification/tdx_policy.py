@@ -6,10 +6,13 @@ Every field of the policy is a requirement or the owner's explicit `any`; nothin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from toposeal.errors import Mismatch, PolicyError, Reason, printable
+from toposeal.evidence.rtmr import instance_event, replay
 from toposeal.evidence.tdx_quote import TdxQuote
-from toposeal.topology.model import Role, TdxPolicy, TdxReference, Topology
+from toposeal.topology.model import InstanceRegister, Role, TdxPolicy, TdxReference, Topology
+from toposeal.verification.role import measured_role
 from toposeal.verification.tdx_authentic import AuthenticTdx
 
 # Intel TDX module ABI specification, ATTRIBUTES: a set bit refuses, whatever a topology says.
@@ -72,35 +75,39 @@ def require_tcb(authentic: AuthenticTdx, policy: TdxPolicy) -> None:
     _raise_any(wrong)
 
 
-def require_role(quote: TdxQuote, topology: Topology, expected: str) -> Role:
-    """The one role whose references the measured values match; it has to be `expected` (E5, E6).
+@dataclass(frozen=True)
+class RuntimeLog:
+    """Who asked for the quote, and what its guest says to have extended into RTMR3: believed by replay."""
 
-    Raises PolicyError: ROLE_UNKNOWN, ROLE_MISMATCH, ROLES_INDISTINGUISHABLE, or, where no role
-    matches, all that differs from the closest reference of `expected`.
+    iid: bytes  # 48
+    events: tuple[bytes, ...] = ()  # 48 each, in order; none: the instance event alone
+
+
+def require_role(quote: TdxQuote, topology: Topology, expected: str, log: RuntimeLog | None = None) -> Role:
+    """The one role whose references the measured guest fits; it has to be `expected`. Raises PolicyError,
+    as `role.measured_role` does."""
+
+    def differences(role: Role) -> Iterator[list[Mismatch]]:
+        return (list(_differences(quote, reference, log)) for reference in role.tdx)
+
+    return measured_role(topology, expected, "tdx", differences)
+
+
+def require_reference(
+    quote: TdxQuote, references: Sequence[TdxReference], log: RuntimeLog | None = None
+) -> None:
+    """The measured guest is one of `references`; without `log` none that wants an instance event fits.
+
+    Raises PolicyError with all that differs from the closest one; EVIDENCE_KIND where there is none.
     """
-    if expected not in topology.roles:
-        raise PolicyError.of(Reason.ROLE_UNKNOWN, "role", expected, "a role of the topology")
-    matching = [role for role in topology.roles.values() if _matches(quote, role)]
-    if not matching:
-        _raise_any(_closest(quote, topology.roles[expected]))
-    if len(matching) != 1:
-        names = [role.name for role in matching]
-        raise PolicyError.of(Reason.ROLES_INDISTINGUISHABLE, "role", names, "one role by measurement")
-    if matching[0].name != expected:
-        raise PolicyError.of(Reason.ROLE_MISMATCH, "role", matching[0].name, expected)
-    return matching[0]
-
-
-def require_reference(quote: TdxQuote, references: Sequence[TdxReference]) -> None:
-    """The measured guest is one of `references`. Raises PolicyError with all that differs from the closest
-    one; EVIDENCE_KIND where there is none."""
     nothing = Mismatch(Reason.EVIDENCE_KIND, "references", "none", "a TDX reference")
-    _raise_any(min((list(_differences(quote, each)) for each in references), key=len, default=[nothing]))
+    _raise_any(min((list(_differences(quote, each, log)) for each in references), key=len, default=[nothing]))
 
 
 def require_platform(ppid: bytes, role: Role) -> None:
     """The machine is one that the owner lists for `role` (E11). Raises PolicyError(PLATFORM_REFUSED)."""
-    if role.platforms is not None and ppid not in role.platforms:
+    admitted = role.platforms.tdx
+    if admitted is not None and ppid not in admitted:
         raise PolicyError.of(Reason.PLATFORM_REFUSED, "platform.ppid", ppid, f"a platform of {role.name}")
 
 
@@ -110,17 +117,7 @@ def require_listed(ppid: bytes, platforms: frozenset[bytes]) -> None:
         raise PolicyError.of(Reason.PLATFORM_REFUSED, "platform.ppid", ppid, "a listed platform")
 
 
-def _matches(quote: TdxQuote, role: Role) -> bool:
-    return any(not list(_differences(quote, reference)) for reference in role.tdx)
-
-
-def _closest(quote: TdxQuote, role: Role) -> list[Mismatch]:
-    """What differs from the reference with the fewest differences; a role without one differs too."""
-    nothing = Mismatch(Reason.EVIDENCE_KIND, f"roles.{role.name}.tdx", "no reference", "a TDX reference")
-    return min((list(_differences(quote, reference)) for reference in role.tdx), key=len, default=[nothing])
-
-
-def _differences(quote: TdxQuote, reference: TdxReference) -> Iterator[Mismatch]:
+def _differences(quote: TdxQuote, reference: TdxReference, log: RuntimeLog | None) -> Iterator[Mismatch]:
     wanted = (
         (Reason.MEASUREMENT, "mrtd", reference.mrtd),
         (Reason.CONFIG_DIGEST, "mrconfigid", reference.mrconfigid),
@@ -134,9 +131,38 @@ def _differences(quote: TdxQuote, reference: TdxReference) -> Iterator[Mismatch]
         found: bytes = getattr(quote, name)
         if value is not None and found != value:
             yield Mismatch(reason, f"quote.{name}", found.hex(), value.hex())
+    yield from _rtmr3(quote.rtmr3, reference.rtmr3, log)
     if reference.mrseam is not None and quote.mrseam not in reference.mrseam:
         modules = f"one of {len(reference.mrseam)} admitted TDX modules"
         yield Mismatch(Reason.MEASUREMENT, "quote.mrseam", quote.mrseam.hex(), modules)
+
+
+def _rtmr3(
+    found: bytes, wanted: bytes | InstanceRegister | None, log: RuntimeLog | None
+) -> Iterator[Mismatch]:
+    if isinstance(wanted, InstanceRegister):
+        yield from _instance(found, wanted, log)
+    elif wanted is not None and found != wanted:
+        yield Mismatch(Reason.MEASUREMENT, "quote.rtmr3", found.hex(), wanted.hex())
+
+
+def _instance(found: bytes, wanted: InstanceRegister, log: RuntimeLog | None) -> Iterator[Mismatch]:
+    """The sidecar of this very instance extended RTMR3 once, and whoever else did, did only what is
+    admitted: what came before or after could otherwise have asked for this quote in its name."""
+    field = "quote.rtmr3"
+    if log is None:
+        yield Mismatch(Reason.RTMR3_INSTANCE, field, "no instance", "evidence of a member, whose event it is")
+        return
+    own = instance_event(log.iid)
+    events = log.events or (own,)
+    if events.count(own) != 1:
+        yield Mismatch(Reason.RTMR3_INSTANCE, field, f"{events.count(own)} events of the instance", "one")
+    strangers = [event.hex() for event in events if event != own and event not in wanted.events]
+    if strangers:
+        yield Mismatch(Reason.RTMR3_INSTANCE, field, f"event {strangers[0]}", "an admitted event")
+    replayed = replay(wanted.base, events)
+    if replayed != found:
+        yield Mismatch(Reason.RTMR3_INSTANCE, field, found.hex(), f"{replayed.hex()}, as the events make it")
 
 
 def _raise_any(mismatches: list[Mismatch]) -> None:
