@@ -1,7 +1,8 @@
 """The vendors' roots that a production build trusts, and nothing else. There is no way to add one.
 
 Intel SGX Root CA: https://certificates.trustedservices.intel.com/IntelSGXRootCA.der, SHA-256
-44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3. AMD's three: `verification.amd_roots`.
+44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3. AMD's three:
+`verification.amd_roots`, NVIDIA's: `verification.nvidia_root`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 
 from toposeal.verification.amd_roots import AMD_ROOTS
 from toposeal.verification.model import TrustAnchors
+from toposeal.verification.nvidia_root import NVIDIA_ROOTS
 
 _INTEL_SGX_ROOT_CA = """
 MIICjzCCAjSgAwIBAgIUImUM1lqdNInzg7SVUr9QGzknBqwwCgYIKoZIzj0EAwIwaDEaMBgGA1UEAwwRSW50ZWwgU0dYIFJvb3Qg
@@ -23,4 +25,4 @@ g7SVUr9QGzknBqwwDgYDVR0PAQH/BAQDAgEGMBIGA1UdEwEB/wQIMAYBAf8CAQEwCgYIKoZIzj0EAwID
 iSDcNoowLuPRLsWGf/Yi7GSX94BgwTwgAiEA4J0lrHoMs+Xo5o/sX6O9QWxHRAvZUGOdRQ7cvqRXaqI=
 """
 
-VENDOR_ANCHORS = TrustAnchors(base64.b64decode(_INTEL_SGX_ROOT_CA), AMD_ROOTS)
+VENDOR_ANCHORS = TrustAnchors(base64.b64decode(_INTEL_SGX_ROOT_CA), AMD_ROOTS, NVIDIA_ROOTS)
