@@ -111,3 +111,9 @@ def test_object_identifiers_have_one_spelling(text: str) -> None:
         assert reader(text).oid() == "2.5"
     else:
         refused(reader(text).oid)
+
+
+def test_an_object_identifier_above_32_bytes_is_refused() -> None:
+    longest = "0620" + "01" * 32
+    assert reader(longest).oid() == "0." + ".".join("1" * 32)
+    refused(reader("0621" + "01" * 33).oid)

@@ -12,7 +12,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from cryptography import x509
@@ -29,6 +29,7 @@ from toposeal.limits import MAX_AMD_CERTIFICATE_SIZE, MAX_AMD_CHAIN_LENGTH, MAX_
 
 _REASON = Reason.CERTIFICATE_INVALID
 _REMEMBERED = 64  # three certificates of each machine, most of them shared
+_REMEMBERED_LISTS = 8  # of at most 64 KiB: one for each root, and the last few before it
 _RSA_BITS = 4096
 _COMMON_NAME, _BASIC_CONSTRAINTS, _KEY_USAGE = "2.5.4.3", "2.5.29.19", "2.5.29.15"
 _KEY_CERT_SIGN = 0x04
@@ -158,8 +159,12 @@ def parse_amd_certificate(data: bytes, field: str) -> AmdCertificate:
     )
 
 
+@lru_cache(_REMEMBERED_LISTS)
 def parse_amd_crl(data: bytes) -> AmdCrl:
-    """Parse one DER revocation list. Raises EvidenceError(COLLATERAL_INVALID) or TOO_LARGE."""
+    """Parse one DER revocation list, or remember it.
+
+    Raises EvidenceError(COLLATERAL_INVALID) or TOO_LARGE.
+    """
     if len(data) > MAX_CRL_SIZE:
         raise EvidenceError.of(Reason.TOO_LARGE, "crl", f"{len(data)} bytes", f"at most {MAX_CRL_SIZE}")
     frame = DerReader(data, "crl", Reason.COLLATERAL_INVALID).inside(der.SEQUENCE)
@@ -246,7 +251,8 @@ def _time(reader: DerReader) -> int:
     if re.fullmatch(r"[0-9]{14}Z", text, re.ASCII) is None:
         raise reader.refusal(content, "a time like 20260131000000Z")
     try:
-        return int(datetime.strptime(text[:-1] + "+0000", "%Y%m%d%H%M%S%z").timestamp())
+        month, day, hour, minute, second = (int(text[at : at + 2]) for at in range(4, 14, 2))
+        return int(datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=UTC).timestamp())
     except ValueError as error:
         raise reader.refusal(text, "a time of the calendar") from error
 

@@ -5,6 +5,8 @@ Only definite, minimal lengths and one-byte tags exist here (X.690, section 10).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from toposeal.errors import EvidenceError, Reason
 
 BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x01, 0x02, 0x03, 0x04, 0x06
@@ -15,6 +17,8 @@ _MAX_LENGTH_SIZE = 3  # bytes of one length: 16 MiB, far above any certificate
 _LONG_FORM = 0x80
 _CONTINUED = 0x80
 _TRUE = b"\xff"
+_MAX_OID_SIZE = 32  # twice the longest that any vendor here writes
+_REMEMBERED = 128  # object identifiers: a certificate has about twenty, and all have the same
 
 
 class DerReader:
@@ -84,19 +88,10 @@ class DerReader:
     def oid(self) -> str:
         """An OBJECT IDENTIFIER in dotted form."""
         content = self.element(OID)
-        identifiers: list[int] = []
-        value = 0
-        for byte in content:
-            if byte == _CONTINUED and value == 0:
-                raise self.refusal(content.hex(), "arcs in their shortest form")
-            value = value << 7 | byte & 0x7F
-            if byte < _CONTINUED:
-                identifiers.append(value)
-                value = 0
-        if not content or content[-1] >= _CONTINUED:
-            raise self.refusal(content.hex(), "an object identifier")
-        first = min(identifiers[0] // 40, 2)
-        return ".".join(map(str, (first, identifiers[0] - 40 * first, *identifiers[1:])))
+        dotted = _dotted(content) if len(content) <= _MAX_OID_SIZE else None
+        if dotted is None:
+            raise self.refusal(content.hex(), "an object identifier, its arcs in their shortest form")
+        return dotted
 
     def refusal(self, found: object, expected: object) -> EvidenceError:
         return EvidenceError.of(self._reason, f"{self._field} before {self._offset}", found, expected)
@@ -120,3 +115,21 @@ class DerReader:
         piece = self._data[self._offset : end]
         self._offset = end
         return piece
+
+
+@lru_cache(_REMEMBERED)
+def _dotted(content: bytes) -> str | None:
+    """The dotted form of an OBJECT IDENTIFIER's content (X.690, 8.19); None for what is none."""
+    identifiers: list[int] = []
+    value = 0
+    for byte in content:
+        if byte == _CONTINUED and value == 0:
+            return None
+        value = value << 7 | byte & 0x7F
+        if byte < _CONTINUED:
+            identifiers.append(value)
+            value = 0
+    if not content or content[-1] >= _CONTINUED:
+        return None
+    first = min(identifiers[0] // 40, 2)
+    return ".".join(map(str, (first, identifiers[0] - 40 * first, *identifiers[1:])))

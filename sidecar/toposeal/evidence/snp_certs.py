@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -33,6 +34,7 @@ _FMC = "3.9"
 _RESERVED_LEVELS = ("3.4", "3.5", "3.6", "3.7")
 _MAX_LEVEL = 255
 _FIELD = "endorsement"
+_REMEMBERED = 64  # machines: every report of one is signed by the same key
 
 
 class KeyKind(StrEnum):
@@ -86,8 +88,12 @@ def read_endorsement(data: bytes) -> Endorsement:
     return parse_endorsement(_split(data, 1, _FIELD)[0])
 
 
+@lru_cache(_REMEMBERED)
 def parse_endorsement(data: bytes) -> Endorsement:
-    """Parse one VCEK or VLEK in DER. Raises EvidenceError(CERTIFICATE_INVALID) or TOO_LARGE."""
+    """Parse one VCEK or VLEK in DER, or remember it.
+
+    Raises EvidenceError(CERTIFICATE_INVALID) or TOO_LARGE.
+    """
     certificate = parse_amd_certificate(data, _FIELD)
     if certificate.critical:
         raise _invalid("extensions", sorted(certificate.critical), "no critical extension")
