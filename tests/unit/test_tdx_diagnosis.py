@@ -14,6 +14,7 @@ from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence.collateral import parse_collateral
 from toposeal.evidence.pck import parse_pck_chain
 from toposeal.evidence.tdx_quote import TdxQuote
+from toposeal.verification.tdx_authentic import authenticate
 from toposeal.verification.tdx_diagnosis import diagnose
 from toposeal_lab.simtdx import LabHost, LabPki
 from toposeal_lab.simtdx.pki import PLATFORM_CA_NAME, issue
@@ -111,6 +112,79 @@ def test_a_quoting_enclave_of_somebody_else() -> None:
     """The forgery that a verifier without a QE check would take (CVE-2026-22696)."""
     found = explain(quote(), qe={"mrsigner": "00" * 32})
     assert found == (Reason.QE_IDENTITY, "quote.qe_report.mrsigner")
+
+
+@pytest.mark.parametrize(
+    ("field", "identity"),
+    [
+        ("miscselect", {"miscselect": "01000000"}),
+        ("attributes", {"attributes": "13" + "00" * 15}),
+        ("isvprodid", {"isvprodid": 1}),
+        ("isvsvn", {"tcbLevels": [{"tcb": {"isvsvn": 5}}, {"tcb": {"isvsvn": 6}}]}),
+    ],
+)
+def test_a_quoting_enclave_of_another_build(field: str, identity: dict[str, Any]) -> None:
+    """dcap-qvl's verdict, in our words; `SGX QE identity` of EVIDENCE is the third."""
+    assert explain(quote(), qe=identity) == (Reason.QE_IDENTITY, f"quote.qe_report.{field}")
+    with pytest.raises(EvidenceError) as refused:
+        authenticate(quote(), (PKI.collateral(qe=identity),), PKI.anchors(), NOW)
+    assert refused.value.reason is Reason.QE_IDENTITY
+
+
+@pytest.mark.parametrize(
+    ("field", "guest"),
+    [("mrsignerseam", b"\1" * 48), ("seam_attributes", b"\1" + bytes(7))],
+)
+def test_a_tdx_module_of_somebody_else(field: str, guest: bytes) -> None:
+    measured: dict[str, Any] = {field: guest}
+    foreign = quote(**measured)
+    assert explain(foreign) == (Reason.MEASUREMENT, f"quote.{field}")
+    with pytest.raises(EvidenceError) as refused:
+        authenticate(foreign, (PKI.collateral(),), PKI.anchors(), NOW)
+    assert refused.value.reason is Reason.MEASUREMENT
+
+
+@pytest.mark.parametrize("generation", [0, 2])
+def test_a_tdx_module_of_another_generation(generation: int) -> None:
+    """Before generations the module is judged by its one description."""
+    found = explain(quote(tee_tcb_svn=bytes([5, generation, 6]) + bytes(13)))
+    named = "collateral.tcb_info.tdxModuleIdentities TDX_02" if generation else "quote.tee_tcb_svn"
+    assert found == (Reason.TCB_STATUS, named)
+
+
+def test_an_unsafe_guest_is_named_as_such() -> None:
+    """SEPT_VE_DISABLE off, and all else that is unsafe besides."""
+    error = diagnosed(quote(td_attributes=(1 | 1 << 29).to_bytes(8, "little")))
+    found = [(mismatch.reason, mismatch.field) for mismatch in error.mismatches]
+    assert found == [
+        (Reason.TD_DEBUG, "quote.td_attributes"),
+        (Reason.TD_MIGRATABLE, "quote.td_attributes"),
+        (Reason.TD_ATTRIBUTES, "quote.td_attributes"),
+        (Reason.QUOTE_SIGNATURE, "quote"),
+    ]
+
+
+def diagnosed(quote: TdxQuote) -> EvidenceError:
+    pck = parse_pck_chain(quote.auth.pck_chain)
+    return diagnose(quote, pck, parse_collateral(PKI.collateral()), REFUSAL)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"qe": {"isvprodid": None, "tcbLevels": []}},
+        {"qe": {"miscselect": 1}},
+        {"qe": {"tcbLevels": [1]}},
+        {"tcb": {"tdxModuleIdentities": [{"id": 1}]}},
+        {"tcb": {"tdxModuleIdentities": [{"id": "TDX_01"}]}},
+        {"tcb": {"tdxModuleIdentities": None}},
+    ],
+)
+def test_a_signed_document_of_another_shape_leaves_the_librarys_words(spec: dict[str, Any]) -> None:
+    pck = parse_pck_chain(quote().auth.pck_chain)
+    collateral = parse_collateral(PKI.collateral(**spec))
+    found = diagnose(quote(), pck, collateral, REFUSAL)
+    assert found is REFUSAL or found.reason is Reason.QE_IDENTITY
 
 
 def test_a_fact_that_cannot_be_read_leaves_the_librarys_words() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
 
 from toposeal._wire.evidence_pb2 import Evidence
@@ -10,11 +9,12 @@ from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence.amd_x509 import AmdCertificate, AmdCrl, parse_amd_certificate, parse_amd_crl
 from toposeal.evidence.binding import Binding
 from toposeal.evidence.snp_certs import SnpEndorsements, parse_endorsement
-from toposeal.evidence.snp_report import SnpReport, parse_snp_report
+from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.snp_tcb import Product
 from toposeal.topology.model import Topology
 from toposeal.topology.snp import SnpPolicy
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
+from toposeal.verification.report_data import expect_report_data
 from toposeal.verification.snp_authentic import authenticate
 from toposeal.verification.snp_policy import (
     refuse_unsafe_guest,
@@ -32,7 +32,7 @@ def appraise_snp(
     report = parse_snp_report(evidence.quote)
     _expect_nothing_else(evidence)
     # (2) It says what it should, in all 64 bytes.
-    _expect_report_data(report, expected)
+    expect_report_data(report.report_data, expected.report_data(), "report.report_data")
     # (3) The guest is not one into which its host may look.
     refuse_unsafe_guest(report)
     # (4) Authentic: chip, chain, revocation, signature.
@@ -58,12 +58,6 @@ def appraise_snp(
 def _expect_nothing_else(evidence: Evidence) -> None:
     if evidence.rtmr3_events:
         raise EvidenceError.of(Reason.MALFORMED, "evidence.rtmr3_events", "something", "nothing beside SNP")
-
-
-def _expect_report_data(report: SnpReport, expected: Binding) -> None:
-    wanted = expected.report_data()
-    if not hmac.compare_digest(report.report_data, wanted):
-        raise EvidenceError.of(Reason.REPORT_DATA, "report.report_data", report.report_data, wanted)
 
 
 def _endorsements(evidence: Evidence, context: AppraisalContext) -> SnpEndorsements:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hmac
-
 from toposeal._wire.evidence_pb2 import Evidence
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence.binding import Binding
-from toposeal.evidence.tdx_quote import TdxQuote, parse_tdx_quote
+from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.limits import DIGEST_SIZE, MAX_RTMR3_EVENTS
 from toposeal.topology.model import TdxPolicy, Topology
 from toposeal.verification.model import AppraisalContext, VerifiedEvidence
+from toposeal.verification.report_data import expect_report_data
 from toposeal.verification.tdx_authentic import authenticate
 from toposeal.verification.tdx_policy import (
     RuntimeLog,
@@ -29,7 +28,7 @@ def appraise_tdx(
     quote = parse_tdx_quote(evidence.quote)
     log = _runtime_log(evidence, expected)
     # (2) It says what it should, in all 64 bytes.
-    _expect_report_data(quote, expected)
+    expect_report_data(quote.report_data, expected.report_data(), "quote.report_data")
     # (3) The guest is not one into which its host may look.
     refuse_unsafe_attributes(quote)
     # (4) Authentic: hardware, chain, collateral, signatures.
@@ -65,9 +64,3 @@ def _runtime_log(evidence: Evidence, expected: Binding) -> RuntimeLog:
             Reason.MALFORMED, "evidence.rtmr3_events", "another size", f"{DIGEST_SIZE} bytes each"
         )
     return RuntimeLog(expected.iid, events)
-
-
-def _expect_report_data(quote: TdxQuote, expected: Binding) -> None:
-    wanted = expected.report_data()
-    if not hmac.compare_digest(quote.report_data, wanted):
-        raise EvidenceError.of(Reason.REPORT_DATA, "quote.report_data", quote.report_data, wanted)

@@ -6,7 +6,6 @@ the report_data that the caller expects.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from toposeal.topology.evidence_policy import EvidencePolicy, SnpDemand, TdxDema
 from toposeal.verification import snp_authentic, snp_policy, tdx_authentic, tdx_policy
 from toposeal.verification.evidence_fields import Fields, snp_fields, tdx_fields
 from toposeal.verification.model import TrustAnchors
+from toposeal.verification.report_data import expect_report_data
 from toposeal.verification.snp_authentic import AuthenticSnp
 from toposeal.verification.tdx_authentic import AuthenticTdx
 
@@ -89,15 +89,11 @@ def _judge_tdx(
     anchors: TrustAnchors,
     now: int,
 ) -> Judgement:
-    def unsafe() -> None:
-        tdx_policy.refuse_unsafe_attributes(quote)
-
-    try:
-        found = tdx_authentic.authenticate(quote, supplied.collateral, anchors, now)
-    except EvidenceError as refusal:
-        # dcap-qvl refuses unsafe attributes too, and its words for that name another cause.
-        return Judgement(False, (refusal, *_refusals([unsafe])))
-    checks: list[Check] = [lambda: _expect_report_data(quote.report_data, report_data), unsafe]
+    found = tdx_authentic.authenticate(quote, supplied.collateral, anchors, now)
+    checks: list[Check] = [
+        lambda: _expect_report_data(quote.report_data, report_data),
+        lambda: tdx_policy.refuse_unsafe_attributes(quote),
+    ]
     if demand is None:
         checks.append(_refuse_kind(EvidenceKind.TDX))
     else:
@@ -151,8 +147,8 @@ def _endorsements(supplied: Supplied) -> SnpEndorsements:
 
 
 def _expect_report_data(found: bytes, expected: bytes | None) -> None:
-    if expected is not None and not hmac.compare_digest(found, expected):
-        raise EvidenceError.of(Reason.REPORT_DATA, "report_data", found, expected)
+    if expected is not None:
+        expect_report_data(found, expected, "report_data")
 
 
 def _refuse_kind(kind: EvidenceKind) -> Check:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -18,33 +19,46 @@ from toposeal.errors import EvidenceError, Mismatch, Reason
 from toposeal.evidence.certificates import X509_ERRORS, Certificate
 from toposeal.evidence.collateral import Collateral, Crl
 from toposeal.evidence.pck import PckChain
+from toposeal.evidence.strict_json import parse_object
 from toposeal.evidence.tdx_quote import TdxQuote
+from toposeal.verification.tdx_unsafe import unsafe_fields
+
+Fact = tuple[Reason, str, bool]
+# Of what cannot even be read: documents are signed, and still of any shape below their heads.
+_UNREADABLE = (*X509_ERRORS, EvidenceError, KeyError, AttributeError)
 
 
 def diagnose(quote: TdxQuote, pck: PckChain, collateral: Collateral, refusal: EvidenceError) -> EvidenceError:
-    """The refusal to raise: the first fact that does not hold, then the library's own words.
+    """The refusal to raise: the first fact that does not hold, or all that is unsafe about the guest, then
+    the library's own words.
 
     When every fact holds, what is left is that no TCB level admits the platform (TCB_STATUS).
     """
     try:
-        for reason, field, holds in _facts(quote, pck, collateral):
-            if not holds:
-                wrong = Mismatch(reason, field, "one that does not hold", "one that holds")
-                return EvidenceError(wrong, *refusal.mismatches)
-    except X509_ERRORS:  # a fact that cannot even be read explains nothing
+        wrong = _first_wrong(quote, pck, collateral)
+    except _UNREADABLE:  # a fact that cannot even be read explains nothing
         return refusal
     level = Mismatch(Reason.TCB_STATUS, "quote.tee_tcb_svn", "no TCB level", "one that is not revoked")
-    return EvidenceError(level, *refusal.mismatches)
+    return EvidenceError(*(wrong or [level]), *refusal.mismatches)
 
 
-def _facts(quote: TdxQuote, pck: PckChain, collateral: Collateral) -> Iterator[tuple[Reason, str, bool]]:
-    yield from _quote_facts(quote, pck)
-    yield from _collateral_facts(pck, collateral)
-    mrsigner = quote.auth.qe_report.mrsigner
-    yield Reason.QE_IDENTITY, "quote.qe_report.mrsigner", mrsigner == collateral.qe_mrsigner
+def _first_wrong(quote: TdxQuote, pck: PckChain, collateral: Collateral) -> list[Mismatch]:
+    for reason, field, holds in (*_quote_facts(quote, pck), *_collateral_facts(pck, collateral)):
+        if not holds:
+            return [Mismatch(reason, field, "one that does not hold", "one that holds")]
+    for reason, field, holds in _qe_facts(quote, collateral):
+        if not holds:
+            return [Mismatch(reason, field, "another", "that of Intel's TD quoting enclave")]
+    unsafe = unsafe_fields(quote)
+    if unsafe:
+        return unsafe
+    for reason, field, holds in _module_facts(quote, collateral):
+        if not holds:
+            return [Mismatch(reason, field, "another", "that of Intel's TDX module")]
+    return []
 
 
-def _quote_facts(quote: TdxQuote, pck: PckChain) -> Iterator[tuple[Reason, str, bool]]:
+def _quote_facts(quote: TdxQuote, pck: PckChain) -> Iterator[Fact]:
     auth = quote.auth
     bound = hashlib.sha256(auth.attestation_key + auth.qe_auth_data).digest()
     reason = Reason.QUOTE_SIGNATURE
@@ -56,25 +70,55 @@ def _quote_facts(quote: TdxQuote, pck: PckChain) -> Iterator[tuple[Reason, str, 
     yield reason, "quote.pck_chain.platform_ca", pck.platform_ca.issued_by(pck.root)
 
 
-def _collateral_facts(pck: PckChain, collateral: Collateral) -> Iterator[tuple[Reason, str, bool]]:
+def _collateral_facts(pck: PckChain, collateral: Collateral) -> Iterator[Fact]:
     for field, document in (("tcb_info", collateral.tcb_info), ("qe_identity", collateral.qe_identity)):
         holds = _verifies(document.chain[0].public_key, document.signature, document.text.encode("ascii"))
         yield Reason.COLLATERAL_INVALID, f"collateral.{field}_signature", holds
-    root_list, pck_list = collateral.root_ca_crl, collateral.pck_crl
-    yield (
-        Reason.COLLATERAL_INVALID,
-        "collateral.root_ca_crl",
-        root_list.x509.is_signature_valid(pck.root.public_key),
+    lists = (
+        ("root_ca_crl", collateral.root_ca_crl, pck.root),
+        ("pck_crl", collateral.pck_crl, pck.platform_ca),
     )
-    yield (
-        Reason.COLLATERAL_INVALID,
-        "collateral.pck_crl",
-        pck_list.x509.is_signature_valid(pck.platform_ca.public_key),
-    )
-    yield Reason.REVOKED, "quote.pck_chain.leaf", _not_on(pck_list, pck.leaf)
-    yield Reason.REVOKED, "quote.pck_chain.platform_ca", _not_on(root_list, pck.platform_ca)
+    for field, crl, issuer in lists:
+        holds = crl.x509.is_signature_valid(issuer.public_key)
+        yield Reason.COLLATERAL_INVALID, f"collateral.{field}", holds
+    yield Reason.REVOKED, "quote.pck_chain.leaf", _not_on(collateral.pck_crl, pck.leaf)
+    yield Reason.REVOKED, "quote.pck_chain.platform_ca", _not_on(collateral.root_ca_crl, pck.platform_ca)
     for signer in (collateral.tcb_info.chain[0], collateral.qe_identity.chain[0]):
-        yield Reason.REVOKED, "collateral.tcb_info_issuer_chain", _not_on(root_list, signer)
+        holds = _not_on(collateral.root_ca_crl, signer)
+        yield Reason.REVOKED, "collateral.tcb_info_issuer_chain", holds
+
+
+def _qe_facts(quote: TdxQuote, collateral: Collateral) -> Iterator[Fact]:
+    """Intel SGX DCAP, Enclave Identity: what the quoting enclave has to be."""
+    report, reason = quote.auth.qe_report, Reason.QE_IDENTITY
+    yield reason, "quote.qe_report.mrsigner", report.mrsigner == collateral.qe_mrsigner
+    identity = parse_object(collateral.qe_identity.text, "collateral.qe_identity")
+    for name, found in (("miscselect", report.raw[16:20]), ("attributes", report.raw[48:64])):
+        yield reason, f"quote.qe_report.{name}", _as_masked(found, identity, name, f"{name}Mask")
+    yield reason, "quote.qe_report.isvprodid", report.isvprodid == identity["isvprodid"]
+    lowest = min(level["tcb"]["isvsvn"] for level in identity["tcbLevels"])
+    yield reason, "quote.qe_report.isvsvn", report.isvsvn >= lowest
+
+
+def _module_facts(quote: TdxQuote, collateral: Collateral) -> Iterator[Fact]:
+    """Intel PCS, TCB info: the module by its generation, or the only one there was before generations."""
+    info = parse_object(collateral.tcb_info.text, "collateral.tcb_info")
+    generation = quote.tee_tcb_svn[1]
+    name = f"TDX_{generation:02X}"
+    module = _identity(info, name) if generation else info["tdxModule"]
+    yield Reason.TCB_STATUS, f"collateral.tcb_info.tdxModuleIdentities {name}", module is not None
+    yield Reason.MEASUREMENT, "quote.mrsignerseam", quote.mrsignerseam == bytes.fromhex(module["mrsigner"])
+    holds = _as_masked(quote.seam_attributes, module, "attributes", "attributesMask")
+    yield Reason.MEASUREMENT, "quote.seam_attributes", holds
+
+
+def _identity(info: dict[str, Any], name: str) -> Any:
+    return next((each for each in info["tdxModuleIdentities"] if each["id"].upper() == name), None)
+
+
+def _as_masked(found: bytes, document: dict[str, Any], name: str, mask_name: str) -> bool:
+    wanted, mask = bytes.fromhex(document[name]), bytes.fromhex(document[mask_name])
+    return [a & m for a, m in zip(found, mask, strict=True)] == list(wanted)
 
 
 def _not_on(crl: Crl, certificate: Certificate) -> bool:

@@ -14,25 +14,7 @@ from toposeal.evidence.tdx_quote import TdxQuote
 from toposeal.topology.model import InstanceRegister, Role, TdxPolicy, TdxReference, Topology
 from toposeal.verification.role import measured_role
 from toposeal.verification.tdx_authentic import AuthenticTdx
-
-# Intel TDX module ABI specification, ATTRIBUTES: a set bit refuses, whatever a topology says.
-_FORBIDDEN = (
-    (0xFF, Reason.TD_DEBUG, "bits 0 to 7 clear: no debug, no profiling"),
-    (1 << 17, Reason.SERVICE_TD, "bit 17 (SERVTD_EXT) clear"),
-    (1 << 29, Reason.TD_MIGRATABLE, "bit 29 (MIGRATABLE) clear"),
-)
-# Fields of newer bodies that have to be zero: each names somebody else inside the guest's trust, and no
-# topology can name whom.
-_ZERO = (
-    ("mrservicetd", Reason.SERVICE_TD, "zero: no service TD is bound"),
-    ("init_servtd_hash", Reason.SERVICE_TD, "zero: no service TD was bound"),
-    ("init_servtd_attr", Reason.SERVICE_TD, "zero: no service TD was bound"),
-    ("cur_servtd_hash", Reason.SERVICE_TD, "zero: no service TD is bound"),
-    ("cur_servtd_attr", Reason.SERVICE_TD, "zero: no service TD is bound"),
-    ("vmid", Reason.TD_ATTRIBUTES, "zero: a TD, no partition of one"),
-    ("dev_info", Reason.TD_ATTRIBUTES, "zero: no device is trusted"),
-)
-_SEPT_VE_DISABLE = 1 << 28  # without it the host can inject exceptions into the guest at will
+from toposeal.verification.tdx_unsafe import unsafe_fields
 
 
 def refuse_unsafe_attributes(quote: TdxQuote) -> None:
@@ -41,16 +23,7 @@ def refuse_unsafe_attributes(quote: TdxQuote) -> None:
 
     Raises PolicyError with every mismatch: TD_DEBUG, SERVICE_TD, TD_MIGRATABLE, TD_ATTRIBUTES.
     """
-    bits, found = int.from_bytes(quote.td_attributes, "little"), quote.td_attributes.hex()
-    field = "quote.td_attributes"
-    wrong = [Mismatch(reason, field, found, rule) for mask, reason, rule in _FORBIDDEN if bits & mask]
-    if not bits & _SEPT_VE_DISABLE:
-        wrong.append(Mismatch(Reason.TD_ATTRIBUTES, field, found, "bit 28 (SEPT_VE_DISABLE) set"))
-    bound = [(name, getattr(quote, name), reason, rule) for name, reason, rule in _ZERO]
-    wrong += [
-        Mismatch(why, f"quote.{name}", value.hex(), rule) for name, value, why, rule in bound if any(value)
-    ]
-    _raise_any(wrong)
+    _raise_any(unsafe_fields(quote))
 
 
 def require_tcb(authentic: AuthenticTdx, policy: TdxPolicy) -> None:
