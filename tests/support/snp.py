@@ -70,6 +70,7 @@ def policy(product: Product = Product.GENOA, **changes: Any) -> SnpPolicy:
         require=frozenset(),
         require_platform=frozenset({"ECC_EN"}),
         lowered_tcb=False,
+        provisional_firmware=False,
         launch_mitigations=0,
         current_mitigations=0,
         crl=False,

@@ -41,6 +41,7 @@ def document() -> dict[str, Any]:
                 "require": ["SINGLE_SOCKET"],
                 "require_platform": ["ECC_EN"],
                 "lowered_tcb": "refused",
+                "provisional_firmware": "refused",
                 "launch_mitigations": "0300000000000000",
                 "current_mitigations": "0000000000000080",
                 "crl": "required",
@@ -82,6 +83,7 @@ def test_what_is_written_is_what_is_demanded() -> None:
     assert (snp.require, snp.require_platform) == (frozenset({"SINGLE_SOCKET"}), frozenset({"ECC_EN"}))
     assert (snp.launch_mitigations, snp.current_mitigations) == (3, 1 << 63)
     assert not snp.lowered_tcb
+    assert not snp.provisional_firmware
     assert sorted(snp.products) == ["Genoa", "Turin"]
     assert (snp.products["Turin"].launch, snp.products["Genoa"].reported) == (TURIN, GENOA)
     assert policy.snp.platforms == frozenset({chip().chip_id})
@@ -97,13 +99,14 @@ def test_any_is_written_out() -> None:
     value = document()
     for kind in ("tdx", "snp"):
         value[kind] |= {"references": "any", "platforms": "any"}
-    value["snp"]["policy"]["lowered_tcb"] = "admitted"
+    value["snp"]["policy"] |= {"lowered_tcb": "admitted", "provisional_firmware": "admitted"}
     policy = parse_evidence_policy(json.dumps(value).encode())
     assert policy.tdx is not None
     assert policy.snp is not None
     assert (policy.tdx.references, policy.tdx.platforms) == (None, None)
     assert (policy.snp.references, policy.snp.platforms) == (None, None)
     assert policy.snp.policy.lowered_tcb
+    assert policy.snp.policy.provisional_firmware
 
 
 def test_a_kind_that_is_not_named_is_refused() -> None:
@@ -141,6 +144,7 @@ def test_an_unknown_field_is_refused() -> None:
         ("vmpl", 4),
         ("vmpl", True),
         ("lowered_tcb", False),
+        ("provisional_firmware", False),
         ("launch_mitigations", 3),
         ("launch_mitigations", "03"),
     ],

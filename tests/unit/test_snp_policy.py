@@ -129,6 +129,20 @@ def test_E8_reports_vouched_for_by_less_than_is_committed_are_refused(part: str)
     require_platform(found, policy(lowered_tcb=True))
 
 
+@pytest.mark.parametrize("part", ["cur_build", "cur_minor", "cur_major", "snp", "ucode"])
+def test_E8_firmware_that_is_not_committed_is_provisional(part: str) -> None:
+    """By build, by version and by TCB: the host can go back behind it without a restart."""
+    own = default_tcb(Product.GENOA)
+    offsets = {"cur_build": 0x1E8, "cur_minor": 0x1E9, "cur_major": 0x1EA}
+    if part in offsets:
+        shape = ReportShape(patches={offsets[part]: b"\x63"})
+    else:
+        shape = ReportShape(current=replace(own, **{part: own.components()[part] + 1}))
+    found = authentic(shape=shape)
+    assert refusal(require_platform, found, policy()) is Reason.PROVISIONAL_FIRMWARE
+    require_platform(found, policy(provisional_firmware=True))
+
+
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_what_a_guest_may_allow_its_host_is_admitted_by_name(name: str) -> None:
     found = authentic(policy=BASE | 1 << GUEST_POLICY_BITS[name])

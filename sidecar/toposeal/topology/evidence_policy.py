@@ -90,6 +90,7 @@ STRICT = EvidencePolicy(
             require=frozenset(),
             require_platform=frozenset(),
             lowered_tcb=False,
+            provisional_firmware=False,
             launch_mitigations=0,
             current_mitigations=0,
             crl=False,

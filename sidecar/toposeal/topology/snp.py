@@ -41,6 +41,7 @@ class SnpPolicy:
     require: frozenset[str]  # of RESTRICTIONS: what the guest policy must demand of the host
     require_platform: frozenset[str]  # of PLATFORM_STATES
     lowered_tcb: bool  # whether the host may have its reports vouched for by less than it has committed
+    provisional_firmware: bool  # whether it may run what it has not committed to, and can go back behind
     launch_mitigations: int  # bits that have to be set; report versions before 5 have none
     current_mitigations: int
     crl: bool  # whether AMD's revocation list has to be at hand; one that is, counts in any case

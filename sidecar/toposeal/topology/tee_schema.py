@@ -45,7 +45,7 @@ _MODEL = Text(
 _LEVEL = Integer(0, 255)
 _LEVELS = {"bl": _LEVEL, "tee": _LEVEL, "snp": _LEVEL, "ucode": _LEVEL}
 _KEYS = OrAny(ListOf(_DIGEST, 1, limits.MAX_REFERENCES_PER_ROLE, "key digests"))
-_LOWERED = ("refused", "admitted")
+_REFUSED, _ADMITTED = "refused", "admitted"
 _CRL = ("optional", "required")
 
 
@@ -71,14 +71,13 @@ def _names(choices: tuple[str, ...], low: int, items: str) -> ListOf[str]:
     return ListOf(OneOf(choices), low, len(choices), items)
 
 
-def _snp_policy(products: Any, vmpl: int, lowered_tcb: str, crl: str, **fields: Any) -> SnpPolicy:
+def _snp_policy(products: Any, vmpl: int, crl: str, **fields: Any) -> SnpPolicy:
     sets = ("endorsements", "admit", "require", "require_platform")
     vectors = ("launch_mitigations", "current_mitigations")
     read: dict[str, Any] = {name: frozenset(fields[name]) for name in sets}
     read |= {name: int.from_bytes(fields[name], "little") for name in vectors}
-    return SnpPolicy(
-        products=products, vmpl=vmpl, lowered_tcb=lowered_tcb == _LOWERED[1], crl=crl == _CRL[1], **read
-    )
+    read |= {name: fields[name] == _ADMITTED for name in ("lowered_tcb", "provisional_firmware")}
+    return SnpPolicy(products=products, vmpl=vmpl, crl=crl == _CRL[1], **read)
 
 
 def _snp_reference(id_key_digests: Any, author_key_digests: Any, **fields: Any) -> SnpReference:
@@ -93,6 +92,10 @@ def _platforms(tdx: Any = _NOWHERE, snp: Any = _NOWHERE) -> Platforms:
     """A kind that is left out has no machine; only the word `any` admits every one."""
     sets = [None if listed is None else frozenset(listed) for listed in (tdx, snp)]
     return Platforms(*sets)
+
+
+def _gpus(count: int, models: Any) -> GpuDemand:
+    return GpuDemand(count, frozenset(models))
 
 
 TDX_POLICY = Object(
@@ -146,7 +149,8 @@ SNP_POLICY = Object(
         "admit": _names(RELAXATIONS, 0, "guest policy bits"),
         "require": _names(RESTRICTIONS, 0, "guest policy bits"),
         "require_platform": _names(PLATFORM_STATES, 0, "platform states"),
-        "lowered_tcb": OneOf(_LOWERED),
+        "lowered_tcb": OneOf((_REFUSED, _ADMITTED)),
+        "provisional_firmware": OneOf((_REFUSED, _ADMITTED)),
         "launch_mitigations": Hex(8),
         "current_mitigations": Hex(8),
         "crl": OneOf(_CRL),
@@ -173,15 +177,7 @@ PLATFORMS = Object({"tdx": PPIDS, "snp": CHIP_IDS}, _platforms, optional=frozens
 GPUS = Object(
     {
         "count": Integer(1, limits.MAX_GPUS),
-        "models": ListOf(
-            Text(
-                re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}", re.ASCII),
-                "a model as its certificate names it",
-            ),
-            1,
-            limits.MAX_GPUS,
-            "models",
-        ),
+        "models": ListOf(_MODEL, 1, limits.MAX_GPUS, "models"),
     },
-    lambda count, models: GpuDemand(count, frozenset(models)),
+    _gpus,
 )

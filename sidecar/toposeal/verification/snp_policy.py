@@ -77,12 +77,13 @@ def refuse_unsafe_guest(report: SnpReport) -> None:
 def require_platform(authentic: AuthenticSnp, policy: SnpPolicy) -> None:
     """Kind of key, product, firmware, privilege level, guest policy and platform are as demanded (E8, E12).
 
-    Raises PolicyError with every mismatch: SIGNING_KEY, PRODUCT_REFUSED, TCB_FLOOR, VMPL, GUEST_POLICY,
-    PLATFORM_INFO, MITIGATIONS, COLLATERAL_MISSING.
+    Raises PolicyError with every mismatch: SIGNING_KEY, PRODUCT_REFUSED, TCB_FLOOR, PROVISIONAL_FIRMWARE,
+    VMPL, GUEST_POLICY, PLATFORM_INFO, MITIGATIONS, COLLATERAL_MISSING.
     """
     wrong = [
         *_key(authentic, policy),
         *_firmware(authentic, policy),
+        *_provisional(authentic, policy),
         *_guest(authentic.report, policy),
         *_mitigations(authentic.report, policy),
         *_revocation(authentic, policy),
@@ -164,6 +165,16 @@ def _firmware(authentic: AuthenticSnp, policy: SnpPolicy) -> Iterator[Mismatch]:
     if not policy.lowered_tcb and authentic.reported_tcb.below(authentic.committed_tcb.components()):
         found, wanted = str(authentic.reported_tcb), f"at least committed_tcb, {authentic.committed_tcb}"
         yield Mismatch(Reason.TCB_FLOOR, "report.reported_tcb", found, wanted)
+
+
+def _provisional(authentic: AuthenticSnp, policy: SnpPolicy) -> Iterator[Mismatch]:
+    """The running firmware is the committed one: the host can still take back what it has not committed."""
+    report = authentic.report
+    running = (f"{report.cur_major}.{report.cur_minor}.{report.cur_build}", str(authentic.current_tcb))
+    committed = (f"{report.com_major}.{report.com_minor}.{report.com_build}", str(authentic.committed_tcb))
+    for name, found, wanted in zip(("current", "current_tcb"), running, committed, strict=True):
+        if found != wanted and not policy.provisional_firmware:
+            yield Mismatch(Reason.PROVISIONAL_FIRMWARE, f"report.{name}", found, f"{wanted}, as committed")
 
 
 def _guest(report: SnpReport, policy: SnpPolicy) -> Iterator[Mismatch]:
