@@ -8,7 +8,7 @@ from typing import Any
 
 from toposeal.topology.model import Timers
 from toposeal.topology.parse import TOPOLOGY
-from toposeal.topology.schema import ListOf, MapOf, Object, OrAny, join
+from toposeal.topology.schema import Either, ListOf, MapOf, Object, OrAny, join
 
 PAGE = Path(__file__).parents[2] / "docs" / "topology.md"
 
@@ -17,15 +17,31 @@ def _rows(rule: Any, path: str = "", required: bool = True) -> Iterator[tuple[st
     if path:
         default = f", default {getattr(Timers(), path[7:])}" if path.startswith("timers.") else ""
         yield f"`{path}`", "yes" if required else "no", rule.expected + default
+    yield from _inside(rule, path)
+
+
+def _inside(rule: Any, path: str) -> Iterator[tuple[str, str, str]]:
+    """Rows of what `rule` contains."""
     if isinstance(rule, OrAny):
-        rule = rule.rule
-    if isinstance(rule, Object):
-        for name, inner in rule.fields.items():
-            yield from _rows(inner, join(path, name), name not in rule.optional)
+        yield from _inside(rule.rule, path)
+    elif isinstance(rule, Either):
+        for choice in rule.rules:
+            yield from _inside(choice, path)
+    elif isinstance(rule, Object):
+        yield from _fields(rule, path)
     elif isinstance(rule, MapOf):
         yield from _rows(rule.rule, f"{path}.<name>")
     elif isinstance(rule, ListOf):
         yield from _rows(rule.rule, f"{path}[]")
+
+
+def _fields(rule: Object[Any], path: str) -> Iterator[tuple[str, str, str]]:
+    """What has the same fields as a neighbour before it has one row alone."""
+    spelled_out: list[Any] = []
+    for name, inner in rule.fields.items():
+        rows = list(_rows(inner, join(path, name), name not in rule.optional))
+        yield from rows[:1] if inner in spelled_out and isinstance(inner, Object) else rows
+        spelled_out.append(inner)
 
 
 def test_the_table_of_fields_is_the_schema() -> None:
