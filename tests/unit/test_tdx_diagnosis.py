@@ -164,9 +164,36 @@ def test_an_unsafe_guest_is_named_as_such() -> None:
     ]
 
 
-def diagnosed(quote: TdxQuote) -> EvidenceError:
+@pytest.mark.parametrize("status", ["Revoked", "UpToDate"])
+def test_an_unsafe_guest_on_a_platform_without_a_level_is_both(status: str) -> None:
+    """As the pre-production vector is, with SEPT_VE_DISABLE off. The library names one of the two."""
+    components = bytes([5, 1, 5 if status == "UpToDate" else 6]) + bytes(13)
+    error = diagnosed(quote(td_attributes=bytes(8), tee_tcb_svn=components), status=status)
+    found = [mismatch.reason for mismatch in error.mismatches]
+    assert found == [Reason.TCB_STATUS, Reason.TD_ATTRIBUTES, Reason.QUOTE_SIGNATURE]
+
+
+def test_a_level_of_the_pce_that_is_not_reached_is_none() -> None:
+    level = {"tcb": {"pcesvn": 12, **components(5, 0, 6)}, "tcbStatus": "UpToDate"}
+    error = diagnosed(quote(td_attributes=bytes(8)), tcb={"tcbLevels": [level]})
+    assert error.reason is Reason.TCB_STATUS
+
+
+def components(*svns: int) -> dict[str, Any]:
+    tdx = [{"svn": svn} for svn in (*svns, *[0] * (16 - len(svns)))]
+    return {"sgxtcbcomponents": [{"svn": 2}] * 16, "tdxtcbcomponents": tdx}
+
+
+def test_before_generations_every_component_counts() -> None:
+    for first, reason in ((4, Reason.TD_ATTRIBUTES), (6, Reason.TCB_STATUS)):
+        level = {"tcb": {"pcesvn": 11, **components(first, 0, 6)}, "tcbStatus": "UpToDate"}
+        made = quote(td_attributes=bytes(8), tee_tcb_svn=bytes([5, 0, 6]) + bytes(13))
+        assert diagnosed(made, tcb={"tcbLevels": [level]}).reason is reason
+
+
+def diagnosed(quote: TdxQuote, **spec: Any) -> EvidenceError:
     pck = parse_pck_chain(quote.auth.pck_chain)
-    return diagnose(quote, pck, parse_collateral(PKI.collateral()), REFUSAL)
+    return diagnose(quote, pck, parse_collateral(PKI.collateral(**spec)), REFUSAL)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from toposeal.errors import EvidenceError, Mismatch, Reason
 from toposeal.evidence.certificates import X509_ERRORS, Certificate
 from toposeal.evidence.collateral import Collateral, Crl
+from toposeal.evidence.dcap import pck_firmware
 from toposeal.evidence.pck import PckChain
 from toposeal.evidence.strict_json import parse_object
 from toposeal.evidence.tdx_quote import TdxQuote
@@ -29,17 +30,16 @@ _UNREADABLE = (*X509_ERRORS, EvidenceError, KeyError, AttributeError)
 
 
 def diagnose(quote: TdxQuote, pck: PckChain, collateral: Collateral, refusal: EvidenceError) -> EvidenceError:
-    """The refusal to raise: the first fact that does not hold, or all that is unsafe about the guest, then
-    the library's own words.
+    """The refusal to raise: the first fact that does not hold, else the TCB level if none fits and all that
+    is unsafe about the guest, then the library's own words.
 
-    When every fact holds, what is left is that no TCB level admits the platform (TCB_STATUS).
+    When every fact holds and the guest is safe, what is left is the platform's TCB (TCB_STATUS).
     """
     try:
         wrong = _first_wrong(quote, pck, collateral)
     except _UNREADABLE:  # a fact that cannot even be read explains nothing
         return refusal
-    level = Mismatch(Reason.TCB_STATUS, "quote.tee_tcb_svn", "no TCB level", "one that is not revoked")
-    return EvidenceError(*(wrong or [level]), *refusal.mismatches)
+    return EvidenceError(*wrong, *refusal.mismatches)
 
 
 def _first_wrong(quote: TdxQuote, pck: PckChain, collateral: Collateral) -> list[Mismatch]:
@@ -49,13 +49,14 @@ def _first_wrong(quote: TdxQuote, pck: PckChain, collateral: Collateral) -> list
     for reason, field, holds in _qe_facts(quote, collateral):
         if not holds:
             return [Mismatch(reason, field, "another", "that of Intel's TD quoting enclave")]
-    unsafe = unsafe_fields(quote)
-    if unsafe:
-        return unsafe
     for reason, field, holds in _module_facts(quote, collateral):
         if not holds:
             return [Mismatch(reason, field, "another", "that of Intel's TDX module")]
-    return []
+    unsafe = unsafe_fields(quote)
+    if unsafe and _has_level(quote, pck, collateral):
+        return unsafe
+    level = Mismatch(Reason.TCB_STATUS, "quote.tee_tcb_svn", "no TCB level", "one that is not revoked")
+    return [level, *unsafe]
 
 
 def _quote_facts(quote: TdxQuote, pck: PckChain) -> Iterator[Fact]:
@@ -110,6 +111,28 @@ def _module_facts(quote: TdxQuote, collateral: Collateral) -> Iterator[Fact]:
     yield Reason.MEASUREMENT, "quote.mrsignerseam", quote.mrsignerseam == bytes.fromhex(module["mrsigner"])
     holds = _as_masked(quote.seam_attributes, module, "attributes", "attributesMask")
     yield Reason.MEASUREMENT, "quote.seam_attributes", holds
+
+
+def _has_level(quote: TdxQuote, pck: PckChain, collateral: Collateral) -> bool:
+    """Whether Intel knows a TCB level for the platform, and the highest one is not revoked.
+
+    Of a module with a generation the first two TDX components are left to the module's own identity.
+    """
+    info = parse_object(collateral.tcb_info.text, "collateral.tcb_info")
+    cpu_svn, pce_svn, _ = pck_firmware(pck.leaf.pem)
+    own = 2 if quote.tee_tcb_svn[1] else 0
+    for level in info["tcbLevels"]:
+        tcb = level["tcb"]
+        parts = ((cpu_svn, "sgxtcbcomponents", 0), (quote.tee_tcb_svn, "tdxtcbcomponents", own))
+        reached = all(_reaches(found, tcb[name], start) for found, name, start in parts)
+        if reached and pce_svn >= tcb["pcesvn"]:
+            return bool(level["tcbStatus"] != "Revoked")
+    return False
+
+
+def _reaches(found: bytes, components: list[dict[str, int]], start: int) -> bool:
+    pairs = list(zip(found, components, strict=True))
+    return all(svn >= component["svn"] for svn, component in pairs[start:])
 
 
 def _identity(info: dict[str, Any], name: str) -> Any:
