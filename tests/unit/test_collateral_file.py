@@ -11,7 +11,7 @@ import pytest
 
 from toposeal.errors import UsageError
 from toposeal.evidence.collateral import parse_collateral
-from toposeal.host.collateral_file import read_collateral
+from toposeal.host.collateral_file import read_bundle, read_collateral
 from toposeal_lab.simtdx import LabPki
 
 Write = Callable[[bytes], str]
@@ -60,9 +60,13 @@ def test_V9_anything_else_is_the_callers_mistake(write: Write, content: bytes) -
         read_collateral(write(content))
 
 
-def test_a_bare_object_is_no_array(write: Write) -> None:
-    with pytest.raises(UsageError, match="an array of 1 to 16 objects"):
-        read_collateral(write(collateral()))
+def test_a_bare_object_is_an_entry_too(write: Write) -> None:
+    assert [json.loads(entry) for entry in read_collateral(write(collateral()))] == [json.loads(collateral())]
+
+
+def test_a_bundle_is_taken_apart(write: Write) -> None:
+    path = write(b'{"tdx": [' + collateral() + b"]}")
+    assert [json.loads(entry) for entry in read_bundle(path).tdx] == [json.loads(collateral())]
 
 
 def test_a_file_above_the_cap_is_refused_unread(write: Write) -> None:

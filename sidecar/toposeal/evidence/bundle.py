@@ -1,0 +1,202 @@
+"""A bundle: collateral and endorsements of both vendors in one JSON file, for use without a network. No IO.
+
+    {"tdx": [QuoteCollateralV3 of dcap-qvl, ...],
+     "snp": {"endorsements": [VCEK or VLEK, ...], "chains": [ASK or ASVK with ARK, ...], "crls": [...]}}
+
+Certificates are canonical PEM, revocation lists DER in hexadecimal. Parts find each other by what they
+say, not by their order; nothing is believed before it has been verified.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence import pem
+from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, split_certificates
+from toposeal.evidence.collateral import parse_collateral
+from toposeal.evidence.snp_certs import Endorsement, KeyKind, parse_endorsement
+from toposeal.evidence.snp_report import SIGNED_BY_VLEK, SnpReport
+from toposeal.evidence.snp_tcb import decode_tcb
+from toposeal.evidence.strict_json import parse_value
+from toposeal.limits import (
+    MAX_BUNDLE_ENDORSEMENTS,
+    MAX_BUNDLE_SIZE,
+    MAX_COLLATERAL_ENTRIES,
+    MAX_COLLATERAL_SIZE,
+)
+
+_KINDS = frozenset({"tdx", "snp"})
+_SNP_MEMBERS = frozenset({"endorsements", "chains", "crls"})
+_MAX_CHAINS = 8  # two for each product, and to spare
+_HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class SnpChain:
+    """ASK or ASVK and ARK as PEM, and whose name the CA bears."""
+
+    pem: bytes
+    ca_name: str
+
+
+@dataclass(frozen=True)
+class SnpParts:
+    """What vouches for one report, as `toposeal evidence verify` takes it from three files."""
+
+    key: bytes  # PEM
+    chain: bytes | None  # PEM
+    crl: bytes | None  # DER
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The parts, checked for form."""
+
+    tdx: tuple[bytes, ...] = ()  # JSON
+    endorsements: tuple[bytes, ...] = ()  # DER
+    chains: tuple[SnpChain, ...] = ()
+    crls: tuple[bytes, ...] = ()  # DER
+
+    def for_report(self, report: SnpReport) -> SnpParts | None:
+        """What vouches for `report`: the certificate of its chip, or of a provider, for its TCB version, the
+        chain under its product and a list of that chain's root; None without such a certificate."""
+        for der in self.endorsements:
+            key = parse_endorsement(der)
+            if names_report(key, report):
+                prefix = "SEV-VLEK-" if key.kind is KeyKind.VLEK else "SEV-"
+                chain = next((each for each in self.chains if each.ca_name == prefix + key.product), None)
+                if chain is None:
+                    return SnpParts(pem.encode(der), None, None)
+                return SnpParts(pem.encode(der), chain.pem, self._list_for(chain))
+        return None
+
+    def _list_for(self, chain: SnpChain) -> bytes | None:
+        root = parse_amd_certificate(split_certificates(chain.pem, "bundle.chains")[1], "bundle.chains")
+        return next((der for der in self.crls if parse_amd_crl(der).issuer == root.subject), None)
+
+    def dump(self) -> bytes:
+        """The JSON form that `parse_bundle` reads; a kind without parts is left out."""
+        snp = {
+            "endorsements": [pem.encode(der).decode("ascii") for der in self.endorsements],
+            "chains": [chain.pem.decode("ascii") for chain in self.chains],
+            "crls": [der.hex() for der in self.crls],
+        }
+        parts: dict[str, Any] = {"tdx": [json.loads(entry) for entry in self.tdx]} if self.tdx else {}
+        if any(snp.values()):
+            parts["snp"] = snp
+        return json.dumps(parts, indent=1).encode("ascii") + b"\n"
+
+
+EMPTY = Bundle()
+
+
+def parse_bundle(data: bytes) -> Bundle:
+    """A bundle, an array of dcap-qvl's objects, or one of them. Something has to be in it.
+
+    Raises EvidenceError: COLLATERAL_INVALID, COLLATERAL_SIGNER, CERTIFICATE_INVALID or TOO_LARGE.
+    """
+    if len(data) > MAX_BUNDLE_SIZE:
+        raise EvidenceError.of(Reason.TOO_LARGE, "bundle", f"{len(data)} bytes", f"at most {MAX_BUNDLE_SIZE}")
+    try:
+        value = parse_value(data.decode("ascii"), "bundle")
+    except UnicodeDecodeError as error:
+        raise _invalid("", error, "ASCII") from error
+    if isinstance(value, list):
+        value = {"tdx": value}
+    elif isinstance(value, dict) and not value.keys() & _KINDS:
+        value = {"tdx": [value]}
+    if not isinstance(value, dict) or not value.keys() <= _KINDS:
+        raise _invalid("", type(value).__name__, "tdx and snp, or an array of collateral")
+    snp = value.get("snp", {})
+    if not isinstance(snp, dict) or not snp.keys() <= _SNP_MEMBERS:
+        raise _invalid(".snp", snp, "endorsements, chains and crls")
+    bundle = Bundle(
+        tdx=tuple(_entry(each) for each in _array(value, "tdx", MAX_COLLATERAL_ENTRIES)),
+        endorsements=tuple(_endorsement(t) for t in _texts(snp, "endorsements", MAX_BUNDLE_ENDORSEMENTS)),
+        chains=tuple(_chain(text) for text in _texts(snp, "chains", _MAX_CHAINS)),
+        crls=tuple(_list(text) for text in _texts(snp, "crls", _MAX_CHAINS)),
+    )
+    if bundle == EMPTY:
+        raise _invalid("", "nothing", "at least one part")
+    return bundle
+
+
+def read_chain(data: bytes) -> SnpChain:
+    """ASK or ASVK, then ARK, in canonical PEM. Raises EvidenceError(CERTIFICATE_INVALID) or TOO_LARGE."""
+    parts = split_certificates(data, "bundle.chains")
+    if len(parts) != 2:
+        found = f"{len(parts)} certificates"
+        raise EvidenceError.of(Reason.CERTIFICATE_INVALID, "bundle.chains", found, 2)
+    ca, _ = (parse_amd_certificate(each, "bundle.chains") for each in parts)
+    return SnpChain(data, ca.common_name)
+
+
+def names_report(key: Endorsement, report: SnpReport) -> bool:
+    """Whether a certificate is of the kind, chip and TCB version that `report` names; no signature is
+    looked at, and a masked chip is named by none."""
+    kind = KeyKind.VLEK if report.signing_key == SIGNED_BY_VLEK else KeyKind.VCEK
+    if key.kind is not kind or decode_tcb(report.reported_tcb, key.product, "report.reported_tcb") != key.tcb:
+        return False
+    if kind is KeyKind.VLEK:
+        return report.product in (None, key.product)
+    return key.hwid.ljust(len(report.chip_id), b"\0") == report.chip_id
+
+
+def _array(value: dict[str, Any], name: str, limit: int) -> list[Any]:
+    found = value.get(name, [])
+    if not isinstance(found, list) or len(found) > limit:
+        raise _invalid(f".{name}", type(found).__name__, f"an array of at most {limit}")
+    return found
+
+
+def _texts(value: dict[str, Any], name: str, limit: int) -> list[str]:
+    found = _array(value, name, limit)
+    if not all(isinstance(each, str) for each in found):
+        raise _invalid(f".snp.{name}", "another type", "strings")
+    return found
+
+
+def _entry(value: Any) -> bytes:
+    """Taking an array apart changes no signed byte: those are strings inside each entry."""
+    entry = json.dumps(value).encode("ascii")
+    if len(entry) > MAX_COLLATERAL_SIZE:
+        found, expected = f"{len(entry)} bytes", f"at most {MAX_COLLATERAL_SIZE}"
+        raise EvidenceError.of(Reason.TOO_LARGE, "bundle.tdx", found, expected)
+    parse_collateral(entry)
+    return entry
+
+
+def _endorsement(text: str) -> bytes:
+    parts = split_certificates(_ascii(text), "bundle.endorsements")
+    if len(parts) != 1:
+        expected = "one certificate in each string"
+        raise EvidenceError.of(
+            Reason.CERTIFICATE_INVALID, "bundle.endorsements", f"{len(parts)} certificates", expected
+        )
+    parse_endorsement(parts[0])
+    return parts[0]
+
+
+def _chain(text: str) -> SnpChain:
+    return read_chain(_ascii(text))
+
+
+def _ascii(text: str) -> bytes:
+    """What JSON's escapes may have made of a string is refused with the PEM."""
+    return text.encode("ascii", "replace")
+
+
+def _list(text: str) -> bytes:
+    if _HEX.fullmatch(text) is None:
+        raise _invalid(".snp.crls", "another text", "lower-case hexadecimal")
+    der = bytes.fromhex(text)
+    parse_amd_crl(der)
+    return der
+
+
+def _invalid(member: str, found: object, expected: str) -> EvidenceError:
+    return EvidenceError.of(Reason.COLLATERAL_INVALID, f"bundle{member}", found, expected)
