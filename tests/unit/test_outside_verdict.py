@@ -40,7 +40,9 @@ def test_json_has_exactly_the_documented_members() -> None:
     assert json.loads(json.dumps(found)) == found
     members = found["members"]
     assert isinstance(members, list)
-    assert [list(m) for m in members] == [["iid", "role", "tee", "tcb_status", "ca_spki_sha384"]] * 4
+    assert [list(m) for m in members] == [
+        ["iid", "role", "tee", "tcb_status", "ca_spki_sha384", "advisories", "platform", "gpus"]
+    ] * 4
 
 
 def test_text_says_the_verdict_first_and_who_is_proven_now() -> None:

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtoposeal/_wire/evidence.proto\x12\x0btoposeal.v1\"{\n\x08\x45vidence\x12\x1d\n\x03tee\x18\x01 \x01(\x0e\x32\x10.toposeal.v1.Tee\x12\r\n\x05quote\x18\x02 \x01(\x0c\x12\x13\n\x0b\x65ndorsement\x18\x03 \x01(\x0c\x12\x16\n\x0e\x65ndorsement_ca\x18\x04 \x01(\x0c\x12\x14\n\x0crtmr3_events\x18\x05 \x03(\x0c\",\n\x0bGpuEvidence\x12\x0e\n\x06report\x18\x01 \x01(\x0c\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c*0\n\x03Tee\x12\x13\n\x0fTEE_UNSPECIFIED\x10\x00\x12\x07\n\x03TDX\x10\x01\x12\x0b\n\x07SEV_SNP\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtoposeal/_wire/evidence.proto\x12\x0btoposeal.v1\"\xa3\x01\n\x08\x45vidence\x12\x1d\n\x03tee\x18\x01 \x01(\x0e\x32\x10.toposeal.v1.Tee\x12\r\n\x05quote\x18\x02 \x01(\x0c\x12\x13\n\x0b\x65ndorsement\x18\x03 \x01(\x0c\x12\x16\n\x0e\x65ndorsement_ca\x18\x04 \x01(\x0c\x12\x14\n\x0crtmr3_events\x18\x05 \x03(\x0c\x12&\n\x04gpus\x18\x06 \x03(\x0b\x32\x18.toposeal.v1.GpuEvidence\",\n\x0bGpuEvidence\x12\x0e\n\x06report\x18\x01 \x01(\x0c\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c*0\n\x03Tee\x12\x13\n\x0fTEE_UNSPECIFIED\x10\x00\x12\x07\n\x03TDX\x10\x01\x12\x0b\n\x07SEV_SNP\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'toposeal._wire.evidence_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TEE']._serialized_start=217
-  _globals['_TEE']._serialized_end=265
-  _globals['_EVIDENCE']._serialized_start=46
-  _globals['_EVIDENCE']._serialized_end=169
-  _globals['_GPUEVIDENCE']._serialized_start=171
-  _globals['_GPUEVIDENCE']._serialized_end=215
+  _globals['_TEE']._serialized_start=258
+  _globals['_TEE']._serialized_end=306
+  _globals['_EVIDENCE']._serialized_start=47
+  _globals['_EVIDENCE']._serialized_end=210
+  _globals['_GPUEVIDENCE']._serialized_start=212
+  _globals['_GPUEVIDENCE']._serialized_end=256
 # @@protoc_insertion_point(module_scope)

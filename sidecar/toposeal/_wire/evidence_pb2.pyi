@@ -2,7 +2,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -17,18 +17,20 @@ TDX: Tee
 SEV_SNP: Tee
 
 class Evidence(_message.Message):
-    __slots__ = ("tee", "quote", "endorsement", "endorsement_ca", "rtmr3_events")
+    __slots__ = ("tee", "quote", "endorsement", "endorsement_ca", "rtmr3_events", "gpus")
     TEE_FIELD_NUMBER: _ClassVar[int]
     QUOTE_FIELD_NUMBER: _ClassVar[int]
     ENDORSEMENT_FIELD_NUMBER: _ClassVar[int]
     ENDORSEMENT_CA_FIELD_NUMBER: _ClassVar[int]
     RTMR3_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
     tee: Tee
     quote: bytes
     endorsement: bytes
     endorsement_ca: bytes
     rtmr3_events: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, tee: _Optional[_Union[Tee, str]] = ..., quote: _Optional[bytes] = ..., endorsement: _Optional[bytes] = ..., endorsement_ca: _Optional[bytes] = ..., rtmr3_events: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    gpus: _containers.RepeatedCompositeFieldContainer[GpuEvidence]
+    def __init__(self, tee: _Optional[_Union[Tee, str]] = ..., quote: _Optional[bytes] = ..., endorsement: _Optional[bytes] = ..., endorsement_ca: _Optional[bytes] = ..., rtmr3_events: _Optional[_Iterable[bytes]] = ..., gpus: _Optional[_Iterable[_Union[GpuEvidence, _Mapping]]] = ...) -> None: ...
 
 class GpuEvidence(_message.Message):
     __slots__ = ("report", "chain")

@@ -122,20 +122,18 @@ class Signed(_message.Message):
     def __init__(self, body: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Introduction(_message.Message):
-    __slots__ = ("identity", "ik_signature", "ca_signature", "join", "hello", "gpus")
+    __slots__ = ("identity", "ik_signature", "ca_signature", "join", "hello")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     IK_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     CA_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
-    GPUS_FIELD_NUMBER: _ClassVar[int]
     identity: bytes
     ik_signature: bytes
     ca_signature: bytes
     join: _evidence_pb2.Evidence
     hello: Signed
-    gpus: _containers.RepeatedCompositeFieldContainer[_evidence_pb2.GpuEvidence]
-    def __init__(self, identity: _Optional[bytes] = ..., ik_signature: _Optional[bytes] = ..., ca_signature: _Optional[bytes] = ..., join: _Optional[_Union[_evidence_pb2.Evidence, _Mapping]] = ..., hello: _Optional[_Union[Signed, _Mapping]] = ..., gpus: _Optional[_Iterable[_Union[_evidence_pb2.GpuEvidence, _Mapping]]] = ...) -> None: ...
+    def __init__(self, identity: _Optional[bytes] = ..., ik_signature: _Optional[bytes] = ..., ca_signature: _Optional[bytes] = ..., join: _Optional[_Union[_evidence_pb2.Evidence, _Mapping]] = ..., hello: _Optional[_Union[Signed, _Mapping]] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("body", "ik_signature", "ca_signature", "evidence")

@@ -99,6 +99,23 @@ def seal_binding(
     )
 
 
+def gpu_binding(mesh_id: bytes, role: str, iid: bytes, id_digest: bytes) -> Binding:
+    """GPUBIND: what a member's GPUs are asked with, once per boot, so that they vouch for this member."""
+    return Binding(
+        Purpose.GPUBIND, mesh_id, ZERO_DIGEST, 0, ZERO_DIGEST, role, iid, id_digest, ZERO_NONCE, Status.NONE
+    )
+
+
+def gpu_nonce(binding: Binding) -> bytes:
+    """The SPDM nonce of a GPUBIND binding: the first 32 bytes of its report_data.
+
+    Raises ValueError for a binding of another purpose.
+    """
+    if binding.purpose is not Purpose.GPUBIND:
+        raise ValueError("only GPUBIND becomes an SPDM nonce")
+    return binding.report_data()[:NONCE_SIZE]
+
+
 def live_binding(seal: Binding, challenge: bytes) -> Binding:
     """LIVE: the SEAL binding again, active now, on an outside verifier's `challenge` (32 bytes)."""
     return Binding(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from toposeal.membership.manifest import Entry, Manifest, build_genesis
 from toposeal.membership.state import Attempt, Member, Peer
 from toposeal.topology.model import Role
+from toposeal.verification.model import VerifiedEvidence
 
 _MISSED_PINGS = 3  # a candidate that missed this many in a row is not live
 
@@ -32,6 +33,7 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     """
     roles = member.own.topology.topology.roles
     live = [p for p in member.peers.values() if is_candidate(member, attempt, p, now)]
+    live = _apart(member, live)
     count = Counter([member.own.identity.role, *(p.identity.role for p in live)])
     if any(count[name] < role.min_replicas for name, role in roles.items()):
         return None  # the common case while members arrive, and a cheap one
@@ -66,6 +68,25 @@ def _choose(roles: Mapping[str, Role], entries: Iterable[Entry]) -> Selection | 
         return None
     full = all(len(chosen[name]) == role.max_replicas for name, role in roles.items())
     return Selection(tuple(sorted(e for some in chosen.values() for e in some)), full)
+
+
+def _apart(member: Member, live: list[Peer]) -> list[Peer]:
+    """Without those of whom two share a confidential VM or a GPU: evidence names the VM, not the pod, so
+    neither can be told from the other. What is ours can be nobody else's."""
+    held = {p.identity.iid: _held(p.admitted.join) for p in live if p.admitted}
+    count = Counter(thing for things in held.values() for thing in things)
+    ours = _held(member.admitted) if member.admitted else frozenset()
+    return [
+        p
+        for p in live
+        if not held[p.identity.iid] & ours and all(count[thing] == 1 for thing in held[p.identity.iid])
+    ]
+
+
+def _held(join: VerifiedEvidence) -> frozenset[bytes]:
+    """What only one member can have: its guest, where evidence names it, and its GPUs."""
+    guest = [] if join.guest is None else [join.guest]
+    return frozenset([*guest, *(gpu.device_id for gpu in join.gpus)])
 
 
 def _unique(entries: list[Entry]) -> Iterable[Entry]:

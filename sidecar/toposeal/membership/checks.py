@@ -37,7 +37,8 @@ def commit_mismatches(member: Member, attempt: Attempt, manifest: Manifest, now:
     # (8) One commitment per epoch number, and numbers only rise (S3).
     if manifest.epoch <= member.last_commitment:
         found.append(_mismatch(Reason.COMMIT_REPEATED, "epoch", str(manifest.epoch)))
-    # (9) concerns manifests that are not a genesis; (10) auxiliary evidence: no role can demand any.
+    # (9) concerns manifests that are not a genesis. (10) Auxiliary evidence as the role demands: admission
+    # appraised it with JOIN, and the entry's aux_digest is the HELLO's, which is of nothing else.
     return found
 
 

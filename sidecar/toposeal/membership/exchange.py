@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import digest
-from toposeal.errors import Mismatch, Reason, TopologyError, printable
+from toposeal.errors import Mismatch, Reason, RemoteProtocolError, TopologyError, printable
+from toposeal.evidence.auxiliary import aux_digest
 from toposeal.limits import MAX_EPOCH_STEP, MAX_VERSION_STEP
 from toposeal.membership import outbox
 from toposeal.membership.events import Alarm, Appraise, Appraised, Refused, Subject, Ticket
-from toposeal.membership.fields import evidence_field
+from toposeal.membership.fields import evidence_field, gpus_field
 from toposeal.membership.hello import Hello, peek_id_digest, verify_hello
 from toposeal.membership.identity import verify_identity
 from toposeal.membership.liveness import attempt_open_to, ping_current
@@ -45,9 +46,12 @@ def on_introduction(member: Member, message: wire.Introduction, now: int) -> Ste
     )
     member = with_room(member, signed.identity)
     hello = verify_hello(message.hello.body, message.hello.signature, signed.identity)
-    ticket = Ticket(Subject.JOIN, signed.identity.iid, signed.identity.id_digest)
     evidence = evidence_field(message.join, "introduction.join")
-    return member.with_peer(Peer(signed, hello)), (Appraise(ticket, evidence, join_of(signed.identity)),)
+    gpus = gpus_field(evidence, "introduction.join")
+    _expect_aux(hello, aux_digest(gpus))
+    ticket = Ticket(Subject.JOIN, signed.identity.iid, signed.identity.id_digest)
+    peer = Peer(signed, hello, gpus)
+    return member.with_peer(peer), (Appraise(ticket, evidence, join_of(signed.identity)),)
 
 
 def on_admitted(member: Member, event: Appraised, now: int) -> Step:
@@ -110,10 +114,19 @@ def _on_hello(member: Member, peer: Peer, message: wire.Signed, now: int) -> Ste
     if message.body == peer.hello.body:
         return member, ()
     hello = verify_hello(message.body, message.signature, peer.identity)
+    _expect_aux(hello, peer.hello.aux_digest)
     if hello.target_epoch <= peer.hello.target_epoch:
         raise stale("hello.target_epoch", hello.target_epoch)
     peer = replace(peer, hello=hello, pong_at=None, silent=0, proposed=None, commit=None)
     return _consider(member.with_peer(peer), peer, now)
+
+
+def _expect_aux(hello: Hello, expected: bytes) -> None:
+    """The auxiliary evidence is that of JOIN, for the whole boot."""
+    if hello.aux_digest != expected:
+        raise RemoteProtocolError.of(
+            Reason.IDENTITY_MISMATCH, "hello.aux_digest", hello.aux_digest, expected.hex()
+        )
 
 
 def _consider(member: Member, peer: Peer, now: int) -> Step:

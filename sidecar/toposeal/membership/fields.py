@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from toposeal._wire import evidence_pb2 as wire_evidence
-from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.limits import DIGEST_SIZE, MAX_EPOCH, MAX_QUOTE_SIZE, NONCE_SIZE
+from toposeal.errors import EvidenceError, Reason, RemoteProtocolError
+from toposeal.evidence.auxiliary import read_gpus
+from toposeal.evidence.gpu_certs import GpuEvidence
+from toposeal.limits import (
+    DIGEST_SIZE,
+    MAX_AMD_CERTIFICATE_SIZE,
+    MAX_EPOCH,
+    MAX_QUOTE_SIZE,
+    NONCE_SIZE,
+)
 
 
 def digest_field(value: bytes, field: str) -> bytes:
@@ -27,11 +35,27 @@ def epoch_field(value: int, field: str) -> int:
 
 
 def evidence_field(value: wire_evidence.Evidence, field: str) -> wire_evidence.Evidence:
-    """A quote of at most 32 KiB, so that nobody keeps or appraises a larger one."""
-    if len(value.quote) > MAX_QUOTE_SIZE:
-        found = f"{len(value.quote)} bytes"
-        raise RemoteProtocolError.of(Reason.TOO_LARGE, f"{field}.quote", found, f"at most {MAX_QUOTE_SIZE}")
+    """Parts within their limits, so that nobody keeps or appraises larger ones."""
+    limits = (
+        ("quote", MAX_QUOTE_SIZE),
+        ("endorsement", MAX_AMD_CERTIFICATE_SIZE),
+        ("endorsement_ca", MAX_AMD_CERTIFICATE_SIZE),
+    )
+    for name, limit in limits:
+        size = len(getattr(value, name))
+        if size > limit:
+            raise RemoteProtocolError.of(
+                Reason.TOO_LARGE, f"{field}.{name}", f"{size} bytes", f"at most {limit}"
+            )
     return value
+
+
+def gpus_field(value: wire_evidence.Evidence, field: str) -> tuple[GpuEvidence, ...]:
+    """The auxiliary evidence that came with JOIN, bounded and not yet appraised."""
+    try:
+        return read_gpus(value.gpus, f"{field}.gpus")
+    except EvidenceError as error:
+        raise RemoteProtocolError(*error.mismatches) from error
 
 
 def _sized(value: bytes, size: int, field: str) -> bytes:

@@ -62,8 +62,10 @@ def make_hello(
     target_epoch: int,
     nonce: bytes,
     addresses: tuple[str, ...],
+    aux: bytes = ZERO_DIGEST,
 ) -> Hello:
-    """Build, sign and read back the own HELLO for one attempt; `nonce` is 32 fresh random bytes."""
+    """Build, sign and read back the own HELLO for one attempt; `nonce` is 32 fresh random bytes, `aux`
+    the digest (48) of the auxiliary evidence that came with JOIN."""
     body = encode(
         wire.Hello(
             id_digest=identity.id_digest,
@@ -71,7 +73,7 @@ def make_hello(
             topology_digest=topology.digest,
             target_epoch=target_epoch,
             nonce=nonce,
-            aux_digest=ZERO_DIGEST,
+            aux_digest=aux,
             addresses=addresses,
         )
     )
@@ -95,7 +97,7 @@ def verify_hello(body: bytes, signature: bytes, identity: Identity) -> Hello:
         topology_digest=digest_field(message.topology_digest, "hello.topology_digest"),
         target_epoch=epoch_field(message.target_epoch, "hello.target_epoch"),
         nonce=nonce_field(message.nonce, "hello.nonce"),
-        aux_digest=_no_aux(message.aux_digest),
+        aux_digest=digest_field(message.aux_digest, "hello.aux_digest"),
         addresses=check_addresses(message.addresses),
     )
 
@@ -134,14 +136,6 @@ def _check_address(text: str) -> None:
     )
     if special or mapped is not None:
         raise _refused(text, "an address of a pod")
-
-
-def _no_aux(value: bytes) -> bytes:
-    if digest_field(value, "hello.aux_digest") != ZERO_DIGEST:
-        raise RemoteProtocolError.of(
-            Reason.EVIDENCE_KIND, "hello.aux_digest", value, "zero: no role demands auxiliary evidence"
-        )
-    return value
 
 
 def _refused(found: object, expected: str) -> RemoteProtocolError:

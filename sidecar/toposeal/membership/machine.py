@@ -29,6 +29,7 @@ from toposeal.membership.events import (
     Ticket,
     Timer,
 )
+from toposeal.membership.fields import gpus_field
 from toposeal.membership.peers import Step
 from toposeal.membership.sealed import join_of, seal_of
 from toposeal.membership.state import (
@@ -181,7 +182,8 @@ def _quoted(member: Member, event: Quoted, now: int) -> Step:
     # Our own JOIN evidence passes the same appraisal as a peer's before anybody else sees it.
     identity = member.own.identity
     ticket = Ticket(Subject.JOIN, identity.iid, identity.id_digest)
-    return replace(member, join=event.evidence), (Appraise(ticket, event.evidence, event.binding),)
+    member = replace(member, join=event.evidence, gpus=gpus_field(event.evidence, "join"))
+    return member, (Appraise(ticket, event.evidence, event.binding),)
 
 
 def _quote_failed(member: Member, event: QuoteFailed, now: int) -> Step:
@@ -198,7 +200,7 @@ def _appraised(member: Member, event: Appraised, now: int) -> Step:
         return exchange.on_admitted(member, event, now)
     if isinstance(member.phase, Boot):
         epoch = max(FIRST_EPOCH, min(peers.highest_epoch(member), MAX_EPOCH_STEP))
-        return replace(member, phase=Waiting(epoch, now)), ()
+        return replace(member, phase=Waiting(epoch, now), admitted=event.verified), ()
     return member, ()
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from toposeal.errors import LocalProtocolError, Reason
 from toposeal.evidence.binding import Binding, join_binding, seal_binding
+from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.membership.hello import Hello
 from toposeal.membership.identity import Identity, SignedIdentity
 from toposeal.membership.manifest import Entry, Manifest
@@ -33,6 +34,7 @@ class SealedMember:
     hello: Hello
     commit: SignedCommit
     seal: VerifiedEvidence
+    gpus: tuple[GpuEvidence, ...] = ()  # what the entry's aux_digest is of
 
     @property
     def identity(self) -> Identity:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
-from toposeal.errors import Reason, RemoteProtocolError
+from toposeal.errors import Mismatch, Reason, RemoteProtocolError, printable
 from toposeal.membership import outbox
 from toposeal.membership.events import Activate, Alarm, Appraised, Fence, Quoted, QuoteFailed, Refused
 from toposeal.membership.peers import Step, admitted_peer, stale
@@ -87,6 +87,9 @@ def on_seal_verified(member: Member, event: Appraised, now: int) -> Step:
     proof = _sealed_member(member, phase, event)
     if proof is None:
         return member, ()
+    moved = _moved(member, event)
+    if moved is not None:
+        return on_seal_refused(member, Refused(event.ticket, moved))
     members = {**phase.members, event.ticket.iid: proof}
     phase = replace(phase, members=members)
     if len(members) < len(phase.manifest.members):
@@ -142,11 +145,25 @@ def _sealed_member(member: Member, phase: Committed, event: Appraised) -> Sealed
     signed = member.own.signed if peer is None else peer.signed
     hello = phase.attempt.hello if peer is None else peer.hello
     commit = phase.commit if peer is None else peer.commit
+    gpus = member.gpus if peer is None else peer.gpus
     if commit is None or commit.decision.manifest_digest != phase.manifest.digest:
         return None
     if hello.hello_digest != entry.hello_digest:
         return None
-    return SealedMember(signed, hello, commit, event.verified)
+    return SealedMember(signed, hello, commit, event.verified, gpus)
+
+
+def _moved(member: Member, event: Appraised) -> Mismatch | None:
+    """SEAL evidence comes from the guest that JOIN evidence came from, on the same machine."""
+    peer = member.peers.get(event.ticket.iid)
+    joined = member.admitted if peer is None else peer.admitted and peer.admitted.join
+    if joined is None:
+        return None
+    for name in ("tee", "platform", "guest"):
+        found, expected = getattr(event.verified, name), getattr(joined, name)
+        if found != expected:
+            return Mismatch(Reason.IDENTITY_MISMATCH, f"seal.{name}", printable(found), printable(expected))
+    return None
 
 
 def _seal(member: Member, phase: Committed, now: int) -> Step:

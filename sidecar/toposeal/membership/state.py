@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.errors import Mismatch
+from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.membership.hello import Hello
 from toposeal.membership.identity import Identity, SignedIdentity
 from toposeal.membership.manifest import Manifest
@@ -15,6 +16,7 @@ from toposeal.membership.signing import SigningKeys
 from toposeal.membership.votes import SignedCommit
 from toposeal.topology.accept import SignedTopology
 from toposeal.topology.owner import OwnerRoot
+from toposeal.verification.model import VerifiedEvidence
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Peer:
 
     signed: SignedIdentity
     hello: Hello
+    gpus: tuple[GpuEvidence, ...] = ()  # what came with JOIN; `hello.aux_digest` is of it
     admitted: AdmittedPeer | None = None
     greeted: bool = False  # was sent our Introduction: before it a HELLO of ours is a stranger's
     asked: bytes | None = None  # the nonce of its PING that waits for its admission
@@ -141,6 +144,8 @@ class Member:
     own: Own
     phase: Phase
     join: wire_evidence.Evidence | None
+    admitted: VerifiedEvidence | None  # our own JOIN evidence, as every peer will see it
+    gpus: tuple[GpuEvidence, ...]  # of our own JOIN evidence
     peers: Mapping[bytes, Peer]  # by iid
     by_id_digest: Mapping[bytes, bytes]  # id_digest -> iid
     resend_at: int  # ms: when to introduce, ping or repeat votes again
@@ -170,6 +175,8 @@ def initial(own: Own, now: int) -> Member:
         own=own,
         phase=Boot(),
         join=None,
+        admitted=None,
+        gpus=(),
         peers={},
         by_id_digest={},
         resend_at=now,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from toposeal.errors import Mismatch, Reason
+from toposeal.evidence.auxiliary import aux_digest
 from toposeal.limits import MAX_EPOCH_STEP
 from toposeal.membership import outbox
 from toposeal.membership.events import Effect, Fence, Timer
@@ -68,7 +69,13 @@ def _begin(member: Member, phase: Waiting, entropy: bytes, now: int) -> Step:
     """A new attempt: a fresh nonce, HELLO to every admitted peer, the Introduction to every address."""
     own = member.own
     hello = make_hello(
-        own.keys, own.identity, own.topology.topology, phase.epoch, entropy[:32], own.addresses
+        own.keys,
+        own.identity,
+        own.topology.topology,
+        phase.epoch,
+        entropy[:32],
+        own.addresses,
+        aux_digest(member.gpus),
     )
     attempt = Attempt(hello, entropy[32:])
     member = replace(member, phase=Gathering(attempt), last_epoch=phase.epoch)

@@ -13,7 +13,15 @@ from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire_peer
 from toposeal.encoding import decode, encode
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.limits import MAX_COLLATERAL_ENTRIES, MAX_COLLATERAL_SIZE, MAX_DOCUMENT_SIZE, MAX_REPLICAS
+from toposeal.evidence.auxiliary import gpu_messages
+from toposeal.limits import (
+    MAX_COLLATERAL_ENTRIES,
+    MAX_COLLATERAL_SIZE,
+    MAX_CRL_SIZE,
+    MAX_CRLS,
+    MAX_DOCUMENT_SIZE,
+    MAX_REPLICAS,
+)
 from toposeal.membership.sealed import SealedManifest, SealedMember
 from toposeal.membership.votes import commit_message
 
@@ -28,7 +36,11 @@ class LiveAnswer:
 
 
 def build_document(
-    envelope: bytes, sealed: SealedManifest, live: LiveAnswer, collateral: Sequence[bytes] = ()
+    envelope: bytes,
+    sealed: SealedManifest,
+    live: LiveAnswer,
+    collateral: Sequence[bytes] = (),
+    crls: Sequence[bytes] = (),
 ) -> bytes:
     """The document's bytes; `envelope` is the signed topology that `sealed` rests on."""
     return encode(
@@ -38,6 +50,7 @@ def build_document(
             members=[_record(member) for member in sealed.members],
             live=wire.Live(iid=live.iid, challenge=live.challenge, evidence=live.evidence),
             collateral=collateral,
+            crls=crls,
         )
     )
 
@@ -49,6 +62,9 @@ def parse_document(data: bytes) -> wire.AttestationDocument:
     """
     document = decode(wire.AttestationDocument, data, "document", MAX_DOCUMENT_SIZE)
     _check_count("document.members", len(document.members), MAX_REPLICAS)
+    _check_count("document.crls", len(document.crls), MAX_CRLS)
+    for crl in document.crls:
+        _check_count("document.crls.size", len(crl), MAX_CRL_SIZE)
     _check_count("document.collateral", len(document.collateral), MAX_COLLATERAL_ENTRIES)
     for entry in document.collateral:
         _check_count("document.collateral.size", len(entry), MAX_COLLATERAL_SIZE)
@@ -62,6 +78,7 @@ def _record(member: SealedMember) -> wire.MemberRecord:
         ca_signature=member.signed.ca_signature,
         hello=wire_peer.Signed(body=member.hello.body, signature=member.hello.signature),
         commit=commit_message(member.commit),
+        gpus=gpu_messages(member.gpus),
     )
 
 

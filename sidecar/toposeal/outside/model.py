@@ -8,7 +8,7 @@ from toposeal.errors import Reason, UsageError
 from toposeal.limits import MAX_VERSION, NONCE_SIZE
 from toposeal.names import is_name
 from toposeal.topology.owner import OwnerRoot
-from toposeal.verification.model import AppraisalContext
+from toposeal.verification.model import AppraisalContext, GpuDevice
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class VerifyRequest:
     mesh: str
     min_version: int
     nonce: bytes
-    context: AppraisalContext  # without collateral the document's own is used, after the same checks
+    context: AppraisalContext  # for what it has none of the document's own is used, after the same checks
 
     def __post_init__(self) -> None:
         """Raise UsageError for a request that could be satisfied by anything (V9)."""
@@ -40,7 +40,8 @@ class VerifiedMember:
     tee: str
     tcb_status: str  # the vendor's spelling
     advisories: tuple[str, ...]
-    platform: bytes  # TDX PPID, 16
+    platform: bytes  # TDX: PPID, 16; SNP: CHIP_ID, 64, or nothing where none is confirmed
+    gpus: tuple[GpuDevice, ...]
     ca_spki_sha384: bytes  # plain SHA-384 of the CA's SubjectPublicKeyInfo
     ca_pem: str
     domain: str  # the only DNS name that this CA can certify

@@ -72,6 +72,9 @@ def _member_json(member: VerifiedMember) -> dict[str, object]:
         "tee": member.tee,
         "tcb_status": member.tcb_status,
         "ca_spki_sha384": member.ca_spki_sha384.hex(),
+        "advisories": list(member.advisories),
+        "platform": member.platform.hex(),
+        "gpus": [{"model": gpu.model, "device_id": gpu.device_id.hex()} for gpu in member.gpus],
     }
 
 

@@ -19,7 +19,8 @@ from toposeal.errors import (
     TopologyError,
     printable,
 )
-from toposeal.evidence.binding import live_binding
+from toposeal.evidence.auxiliary import aux_digest, read_gpus
+from toposeal.evidence.binding import gpu_binding, live_binding
 from toposeal.membership.hello import Hello, verify_hello
 from toposeal.membership.identity import Identity, verify_identity
 from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches, parse_manifest
@@ -31,7 +32,9 @@ from toposeal.outside.model import VerifiedMember, VerifiedMesh, VerifyRequest
 from toposeal.topology.accept import accept
 from toposeal.topology.model import Topology
 from toposeal.verification.appraise import appraise
+from toposeal.verification.appraise_gpu import appraise_gpus
 from toposeal.verification.model import AppraisalContext, VerifiedEvidence
+from toposeal.verification.shared_guest import refuse_shared_gpus, refuse_shared_guests
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     (8) each HELLO: signature, this epoch and topology, and every other field of the entry;
     (9) each COMMIT: both signatures, over this epoch and D;
     (10) each SEAL quote: authentic, acceptable, of the entry's role by measurement, saying exactly this;
-    (11) the LIVE quote of a listed member on the nonce, status active (V1, V4).
+    (11) each member's GPUs: those that its role demands, bound to it and to the entry's aux_digest (E18);
+    (12) no two members in one confidential VM, where evidence can tell, none with another's GPU;
+    (13) the LIVE quote of a listed member on the nonce, status active (V1, V4).
 
     Raises RemoteProtocolError and EvidenceError for what does not hold, PolicyError for what holds and
     is not acceptable. JOIN evidence and PONG are left out on purpose: they guard members against
@@ -74,12 +79,21 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     context = request.context
     if not context.collateral:
         context = replace(context, collateral=tuple(parts.collateral))
+    if not context.crls:
+        context = replace(context, crls=tuple(parts.crls))
     commits = [_commit(r, m, manifest) for r, m in zip(parts.members, introduced, strict=True)]  # (9)
     seals = [  # (10)
         appraise(commit.evidence, seal_of(manifest, entry), topology, context)
         for commit, entry in zip(commits, manifest.members, strict=True)
     ]
-    live = _live(parts.live, manifest, topology, context)  # (11)
+    seals = [  # (11)
+        _with_gpus(record, member, seal, topology, context)
+        for record, member, seal in zip(parts.members, introduced, seals, strict=True)
+    ]
+    named = [(m.identity.ca.domain, seal) for m, seal in zip(introduced, seals, strict=True)]
+    refuse_shared_guests((name, seal.guest) for name, seal in named)  # (12)
+    refuse_shared_gpus((name, gpu.device_id) for name, seal in named for gpu in seal.gpus)
+    live = _live(parts.live, manifest, topology, context)  # (13)
     members = tuple(_verified(m, s, topology) for m, s in zip(introduced, seals, strict=True))
     return VerifiedMesh(
         mesh=topology.mesh,
@@ -170,6 +184,20 @@ def _commit(record: wire.MemberRecord, member: Introduced, manifest: Manifest) -
     return commit
 
 
+def _with_gpus(
+    record: wire.MemberRecord,
+    member: Introduced,
+    seal: VerifiedEvidence,
+    topology: Topology,
+    context: AppraisalContext,
+) -> VerifiedEvidence:
+    identity = member.identity
+    gpus = read_gpus(record.gpus, "member.gpus")
+    _require_equal(Reason.MANIFEST_MISMATCH, ("member.gpus", aux_digest(gpus), member.entry.aux_digest))
+    bound = gpu_binding(identity.mesh_id, identity.role, identity.iid, identity.id_digest)
+    return replace(seal, gpus=appraise_gpus(gpus, bound, topology.roles[seal.role], context))
+
+
 def _live(
     live: wire.Live, manifest: Manifest, topology: Topology, context: AppraisalContext
 ) -> VerifiedEvidence:
@@ -188,6 +216,7 @@ def _verified(member: Introduced, seal: VerifiedEvidence, topology: Topology) ->
         tcb_status=seal.tcb_status,
         advisories=seal.advisories,
         platform=seal.platform,
+        gpus=seal.gpus,
         ca_spki_sha384=hashlib.sha384(ca.spki).digest(),
         ca_pem=ca.pem,
         domain=ca.domain,

@@ -27,6 +27,16 @@ class AppraisalContext:
 
 
 @dataclass(frozen=True)
+class GpuDevice:
+    """One verified GPU. `model` and `device_id` are NVIDIA's word, the versions are the device's own."""
+
+    model: str
+    device_id: bytes  # 32, SHA-256 of the device key
+    driver_version: str
+    vbios_version: str
+
+
+@dataclass(frozen=True)
 class VerifiedEvidence:
     """Proof that a quote is authentic, acceptable, of `role` by measurement, and says `binding`.
 
@@ -41,3 +51,4 @@ class VerifiedEvidence:
     platform: bytes  # TDX: PPID, 16 bytes; SNP: CHIP_ID, 64, or nothing where it is masked or under a VLEK
     expires_at: int  # Unix seconds: the earliest expiry of what the verdict rests on
     guest: bytes | None = None  # SNP: REPORT_ID, 32, one for each guest; TDX has none
+    gpus: tuple[GpuDevice, ...] = ()  # JOIN: the devices that answered for this member
