@@ -145,3 +145,5 @@ MAX_MARKS = 1024  # platform families and list issuers: the vendors have a few d
 MAX_MARKS_SIZE = 256 << 10
 COLLATERAL_REFRESH = 12 * 3_600_000  # collateral in force is asked for anew this often
 COLLATERAL_RETRY = 60_000  # first pause after a failed refresh; it doubles up to COLLATERAL_REFRESH
+
+MAX_REMEMBERED_VERDICTS = 1_024  # of about 2 KiB: JOIN and SEAL of every member of a large mesh

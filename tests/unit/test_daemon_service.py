@@ -14,9 +14,9 @@ from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon import service
 from toposeal.daemon.config import RunConfig
 from toposeal.dataplane.firewall import Backend
-from toposeal.errors import Mismatch, PodError, Reason, UsageError
+from toposeal.errors import EvidenceError, Mismatch, PodError, Reason, UsageError
 from toposeal.host import firewall
-from toposeal.verification.model import AppraisalContext, TrustAnchors
+from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
 
 FAULT = Mismatch(Reason.FIREWALL_CHANGED, "rules", "another", "ours")
 PLATFORM = service.Platform(TrustAnchors(intel_sgx_root_ca=b"root"))
@@ -126,7 +126,12 @@ def test_O2_evidence_is_never_judged_before_the_topology_was_issued(
     monkeypatch: pytest.MonkeyPatch, clock: int, judged_at: int
 ) -> None:
     contexts: list[AppraisalContext] = []
-    monkeypatch.setattr(service, "appraise", lambda *words: contexts.append(words[-1]))
+
+    def refuse(*words: Any) -> VerifiedEvidence:
+        contexts.append(words[-1])
+        raise EvidenceError.of(Reason.QUOTE_FORMAT, "quote", "nothing", "a quote")
+
+    monkeypatch.setattr(service, "appraise", refuse)
     monkeypatch.setattr("time.time", lambda: float(clock))
 
     class Config:
@@ -137,7 +142,8 @@ def test_O2_evidence_is_never_judged_before_the_topology_was_issued(
                 issued_at = 1000
 
     verify = service.appraiser(Config, PLATFORM)  # type: ignore[arg-type]
-    verify(wire_evidence.Evidence(), None)  # type: ignore[arg-type]
+    with pytest.raises(EvidenceError):
+        verify(wire_evidence.Evidence(), None)  # type: ignore[arg-type]
     (context,) = contexts
     assert (context.anchors, context.collateral, context.now) == (
         PLATFORM.anchors,

@@ -25,6 +25,7 @@ from toposeal.evidence.binding import Binding
 from toposeal.host import firewall, journal
 from toposeal.host.configfs_tsm import REPORT_DIRECTORY, ConfigfsTsm
 from toposeal.host.renderer import Child
+from toposeal.host.verdict_cache import VerdictCache
 from toposeal.verification.appraise import appraise
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
 
@@ -92,13 +93,17 @@ async def _outcome(running: asyncio.Task[Mismatch | None]) -> int:
 
 
 def appraiser(config: RunConfig, platform: Platform) -> Appraiser:
-    """Verification with this pod's topology, collateral and clock; the clock is never before issued_at."""
+    """Verification with this pod's topology, collateral and clock; the clock is never before issued_at.
+
+    For one thread, since it remembers its verdicts.
+    """
     topology = config.topology.topology
+    verdicts = VerdictCache(appraise)
 
     def verify(evidence: wire_evidence.Evidence, binding: Binding) -> VerifiedEvidence:
         now = max(int(time.time()), topology.issued_at)
         context = AppraisalContext(platform.anchors, config.collateral, now)
-        return appraise(evidence, binding, topology, context)
+        return verdicts.appraise(evidence, binding, topology, context)
 
     return verify
 
