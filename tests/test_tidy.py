@@ -28,7 +28,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     words(level)
     for level in (
         "errors limits _wire",
-        "encoding",
+        "encoding strict_json",
         "names",
         "topology evidence",
         "verification",

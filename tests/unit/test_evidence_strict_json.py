@@ -31,6 +31,10 @@ def test_an_object_is_read_as_it_is() -> None:
         '{"a": ' + "1" * 5000 + "}",
         '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}",
         "{'a': 1}",
+        '{"a": -0}',
+        '{"a": 9007199254740992}',
+        '{"a": "\\ud800"}',
+        '{"a": "\ud800"}',
     ],
 )
 def test_everything_else_is_refused(text: str) -> None:

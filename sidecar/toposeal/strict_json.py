@@ -1,0 +1,86 @@
+"""JSON with one meaning and, where asked, one spelling: text to plain values. No IO.
+
+What two readers could read differently is refused: a key twice in one object, any number that is not an
+integer within +-(2^53 - 1), minus zero, a lone surrogate. `topology.strict_json` and `evidence.strict_json`
+name the field and say whose fault it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NoReturn
+
+from toposeal.errors import Reason
+from toposeal.limits import MAX_TOPOLOGY_DEPTH, MAX_VERSION
+
+# A whole string, terminated or not, or one bracket: a single pass whatever the input.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})", re.ASCII)
+
+
+class JsonError(ValueError):
+    """Why a text is refused: MALFORMED or TOO_LARGE, what was found, what was expected."""
+
+    def __init__(self, reason: Reason, found: str, expected: str) -> None:
+        super().__init__(f"{found}, expected {expected}")
+        self.reason = reason
+        self.found = found
+        self.expected = expected
+
+
+def read(data: bytes) -> object:
+    """The value that `data`, UTF-8, spells in at most MAX_TOPOLOGY_DEPTH levels. Raises JsonError.
+
+    The size is the caller's to bound: the work grows with it and nothing else.
+    """
+    try:
+        text = data.decode("utf-8")
+        _check_depth(text)
+        value: object = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_int=_integer,
+            parse_float=_no_float,
+            parse_constant=_no_float,
+        )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeError as error:
+        raise JsonError(Reason.MALFORMED, str(error), "Unicode text in UTF-8") from error
+    except json.JSONDecodeError as error:
+        found = f"{error.msg} at line {error.lineno} column {error.colno}"
+        raise JsonError(Reason.MALFORMED, found, "JSON") from error
+    return value
+
+
+def canonical(value: object) -> bytes:
+    """The one spelling of `value`: sorted keys, no spaces, everything beyond ASCII escaped."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > MAX_TOPOLOGY_DEPTH:
+            found = f"nesting deeper than {MAX_TOPOLOGY_DEPTH}"
+            raise JsonError(Reason.TOO_LARGE, found, "fewer levels")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for key, item in pairs:
+        if key in value:
+            raise JsonError(Reason.MALFORMED, f"the key {key!r} twice", "every key once")
+        value[key] = item
+    return value
+
+
+def _integer(digits: str) -> int:
+    if _INTEGER.fullmatch(digits) is None or digits == "-0" or abs(int(digits)) > MAX_VERSION:
+        raise JsonError(Reason.MALFORMED, digits, f"an integer of at most {MAX_VERSION}")
+    return int(digits)
+
+
+def _no_float(digits: str) -> NoReturn:
+    raise JsonError(Reason.MALFORMED, digits, "an integer without fraction or exponent")
