@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import subprocess
 import time
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from toposeal_lab.scenario import MEMBERS, MESH, declare, public_files
-from toposeal_lab.simtdx import LabPki, lab_measurements
-from toposeal_lab.tsmfs import PodTee, TsmConfig, serve
+from toposeal_lab.simtdx import LabPki
+from toposeal_lab.tees import lab_tees
+from toposeal_lab.tsm_config import TsmConfig
+from toposeal_lab.tsmfs import serve
 
 _SIGNED_BEFORE_S = 60  # clocks of verifiers may be a little behind
 
@@ -32,9 +33,7 @@ def _run(args: argparse.Namespace) -> int:
     """Write the files, then serve until terminated. The vendor's and the owner's keys never leave memory."""
     now = int(time.time())
     vendor = LabPki.create(now)
-    tees = {
-        name: PodTee(lab_measurements(role, MESH), secrets.token_bytes(16)) for name, role in MEMBERS.items()
-    }
+    tees = lab_tees(MEMBERS, MESH)
     mountpoint = _empty_mountpoint(args.directory)
     declaration = declare(now - _SIGNED_BEFORE_S, Ed25519PrivateKey.generate())
     for name, content in public_files(declaration, vendor).items():

@@ -1,7 +1,7 @@
 """The kernel's configfs-tsm report semantics in memory; `tsmfs` puts a file system in front of it.
 
 As measured on Linux 6.12 (drivers/virt/coco/tsm.c): inblob is committed by close, not by write, and
-what the commit thinks of it is thrown away; a read of outblob makes the report, or serves the one of
+what the commit thinks of it is thrown away; a read of a blob makes the report, or serves the one of
 this generation again. Errors are OSErrors with the kernel's numbers.
 """
 
@@ -10,132 +10,19 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Protocol
 
-from toposeal_lab.simsnp import LabChip, SnpMeasurements
-from toposeal_lab.simtdx import LabHost, TdxMeasurements
+from toposeal_lab.tsm_faults import HANG_SECONDS, THROTTLE_SECONDS, Faults
+from toposeal_lab.tsm_providers import Blobs, Provider
 
 MAX_INBLOB = 64
-REPORT_DATA_SIZE = 64
-HANG_SECONDS = 1.5
+MAX_PRIVLEVEL = 3
+MAX_NAME = 255
+LEFTOVER = "toposeal-0123456789abcdef"  # as a killed reader leaves it
+MAX_BLOB = 32 << 10
 CLOUD_QUOTE_SIZE = 8000  # what one cloud's hosts pad every quote to
-_HOST = threading.Lock()  # quotes of one machine are made one after the other
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """Mode and apparent size, as stat shows them; binary ones have size 0."""
-
-    mode: int
-    binary: bool = False
-
-
-ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
-    {
-        "generation": Attribute(0o444),
-        "provider": Attribute(0o444),
-        "inblob": Attribute(0o200, binary=True),
-        "outblob": Attribute(0o444, binary=True),
-        "auxblob": Attribute(0o444, binary=True),
-        "privlevel": Attribute(0o200),
-        "privlevel_floor": Attribute(0o444),
-    }
-)
-
-
-@dataclass(frozen=True)
-class Blobs:
-    """What one request to a driver makes; all of one generation."""
-
-    outblob: bytes
-    auxblob: bytes = b""
-
-
-class Provider(Protocol):
-    """What a TEE driver registers: its name, the attributes it shows, and how a report is made."""
-
-    name: str
-    attributes: frozenset[str]
-
-    def report(self, inblob: bytes, privlevel: int) -> Blobs:
-        """Raises OSError as the driver would."""
-
-
-class TdxProvider:
-    """`tdx_guest`: four attributes, exactly 64 bytes of report data, no privilege levels."""
-
-    name = "tdx_guest"
-    attributes = frozenset({"generation", "provider", "inblob", "outblob"})
-
-    def __init__(self, host: LabHost, measurements: TdxMeasurements, delay_s: float = 0.0) -> None:
-        self._host = host
-        self._measurements = measurements
-        self._delay_s = delay_s
-
-    def report(self, inblob: bytes, privlevel: int) -> Blobs:
-        if len(inblob) != REPORT_DATA_SIZE:
-            raise OSError(errno.EINVAL, "TDX takes 64 bytes of report data")
-        with _HOST:
-            time.sleep(self._delay_s)
-            return Blobs(self._host.quote(inblob, self._measurements))
-
-
-class SnpProvider:
-    """`sev_guest`: 64 bytes of report data, privilege levels, and `table`, the host's certificates."""
-
-    name = "sev_guest"
-    attributes = frozenset(ATTRIBUTES)
-
-    def __init__(self, chip: LabChip, guest: SnpMeasurements, table: bytes, delay_s: float = 0.0) -> None:
-        self._chip = chip
-        self._guest = guest
-        self._table = table
-        self._delay_s = delay_s
-
-    def report(self, inblob: bytes, privlevel: int) -> Blobs:
-        if len(inblob) != REPORT_DATA_SIZE or privlevel < self._guest.vmpl:
-            raise OSError(errno.EINVAL, "SNP takes 64 bytes of report data, at a level that the guest has")
-        with _HOST:
-            time.sleep(self._delay_s)
-            report = self._chip.report(inblob, replace(self._guest, vmpl=privlevel))
-        return Blobs(report, self._table)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that goes wrong `times` times at one point; tests script them.
-
-    mkdir: an errno name. commit: `swallow` (the store fails, unseen) or `race` (another writer comes
-    second). outblob: an errno name, `empty`, `garbage`, `pad`, `race` (another writer came in
-    between), `foreign` (a report for other data, no trace of a writer) or `hang` (HANG_SECONDS).
-    """
-
-    at: str
-    effect: str
-    times: int = 1
-
-
-class Faults:
-    """A script of faults, consumed in order at each point; safe to ask from several threads."""
-
-    def __init__(self, script: Iterable[Fault] = ()) -> None:
-        self._pending = [fault for each in script for fault in [each] * each.times]
-        self._lock = threading.Lock()
-
-    def take(self, at: str) -> str | None:
-        """The next effect at this point; an errno name is raised as that OSError."""
-        with self._lock:
-            fault = next((each for each in self._pending if each.at == at), None)
-            if fault is None:
-                return None
-            self._pending.remove(fault)
-        number = getattr(errno, fault.effect, None)
-        if number is not None:
-            raise OSError(number, f"scripted {fault.effect}")
-        return fault.effect
+DICE_SIZE = 9000
+_JUMP = 5
+_TEXT_FAULTS = {"foreign": b"arm_cca_guest\n", "garbage": b"\xff\xfe\0\n", "empty": b"\n"}
 
 
 class Entry:
@@ -154,18 +41,16 @@ class Entry:
         """The content of a readable attribute. Raises OSError."""
         with self._lock:
             if attribute in ("outblob", "auxblob"):
-                blobs = self._report()
-                return blobs.outblob if attribute == "outblob" else blobs.auxblob
-            texts = {"generation": self._generation, "provider": self.provider.name, "privlevel_floor": 0}
-            return f"{texts[attribute]}\n".encode("ascii")
+                return self._blob(attribute)
+            return self._text(attribute)
 
     def write_privlevel(self, text: bytes) -> None:
-        """Takes effect at once, unlike inblob. Raises OSError(EINVAL) outside 0 to 3."""
+        """Takes effect at once, unlike inblob. Raises OSError(EINVAL) outside the floor to 3."""
         try:
             level = int(text.strip() or b"x", 0)
         except ValueError:
             level = -1
-        if not 0 <= level <= 3:
+        if not self.provider.privlevel_floor <= level <= MAX_PRIVLEVEL:
             raise OSError(errno.EINVAL, "no such privilege level")
         with self._lock:
             self._privlevel = level
@@ -185,26 +70,53 @@ class Entry:
         self._inblob = inblob
         self._generation += 1
 
-    def _report(self) -> Blobs:
-        if self._generation == 0:
+    def _text(self, attribute: str) -> bytes:
+        if attribute == "privlevel_floor":
+            return b"%d\n" % self.provider.privlevel_floor
+        effect = self._faults.take(attribute)
+        if effect in _TEXT_FAULTS:
+            return _TEXT_FAULTS[effect]
+        text = str(self._generation) if attribute == "generation" else self.provider.name
+        if effect == "jump":
+            self._generation += _JUMP
+        return f"{text}\n".encode("ascii")
+
+    def _blob(self, attribute: str) -> bytes:
+        if not self._generation:
             raise OSError(errno.EINVAL, "inblob was never written")
-        effect = self._faults.take("outblob")
-        if effect == "hang":
-            time.sleep(HANG_SECONDS)
+        effect = self._faults.take(attribute)
+        if effect in _DELAYS:
+            time.sleep(_DELAYS[effect])
         if effect == "race":
             self._store(_foreign(self._inblob))
+        blobs = self._report(effect)
+        return _damaged(effect, blobs.outblob if attribute == "outblob" else blobs.auxblob)
+
+    def _report(self, effect: str | None) -> Blobs:
+        """The blobs of this generation, made when first asked for."""
         if self._blobs is None or self._blobs[0] != self._generation or effect is not None:
-            self._blobs = (self._generation, self._make(effect))
+            self._faults.driver(effect)
+            inblob = _foreign(self._inblob) if effect == "foreign" else self._inblob
+            if not inblob:
+                raise OSError(errno.EINVAL, "inblob is empty")
+            self._blobs = (self._generation, self.provider.report(inblob, self._privlevel))
         return self._blobs[1]
 
-    def _make(self, effect: str | None) -> Blobs:
-        inblob = _foreign(self._inblob) if effect == "foreign" else self._inblob
-        if not inblob:
-            raise OSError(errno.EINVAL, "inblob is empty")
-        made = self.provider.report(inblob, self._privlevel)
-        padded = made.outblob.ljust(CLOUD_QUOTE_SIZE, b"\0")
-        changed = {"empty": b"", "garbage": b"\xff" * 600, "pad": padded}
-        return replace(made, outblob=changed.get(effect or "", made.outblob))
+
+_DELAYS = {"hang": HANG_SECONDS, "throttle": THROTTLE_SECONDS}
+
+
+def _damaged(effect: str | None, blob: bytes) -> bytes:
+    """The blob as the host or its driver hands it over."""
+    changed = {
+        "empty": b"",
+        "garbage": b"\xff" * 600,
+        "short": blob[: len(blob) // 2],
+        "oversized": blob.ljust(MAX_BLOB + 1, b"\0"),
+        "pad": blob.ljust(CLOUD_QUOTE_SIZE, b"\0"),
+        "dice": blob.ljust(DICE_SIZE, b"\1"),
+    }
+    return changed.get(effect or "", blob)
 
 
 class ReportDirectory:
@@ -215,14 +127,22 @@ class ReportDirectory:
         self._faults = faults
         self.entries: dict[str, Entry] = {}
 
+    def register(self, provider: Provider | None) -> None:
+        """Another driver, or none. Raises OSError(EBUSY) for one that comes while entries are left."""
+        if provider is not None and self.entries:
+            raise OSError(errno.EBUSY, "configfs/tsm/report not empty")
+        self._provider = provider
+
     def mkdir(self, name: str) -> None:
-        self._faults.take("mkdir")
+        effect = self._faults.take("mkdir")
         if self._provider is None:
             raise OSError(errno.ENXIO, "no provider is registered")
-        if len(name) > 255:
+        if len(name) > MAX_NAME:
             raise OSError(errno.ENAMETOOLONG, name)
         if name in self.entries:
             raise OSError(errno.EEXIST, name)
+        if effect == "leftover":
+            self.entries[LEFTOVER] = Entry(self._provider, self._faults)
         self.entries[name] = Entry(self._provider, self._faults)
 
     def rmdir(self, name: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from toposeal.errors import Reason, UsageError
-from toposeal_lab.tsmfs import TsmConfig
+from toposeal_lab.tsm_config import TsmConfig
 
 _START_SECONDS = 10.0
 

@@ -10,76 +10,21 @@ from __future__ import annotations
 import argparse
 import errno
 import itertools
-import json
 import os
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import mfusepy  # type: ignore[import-untyped]
 
-from toposeal_lab.simtdx import LabHost, LabPki, TdxMeasurements
-from toposeal_lab.tsm import ATTRIBUTES, MAX_INBLOB, Entry, Fault, Faults, ReportDirectory, TdxProvider
+from toposeal_lab.tsm import MAX_INBLOB, Entry, ReportDirectory
+from toposeal_lab.tsm_config import TsmConfig
+from toposeal_lab.tsm_providers import ATTRIBUTES
 
 _ENDED_BY_SIGNAL = 8  # libfuse's exit status after SIGTERM
-
-
-@dataclass(frozen=True)
-class PodTee:
-    """The simulated TD of one pod: machine, measured fields, and what goes wrong when."""
-
-    measurements: TdxMeasurements
-    ppid: bytes
-    faults: tuple[Fault, ...] = ()
-
-
-@dataclass(frozen=True)
-class TsmConfig:
-    """All pods of one mount. `delay_ms` is added to every quote; quotes are made one after the other."""
-
-    pki: LabPki
-    pods: Mapping[str, PodTee]
-    delay_ms: int = 0
-
-    def dump(self) -> bytes:
-        pods = {
-            name: {
-                "measurements": pod.measurements.dump(),
-                "ppid": pod.ppid.hex(),
-                "faults": [asdict(fault) for fault in pod.faults],
-            }
-            for name, pod in self.pods.items()
-        }
-        state = {"pki": json.loads(self.pki.dump()), "pods": pods, "delay_ms": self.delay_ms}
-        return json.dumps(state).encode("ascii")
-
-    @classmethod
-    def load(cls, data: bytes) -> TsmConfig:
-        """Read `dump`'s form. Raises ValueError, KeyError or TypeError for anything else."""
-        state = json.loads(data)
-        pods = {name: _load_pod(pod) for name, pod in state["pods"].items()}
-        return cls(LabPki.load(json.dumps(state["pki"]).encode()), pods, int(state.get("delay_ms", 0)))
-
-    def directories(self) -> dict[str, ReportDirectory]:
-        """The report directory of each pod; one machine per distinct PPID."""
-        hosts = {pod.ppid: LabHost(self.pki, pod.ppid) for pod in self.pods.values()}
-        return {
-            name: ReportDirectory(
-                TdxProvider(hosts[pod.ppid], pod.measurements, self.delay_ms / 1000), Faults(pod.faults)
-            )
-            for name, pod in self.pods.items()
-        }
-
-
-def _load_pod(state: dict[str, Any]) -> PodTee:
-    return PodTee(
-        measurements=TdxMeasurements.load(state["measurements"]),
-        ppid=bytes.fromhex(state["ppid"]),
-        faults=tuple(Fault(**fault) for fault in state.get("faults", ())),
-    )
 
 
 @dataclass

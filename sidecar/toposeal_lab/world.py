@@ -6,7 +6,6 @@ Made in one go and removed in one go; the attacks of the demo and the benchmarks
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -21,9 +20,10 @@ from toposeal_lab.member import Listener, Member
 from toposeal_lab.pods import Node, Pod
 from toposeal_lab.rundir import run_directory
 from toposeal_lab.scenario import MEMBERS, MESH, VERSION, Declaration, declare, public_files
-from toposeal_lab.simtdx import LabPki, lab_measurements
+from toposeal_lab.simtdx import LabPki
+from toposeal_lab.tees import lab_tees
+from toposeal_lab.tsm_config import TsmConfig
 from toposeal_lab.tsm_mount import mounted
-from toposeal_lab.tsmfs import PodTee, TsmConfig
 
 INSIDER = "web"  # the member whose CA key the attackers hold
 _SIGNED_BEFORE_S = 60  # clocks of verifiers may be a little behind
@@ -112,9 +112,7 @@ def world(listener: Listener, quote_delay_ms: int = 0) -> Iterator[World]:
     """
     now = int(time.time())
     vendor = LabPki.create(now)
-    tees = {
-        name: PodTee(lab_measurements(role, MESH), secrets.token_bytes(16)) for name, role in MEMBERS.items()
-    }
+    tees = lab_tees(MEMBERS, MESH)
     with ExitStack() as stack:
         directory = stack.enter_context(run_directory())
         os.chmod(directory, 0o755)  # noqa: S103 - every user of every pod reads its public files

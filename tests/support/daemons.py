@@ -33,8 +33,8 @@ from toposeal_lab.pods import Node, Pod
 from toposeal_lab.rundir import run_directory
 from toposeal_lab.scenario import Declaration, public_files
 from toposeal_lab.simtdx import LabPki, lab_measurements
+from toposeal_lab.tsm_config import TdxTee, TsmConfig
 from toposeal_lab.tsm_mount import mounted
-from toposeal_lab.tsmfs import PodTee, TsmConfig
 
 MESH, PORT, ATTESTATION_PORT = "shop", 8080, 8444
 START_S, SEAL_S, END_S = 30.0, 60.0, 20.0  # on a machine that others use too
@@ -191,7 +191,7 @@ def world(
     """Pods named and of roles as in `roles`. With `replicas` the topology wants another number of `db`."""
     now = int(time.time())
     vendor = LabPki.create(now)
-    tees = {n: PodTee(lab_measurements(role, MESH), secrets.token_bytes(16)) for n, role in roles.items()}
+    tees = {n: TdxTee(lab_measurements(role, MESH), secrets.token_bytes(16)) for n, role in roles.items()}
     with ExitStack() as stack:
         directory = stack.enter_context(run_directory())
         (directory / "state").mkdir(mode=0o755)

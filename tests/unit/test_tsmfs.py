@@ -19,13 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.snp import chip, guest
 from support.tdx import HOST, PKI, PPID, WEB
 from support.tsm import read, require_fuse, served, write
 
+from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tdx_quote import parse_tdx_quote
-from toposeal_lab.tsm import ATTRIBUTES, Blobs, Fault, Faults, ReportDirectory, TdxProvider
+from toposeal_lab.tsm import ReportDirectory
+from toposeal_lab.tsm_config import SnpTee, TdxTee, Tee, TsmConfig
+from toposeal_lab.tsm_faults import Fault, Faults
 from toposeal_lab.tsm_mount import mounted
-from toposeal_lab.tsmfs import PodTee, TsmConfig
+from toposeal_lab.tsm_providers import ATTRIBUTES, Blobs, SnpProvider, TdxProvider
 
 A = b"a" * 64
 
@@ -33,9 +37,21 @@ A = b"a" * 64
 class SoftProvider:
     name = "soft_guest"
     attributes = frozenset(ATTRIBUTES)
+    privlevel_floor = 0
 
     def report(self, inblob: bytes, privlevel: int) -> Blobs:
         return Blobs(b"S|%d|" % privlevel + inblob + hashlib.sha384(inblob).digest())
+
+
+class CountingProvider(SoftProvider):
+    """Numbers its requests in auxblob."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def report(self, inblob: bytes, privlevel: int) -> Blobs:
+        self._count += 1
+        return Blobs(inblob, b"%d" % self._count)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +59,8 @@ def mount() -> Iterator[Path]:
     directories = {
         "soft": ReportDirectory(SoftProvider(), Faults()),
         "tdx": ReportDirectory(TdxProvider(HOST, WEB), Faults()),
+        "snp": ReportDirectory(SnpProvider(chip(), guest(vmpl=1), b"table"), Faults()),
+        "counted": ReportDirectory(CountingProvider(), Faults()),
         "none": ReportDirectory(None, Faults()),
         "slow": ReportDirectory(SoftProvider(), Faults([Fault("outblob", "ETIMEDOUT")])),
         "chowned": ReportDirectory(SoftProvider(), Faults()),
@@ -95,6 +113,51 @@ def test_a_tdx_guest_sees_four_attributes(mount: Path) -> None:
     write(entry / "inblob", A[:63])
     assert refused(read, entry / "outblob") == "EINVAL"
     entry.rmdir()
+
+
+def test_an_snp_guest_sees_its_level_and_the_hosts_certificates(mount: Path) -> None:
+    entry = mount / "snp" / "seven"
+    entry.mkdir()
+    assert sorted(path.name for path in entry.iterdir()) == sorted(ATTRIBUTES)
+    assert (read(entry / "provider"), read(entry / "privlevel_floor")) == (b"sev_guest\n", b"1\n")
+    write(entry / "inblob", A)
+    assert refused(read, entry / "outblob") == "EINVAL"  # level 0 is not this guest's
+    assert refused(write, entry / "privlevel", b"0\n") == "EINVAL"
+    write(entry / "privlevel", b"1\n")
+    assert read(entry / "auxblob") == b"table"
+    report = parse_snp_report(read(entry / "outblob"))
+    assert (report.report_data, report.vmpl) == (A, 1)
+    assert generation(entry) == 2
+    entry.rmdir()
+
+
+def test_blobs_of_one_generation_are_of_one_request(mount: Path) -> None:
+    entry = mount / "counted" / "entry"
+    entry.mkdir()
+    write(entry / "inblob", A)
+    assert (read(entry / "auxblob"), read(entry / "outblob"), read(entry / "auxblob")) == (b"1", A, b"1")
+    write(entry / "inblob", A)
+    assert (read(entry / "outblob"), read(entry / "auxblob")) == (A, b"2")
+    entry.rmdir()
+
+
+def test_a_driver_is_not_registered_over_what_another_left() -> None:
+    directory = ReportDirectory(SoftProvider(), Faults())
+    directory.mkdir("left")
+    directory.register(None)
+    with pytest.raises(OSError, match="no provider"):
+        directory.mkdir("more")
+    with pytest.raises(OSError, match="not empty"):
+        directory.register(SoftProvider())
+    directory.rmdir("left")
+    directory.register(SoftProvider())
+    directory.mkdir("more")
+
+
+@pytest.mark.parametrize(("at", "effect"), [("outblob", "EPERM"), ("outblob", ""), ("rmdir", "EBUSY")])
+def test_a_fault_that_the_lab_does_not_know_is_refused(at: str, effect: str) -> None:
+    with pytest.raises(ValueError, match="no fault"):
+        Fault(at, effect)
 
 
 def test_inblob_is_committed_by_close(entry: Path) -> None:
@@ -253,14 +316,26 @@ def test_entries_do_not_disturb_one_another(mount: Path) -> None:
 
 def test_the_configuration_survives_its_file() -> None:
     faults = (Fault("outblob", "EBUSY", 2), Fault("commit", "swallow"))
-    config = TsmConfig(PKI, {"web": PodTee(WEB, PPID, faults), "db": PodTee(replace(WEB), bytes(16))}, 40)
+    snp = SnpTee(guest(vmpl=1), chip(), b"table", faults)
+    tdx = {"web": TdxTee(WEB, PPID, faults), "db": TdxTee(replace(WEB), bytes(16))}
+    pods: dict[str, Tee] = {**tdx, "api": snp}
+    config = TsmConfig(PKI, pods, 40)
     loaded = TsmConfig.load(config.dump())
     assert loaded.dump() == config.dump()
-    assert loaded.pods == config.pods
+    assert [loaded.pods[name] for name in ("web", "db")] == [pods["web"], pods["db"]]
+    directory = loaded.directories()["api"]
+    directory.mkdir("entry")
+    entry = directory.entries["entry"]
+    entry.write_privlevel(b"1\n")
+    entry.commit(A)
+    with pytest.raises(OSError, match="scripted EBUSY"):
+        entry.read("outblob")
     assert loaded.pki.root_der == PKI.root_der
 
 
-@pytest.mark.parametrize("state", [{}, {"pki": {}, "pods": {}}, {"pods": {"web": {}}}])
+@pytest.mark.parametrize(
+    "state", [{}, {"pki": {}, "pods": {}}, {"pods": {"web": {}}}, {"pods": {"web": {"kind": "sgx"}}}]
+)
 def test_another_configuration_is_refused(state: dict[str, object]) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         TsmConfig.load(json.dumps(state).encode())
@@ -268,7 +343,7 @@ def test_another_configuration_is_refused(state: dict[str, object]) -> None:
 
 def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
     require_fuse()
-    config = TsmConfig(PKI, {"web": PodTee(WEB, PPID)}, delay_ms=1)
+    config = TsmConfig(PKI, {"web": TdxTee(WEB, PPID)}, delay_ms=1)
     with mounted(config, tmp_path) as mountpoint:
         entry = mountpoint / "web" / "entry"
         entry.mkdir()

@@ -1,8 +1,7 @@
 """Reports from the kernel's configfs-tsm interface (Linux ABI, testing/configfs-tsm), TDX's and SNP's.
 
 A private entry per request, one write, and three independent proofs that the answer is ours: the write
-counter before and after, and the report data inside the report itself. No privilege level is written:
-the kernel asks for the guest's own, and any other could only be a lesser one.
+counter before and after, and the report data inside the report itself.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _TRANSIENT = frozenset(
 _MEANINGS = MappingProxyType(
     {
         errno.ENXIO: "no provider, or the security processor refuses",
-        errno.ENOTTY: "the key to the security processor is disabled until the next boot",
+        errno.ENOTTY: "the key to the security processor is wiped until the next boot, or the driver is gone",
     }
 )
 
@@ -127,7 +126,12 @@ class ConfigfsTsm:
 
 def _request(entry: str, report_data: bytes) -> TsmReport:
     provider = _provider(entry)
-    expected = _generation(entry) + 1
+    expected = _number(entry, "generation") + 1
+    floor = _number(entry, "privlevel_floor") if provider == SEV_GUEST else 0
+    if floor:
+        # Without a word the driver asks for level 0, which the processor refuses to a guest further out.
+        _write(entry, "privlevel", b"%d\n" % floor)
+        expected += 1
     _write(entry, "inblob", report_data)
     # The store runs at close and its error is thrown away: only the counter tells that it worked.
     _expect_generation(entry, expected)
@@ -156,7 +160,7 @@ def _provider(entry: str) -> ProviderName:
 
 def _expect_generation(entry: str, expected: int) -> None:
     """Another number means that our write failed unseen, or that someone else wrote too (E15)."""
-    found = _generation(entry)
+    found = _number(entry, "generation")
     if found != expected:
         raise _refusal("generation", found, expected, retry=True)
 
@@ -182,10 +186,10 @@ _REPORT_DATA: Mapping[ProviderName, Callable[[bytes], bytes]] = MappingProxyType
 )
 
 
-def _generation(entry: str) -> int:
-    text = _read(entry, "generation", _TEXT_LIMIT).strip()
+def _number(entry: str, attribute: str) -> int:
+    text = _read(entry, attribute, _TEXT_LIMIT).strip()
     if not text.isdigit():
-        raise _refusal("generation", text, "a number")
+        raise _refusal(attribute, text, "a number")
     return int(text)
 
 

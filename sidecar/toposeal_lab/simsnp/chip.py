@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
 
 from toposeal.evidence.snp_certs import KeyKind
 from toposeal.evidence.snp_tcb import Product, SnpTcb
@@ -41,30 +48,32 @@ class ReportShape:
     patches: Mapping[int, bytes] = field(default_factory=dict)  # by offset, before the signature
 
 
-class LabChip:
-    """A machine of `vendor`. `hwid` is its identity: 64 bytes, on Turin 8."""
+class SimulatedChip:
+    """A machine as its guests know it: what reports say of it, and the key that signs them."""
 
     def __init__(
-        self,
-        vendor: LabAmd,
-        hwid: bytes,
-        kind: KeyKind = KeyKind.VCEK,
-        tcb: SnpTcb | None = None,
-        shape: LeafShape = GENUINE,
+        self, product: Product, kind: KeyKind, chip_id: bytes, tcb: SnpTcb, key: ec.EllipticCurvePrivateKey
     ) -> None:
-        if len(hwid) != vendor.product.hwid_size:
-            raise ValueError(f"a chip of this product has an identity of {vendor.product.hwid_size} bytes")
-        self.vendor = vendor
+        self.product = product
         self.kind = kind
-        self.chip_id = hwid.ljust(64, b"\0")
-        self.tcb = tcb or default_tcb(vendor.product)
-        self._key = ec.generate_private_key(ec.SECP384R1())
-        self.certificate = vendor.issue(kind, self._key.public_key(), self.tcb, hwid, shape)
+        self.chip_id = chip_id
+        self.tcb = tcb
+        self._key = key
 
-    @property
-    def chain(self) -> bytes:
-        """PEM of the CA and the root that vouch for the certificate."""
-        return self.vendor.chain(self.kind)
+    def dump(self) -> dict[str, object]:
+        """The JSON form that `load` reads, private key included."""
+        key = self._key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        names = {"product": self.product.value, "kind": self.kind.value, "tcb": asdict(self.tcb)}
+        return {**names, "chip_id": self.chip_id.hex(), "key": key.hex()}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> SimulatedChip:
+        """Read `dump`'s form. Raises ValueError, KeyError or TypeError for anything else."""
+        key = load_der_private_key(bytes.fromhex(state["key"]), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError("a chip signs with ECDSA")
+        chip_id, tcb = bytes.fromhex(state["chip_id"]), SnpTcb(**state["tcb"])
+        return SimulatedChip(Product(state["product"]), KeyKind(state["kind"]), chip_id, tcb, key)
 
     def report(self, report_data: bytes, guest: SnpMeasurements, shape: ReportShape = ReportShape()) -> bytes:
         """A signed report; `report_data` is exactly 64 bytes. Raises ValueError for another size."""
@@ -98,7 +107,7 @@ class LabChip:
         }
 
     def _platform(self, shape: ReportShape) -> dict[int, bytes]:
-        product = self.vendor.product
+        product = self.product
         version = shape.version or _NEWEST[product]
         signing_key = 0 if self.kind is KeyKind.VCEK else 1
         masked = shape.mask_chip_id or self.kind is KeyKind.VLEK
@@ -120,6 +129,31 @@ class LabChip:
         if version >= 5:
             fields[0x1F8] = _little(shape.launch_mitigations, 8) + _little(shape.current_mitigations, 8)
         return fields
+
+
+class LabChip(SimulatedChip):
+    """A machine of `vendor`, which endorses it. `hwid` is its identity: 64 bytes, on Turin 8."""
+
+    def __init__(
+        self,
+        vendor: LabAmd,
+        hwid: bytes,
+        kind: KeyKind = KeyKind.VCEK,
+        tcb: SnpTcb | None = None,
+        shape: LeafShape = GENUINE,
+    ) -> None:
+        if len(hwid) != vendor.product.hwid_size:
+            raise ValueError(f"a chip of this product has an identity of {vendor.product.hwid_size} bytes")
+        key = ec.generate_private_key(ec.SECP384R1())
+        super().__init__(vendor.product, kind, hwid.ljust(64, b"\0"), tcb or default_tcb(vendor.product), key)
+        self.vendor = vendor
+        self.hwid = hwid
+        self.certificate = vendor.issue(kind, key.public_key(), self.tcb, hwid, shape)
+
+    @property
+    def chain(self) -> bytes:
+        """PEM of the CA and the root that vouch for the certificate."""
+        return self.vendor.chain(self.kind)
 
 
 def default_tcb(product: Product) -> SnpTcb:

@@ -1,0 +1,45 @@
+"""Which member of the lab runs on which simulated machine: TDX, SNP, or some on each."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from enum import StrEnum
+
+from toposeal_lab.simsnp import HostTable, LabAmd, LabChip, host_table, lab_snp_measurements
+from toposeal_lab.simtdx import lab_measurements
+from toposeal_lab.tsm_config import SnpTee, TdxTee, Tee
+
+
+class TeeChoice(StrEnum):
+    """What the members of one lab run on; `mixed` takes TDX and SNP in turn."""
+
+    TDX = "tdx"
+    SNP = "snp"
+    MIXED = "mixed"
+
+
+def lab_tees(
+    roles: Mapping[str, str], mesh: str, choice: TeeChoice = TeeChoice.TDX, amd: LabAmd | None = None
+) -> dict[str, Tee]:
+    """A TEE for every member (name to role), each on a machine of its own.
+
+    `amd` makes the chips of SNP members, and their hosts hand out a full certificate table. Raises
+    ValueError where it is missing.
+    """
+    kinds = {TeeChoice.TDX: (False,), TeeChoice.SNP: (True,), TeeChoice.MIXED: (False, True)}[choice]
+    return {
+        name: _snp(role, mesh, amd) if kinds[index % len(kinds)] else _tdx(role, mesh)
+        for index, (name, role) in enumerate(roles.items())
+    }
+
+
+def _tdx(role: str, mesh: str) -> TdxTee:
+    return TdxTee(lab_measurements(role, mesh), secrets.token_bytes(16))
+
+
+def _snp(role: str, mesh: str, amd: LabAmd | None) -> SnpTee:
+    if amd is None:
+        raise ValueError("SNP members need a simulated AMD")
+    chip = LabChip(amd, secrets.token_bytes(amd.product.hwid_size))
+    return SnpTee(lab_snp_measurements(role, mesh), chip, host_table(chip, HostTable.FULL))
