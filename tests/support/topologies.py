@@ -32,6 +32,43 @@ def reference(config: Any = 1, **changes: Any) -> dict[str, Any]:
     }
 
 
+def snp_reference(config: Any = 1, **changes: Any) -> dict[str, Any]:
+    """An SNP reference whose HOST_DATA is `config`."""
+    return {
+        "measurement": "aa" * 48,
+        "host_data": f"{config:064x}",
+        "guest_svn": 0,
+        "family_id": "any",
+        "image_id": "any",
+        "id_key_digests": "any",
+        "author_key_digests": "any",
+        **changes,
+    }
+
+
+def snp_policy(**changes: Any) -> dict[str, Any]:
+    """Genoa and Turin without floors; nothing relaxed, nothing demanded."""
+    levels = dict.fromkeys(("bl", "tee", "snp", "ucode"), 0)
+    which = ("reported", "committed", "launch")
+    return {
+        "endorsements": ["VCEK"],
+        "products": {
+            "Genoa": {name: {**levels} for name in which},
+            "Turin": {name: {"fmc": 0, **levels} for name in which},
+        },
+        "vmpl": 0,
+        "admit": ["SMT"],
+        "require": [],
+        "require_platform": [],
+        "lowered_tcb": "refused",
+        "provisional_firmware": "refused",
+        "launch_mitigations": "00" * 8,
+        "current_mitigations": "00" * 8,
+        "crl": "optional",
+        **changes,
+    }
+
+
 def role(config: Any = 1, **changes: Any) -> dict[str, Any]:
     """A role of one replica that serves and calls nothing."""
     return {
@@ -67,18 +104,31 @@ def document(**changes: Any) -> dict[str, Any]:
     }
 
 
+def mixed(**changes: Any) -> dict[str, Any]:
+    """As `document`, with web on either kind and db on SNP alone."""
+    value = document(snp=snp_policy(), **changes)
+    value["roles"]["web"]["snp"] = [snp_reference(1)]
+    value["roles"]["db"]["snp"] = [snp_reference(2)]
+    del value["roles"]["db"]["tdx"]
+    return value
+
+
 def changed(path: str, value: object, base: dict[str, Any] | None = None) -> dict[str, Any]:
     """`base` with the field at `path` ("roles.web.serves") set to `value`, or taken out by DELETE."""
     result = document() if base is None else base
     *parents, last = path.split(".")
-    here = result
+    here: Any = result
     for name in parents:
-        here = here[int(name)] if name.isdigit() and isinstance(here, list) else here[name]
+        here = here[_key(here, name)]
     if value is DELETE:
-        del here[last]
+        del here[_key(here, last)]
     else:
-        here[last] = value
+        here[_key(here, last)] = value
     return result
+
+
+def _key(container: Any, name: str) -> str | int:
+    return int(name) if isinstance(container, list) else name
 
 
 def payload(value: object | None = None) -> bytes:
