@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.topologies import changed, document, payload, reference, refusals, role
+from support.topologies import (
+    DELETE,
+    changed,
+    document,
+    mixed,
+    payload,
+    reference,
+    refusals,
+    role,
+    snp_policy,
+    snp_reference,
+)
 
 from toposeal.errors import Reason
 from toposeal.limits import MAX_REPLICAS
@@ -61,6 +72,95 @@ def test_T2_any_differs_from_nothing(name: str) -> None:
     assert _refused(_two(one, two)) == {(TWINS, "roles.b.tdx[0]")}
     assert _refused(_two(two, one)) == {(TWINS, "roles.b.tdx[0]")}
     assert _refused(_two(two, two)) == {(TWINS, "roles.b.tdx[0]")}
+
+
+_OTHER_EVENTS = {"base": "44" * 48, "events": ["55" * 48]}
+
+
+@pytest.mark.parametrize("other", ["instance", "any", "33" * 48, _OTHER_EVENTS])
+def test_T2_who_extended_the_register_does_not_tell_roles_apart(other: object) -> None:
+    """The sidecar of either role makes the same event of its instance id, and the base is one guest's."""
+    own, another = reference(rtmr3="instance"), reference(rtmr3=other)
+    for pair in ((own, another), (another, own), (reference(rtmr3=_OTHER_EVENTS), another)):
+        assert _refused(_two(*pair)) == {(TWINS, "roles.b.tdx[0]")}
+    assert _accepted(_two(own, reference(2, rtmr3=other)))
+
+
+def _two_on_snp(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
+    roles = {
+        name: role(tdx=[reference(i)], snp=[each]) for i, (name, each) in enumerate(zip("ab", (one, two)))
+    }
+    return document(snp=snp_policy(), roles=roles)
+
+
+def test_T2_SNP_roles_differ_in_measurement_or_host_data() -> None:
+    own = snp_reference(1)
+    assert _refused(_two_on_snp(own, snp_reference(1))) == {(TWINS, "roles.b.snp[0]")}
+    assert _accepted(_two_on_snp(own, snp_reference(2)))
+    assert _accepted(_two_on_snp(own, snp_reference(1, measurement="ee" * 48)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("guest_svn", 7),
+        ("family_id", "ee" * 16),
+        ("image_id", "ee" * 16),
+        ("id_key_digests", ["ee" * 48]),
+        ("author_key_digests", ["ee" * 48]),
+    ],
+)
+def test_T2_what_an_ID_block_says_does_not_tell_roles_apart(name: str, value: object) -> None:
+    own = snp_reference(1, family_id="dd" * 16, image_id="dd" * 16, id_key_digests=["dd" * 48])
+    assert _refused(_two_on_snp(own, {**own, name: value})) == {(TWINS, "roles.b.snp[0]")}
+
+
+def test_T2_each_kind_is_told_apart_by_itself() -> None:
+    """Two roles that differ on TDX are one on SNP, and the other way round; both are reported at once."""
+    same = {"tdx": [reference(1)], "snp": [snp_reference(1)]}
+    roles = {"a": role(**same), "b": role(**same)}
+    assert _refused(document(snp=snp_policy(), roles=roles)) == {
+        (TWINS, "roles.b.tdx[0]"),
+        (TWINS, "roles.b.snp[0]"),
+    }
+
+
+def test_a_role_needs_a_reference_of_some_kind() -> None:
+    assert _refused(changed("roles.web.tdx", DELETE)) == {(INVALID, "roles.web")}
+    assert _accepted(changed("roles.web.tdx", DELETE, mixed()))
+    assert _refused(changed("roles.db.snp", DELETE, mixed())) == {(INVALID, "roles.db")}
+
+
+@pytest.mark.parametrize("kind", ["tdx", "snp"])
+def test_references_of_a_kind_need_its_policy(kind: str) -> None:
+    """Once for each role that has them."""
+    assert _refused(changed(kind, DELETE, mixed())) == {(INVALID, kind)}
+    assert _accepted(mixed())
+
+
+def test_a_policy_without_references_is_legal() -> None:
+    assert _accepted(document(snp=snp_policy()))
+    value = changed("roles.web.tdx", DELETE, mixed())
+    assert _accepted(value)
+    assert _accepted(changed("tdx", DELETE, value))
+
+
+@pytest.mark.parametrize(("kind", "machine"), [("tdx", "11" * 16), ("snp", "22" * 64)])
+def test_E11_references_of_a_kind_need_machines(kind: str, machine: str) -> None:
+    other = {"tdx": "snp", "snp": "tdx"}[kind]
+    for machines in ({}, {other: "any"}):
+        found = _refused(changed("roles.web.platforms", machines, mixed()))
+        assert (INVALID, f"roles.web.platforms.{kind}") in found
+        assert ((INVALID, f"roles.web.platforms.{other}") in found) is (machines == {})
+    for listed in ("any", [machine]):
+        assert _accepted(changed("roles.web.platforms", {other: "any", kind: listed}, mixed()))
+
+
+def test_machines_of_a_kind_without_references_are_nobodys() -> None:
+    assert _accepted(changed("roles.db.platforms", {"snp": "any"}, mixed()))
+    assert _refused(changed("roles.db.platforms", {"tdx": "any"}, mixed())) == {
+        (INVALID, "roles.db.platforms.snp")
+    }
 
 
 def test_T2_any_pair_of_references_of_two_roles_counts_and_is_named_once() -> None:

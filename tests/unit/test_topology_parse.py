@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.topologies import DELETE, changed, document, payload, reference, refusals, role
+from support.topologies import (
+    DELETE,
+    changed,
+    document,
+    mixed,
+    payload,
+    reference,
+    refusals,
+    role,
+    snp_policy,
+    snp_reference,
+)
 
 from toposeal.encoding import digest
 from toposeal.errors import Reason, TopologyError
 from toposeal.limits import MAX_MISMATCHES, MAX_TOPOLOGY_SIZE, MAX_VERSION
+from toposeal.topology.gpu import GpuDemand
 from toposeal.topology.model import Call, Ingress, Platforms, TdxPolicy, TdxReference, Timers
 from toposeal.topology.parse import parse_topology
 from toposeal.topology.tee_schema import TCB_STATUSES
@@ -74,6 +86,33 @@ def test_lists_may_come_in_any_order_and_the_value_is_sorted() -> None:
     assert web.calls == (Call("db", 1), Call("db", 2))
     assert web.ingress == (Ingress(10, 8), Ingress(20, 7))
     assert web.platforms == Platforms(frozenset({bytes(16), b"\x11" * 16}), frozenset())
+
+
+def test_a_topology_of_TDX_alone_has_nothing_of_SNP() -> None:
+    topology = parse_topology(payload())
+    assert topology.snp is None
+    assert all((role.snp, role.gpus) == ((), None) for role in topology.roles.values())
+
+
+def test_a_topology_of_SNP_alone_has_nothing_of_TDX() -> None:
+    own = role(1, snp=[snp_reference(1, guest_svn=4)])
+    del own["tdx"]
+    value = document(snp=snp_policy(), roles={"web": own})
+    topology = parse_topology(payload(changed("tdx", DELETE, value)))
+    assert topology.tdx is None and topology.snp is not None
+    web = topology.roles["web"]
+    assert (web.tdx, len(web.snp), web.snp[0].guest_svn) == ((), 1, 4)
+    assert web.platforms == Platforms(None, None)
+
+
+def test_a_mixed_topology_keeps_each_kind_where_it_was_written() -> None:
+    value = changed("roles.web.gpus", {"count": 2, "models": ["GH100", "GB100"]}, mixed())
+    topology = parse_topology(payload(value))
+    assert topology.tdx is not None and topology.snp is not None
+    web, db = topology.roles["web"], topology.roles["db"]
+    assert [(len(role.tdx), len(role.snp)) for role in (web, db)] == [(1, 1), (0, 1)]
+    assert web.snp[0].host_data == (1).to_bytes(32, "big") != db.snp[0].host_data
+    assert (web.gpus, db.gpus) == (GpuDemand(2, frozenset({"GH100", "GB100"})), None)
 
 
 def test_the_roles_cannot_be_changed_afterwards() -> None:
