@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from toposeal.cli import evidence_collateral
 from toposeal.cli.exits import Exit, exit_code
 from toposeal.errors import EvidenceError, Reason, TopologyError, UsageError, printable
 from toposeal.evidence.kind import EvidenceKind, detect_kind
@@ -38,6 +39,7 @@ def register(subparsers: Any) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _register_show(commands)
     _register_verify(commands)
+    evidence_collateral.register(commands)
 
 
 def _register_show(commands: Any) -> None:
@@ -57,7 +59,7 @@ def _register_verify(commands: Any) -> None:
     )
     add = command.add_argument
     add("file", metavar="FILE", help="the evidence: a TDX quote or an SNP report, binary")
-    add("--collateral", metavar="FILE", help="TDX: one dcap-qvl collateral object, or an array of them")
+    add("--collateral", metavar="FILE", help="a bundle of both kinds, or dcap-qvl collateral")
     add("--vcek", metavar="FILE", help="SNP: VCEK or VLEK certificate, DER or PEM")
     add("--chain", metavar="FILE", help="SNP: ASK or ASVK, then ARK, PEM")
     add("--crl", metavar="FILE", help="SNP: revocation list of the ARK, DER")
@@ -81,8 +83,9 @@ def _show(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     data = read_once(args.file, MAX_QUOTE_SIZE)
+    bundle = evidence_collateral.bundle_of(args.collateral)
     supplied = Supplied(
-        collateral=_collateral(args.collateral),
+        collateral=_collateral(args.collateral) if bundle is None else bundle.tdx,
         key=_optional(args.vcek, _MAX_CERTIFICATES_SIZE),
         chain=_optional(args.chain, _MAX_CERTIFICATES_SIZE),
         crl=_optional(args.crl, MAX_CRL_SIZE),
@@ -91,6 +94,7 @@ def _verify(args: argparse.Namespace) -> int:
     kind: EvidenceKind | None = None
     try:
         kind = detect_kind(data)
+        supplied = evidence_collateral.completed(supplied, bundle, kind, data)
         judgement = judge(kind, data, supplied, policy, expected, args.anchors, now)
     except EvidenceError as refusal:
         judgement = Judgement(False, (refusal,))

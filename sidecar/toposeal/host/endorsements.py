@@ -27,10 +27,13 @@ _Found = Callable[[], bytes | None]
 
 @dataclass(frozen=True)
 class Endorsed:
-    """VCEK or VLEK and the CA that issued it, both in DER."""
+    """VCEK or VLEK, the CA that issued it, and the pinned root, all in DER, with what the first names."""
 
     key: bytes
     ca: bytes
+    root: bytes
+    product: Product
+    kind: KeyKind
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,11 @@ class Endorser:
         authenticate_endorsement(key.certificate.der, ca, now)
         if self.cache is not None and kind is KeyKind.VCEK:
             self.cache.store_vcek(key.certificate.der, key.product, report.chip_id, key.tcb)
-        return Endorsed(key.certificate.der, ca.ca.der)
+        return Endorsed(key.certificate.der, ca.ca.der, ca.root.der, key.product, key.kind)
+
+    def ca(self, product: Product, kind: KeyKind, now: int) -> AmdCa:
+        """The CA of a product by itself. Raises EvidenceError(COLLATERAL_MISSING)."""
+        return self._ca(product, kind, CertificateTable(), now)
 
     def _ca(self, product: Product, kind: KeyKind, offered: CertificateTable, now: int) -> AmdCa:
         reasons: list[Mismatch] = []

@@ -1,0 +1,108 @@
+"""What a bundle says, part by part, for people to read: nothing here is verified. No IO."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cryptography import x509
+
+from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, split_certificates
+from toposeal.evidence.bundle import Bundle, SnpChain
+from toposeal.evidence.collateral import Crl, parse_collateral
+from toposeal.evidence.snp_certs import parse_endorsement
+from toposeal.verification.collateral_authentic import list_age
+
+Facts = dict[str, Any]
+
+
+def bundle_facts(bundle: Bundle) -> dict[str, list[Facts]]:
+    """Times in Unix seconds, bytes in lower-case hexadecimal; names are those of the vendors' formats."""
+    return {
+        "tdx": [_tdx(entry) for entry in bundle.tdx],
+        "snp": [
+            *(_endorsement(der) for der in bundle.endorsements),
+            *(_chain(chain) for chain in bundle.chains),
+            *(_amd_list(der) for der in bundle.crls),
+        ],
+    }
+
+
+def _tdx(entry: bytes) -> Facts:
+    parsed = parse_collateral(entry)
+    tcb, identity = json.loads(parsed.tcb_info.text), json.loads(parsed.qe_identity.text)
+    return {
+        "part": parsed.fmspc.hex(),
+        "fmspc": parsed.fmspc.hex(),
+        "pce_id": parsed.pce_id.hex(),
+        "id": tcb["id"],
+        "tcb_type": tcb.get("tcbType"),
+        "evaluation": parsed.tcb_info.evaluation,
+        "levels": _count(tcb, "tcbLevels"),
+        "tcb_issued": parsed.tcb_info.issued,
+        "tcb_next_update": parsed.tcb_info.next_update,
+        "tcb_signer": parsed.tcb_info.chain[0].common_name,
+        "qe_id": identity["id"],
+        "qe_evaluation": parsed.qe_identity.evaluation,
+        "qe_issued": parsed.qe_identity.issued,
+        "qe_next_update": parsed.qe_identity.next_update,
+        "qe_signer": parsed.qe_identity.chain[0].common_name,
+        **_list("pck_crl", parsed.pck_crl, parsed.pck_crl_chain[0].common_name),
+        **_list("root_crl", parsed.root_ca_crl, parsed.pck_crl_chain[-1].common_name),
+        "valid_until": parsed.valid_until,
+    }
+
+
+def _list(name: str, crl: Crl, issuer: str) -> Facts:
+    age = list_age(crl.x509, f"collateral.{name}")
+    return {
+        f"{name}_issuer": issuer,
+        f"{name}_number": age.number,
+        f"{name}_issued": age.issued,
+        f"{name}_next_update": crl.next_update,
+        f"{name}_revoked": len(crl.x509),
+    }
+
+
+def _endorsement(der: bytes) -> Facts:
+    key = parse_endorsement(der)
+    return {
+        "part": f"{key.kind} {key.product_name}",
+        "kind": key.kind.value,
+        "product": key.product_name,
+        "hwid": key.hwid.hex(),
+        "csp_id": key.csp_id,
+        "tcb": str(key.tcb),
+        "issuer": key.certificate.issuer_name,
+        "not_before": key.certificate.not_before,
+        "valid_until": key.certificate.not_after,
+    }
+
+
+def _chain(chain: SnpChain) -> Facts:
+    ca, root = (parse_amd_certificate(der, "chain") for der in split_certificates(chain.pem, "chain"))
+    return {
+        "part": f"chain {ca.common_name}",
+        "ca": ca.common_name,
+        "root": root.common_name,
+        "valid_until": min(ca.not_after, root.not_after),
+    }
+
+
+def _amd_list(der: bytes) -> Facts:
+    parsed, crl = parse_amd_crl(der), x509.load_der_x509_crl(der)
+    age = list_age(crl, "crl")
+    return {
+        "part": "revocation list",
+        "issuer": crl.issuer.rfc4514_string(),
+        "number": age.number,
+        "issued": age.issued,
+        "next_update": parsed.next_update,
+        "revoked": len(parsed.serials),
+    }
+
+
+def _count(document: Facts, name: str) -> int:
+    """What has no list there, has none."""
+    found = document.get(name)
+    return len(found) if isinstance(found, list) else 0
