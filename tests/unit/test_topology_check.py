@@ -87,9 +87,7 @@ def test_T2_who_extended_the_register_does_not_tell_roles_apart(other: object) -
 
 
 def _two_on_snp(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
-    roles = {
-        name: role(tdx=[reference(i)], snp=[each]) for i, (name, each) in enumerate(zip("ab", (one, two)))
-    }
+    roles = {"a": role(1, snp=[one]), "b": role(2, snp=[two])}
     return document(snp=snp_policy(), roles=roles)
 
 
