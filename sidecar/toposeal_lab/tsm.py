@@ -11,8 +11,9 @@ import errno
 import threading
 import time
 
+from toposeal_lab.measurements_fs import Registers
 from toposeal_lab.tsm_faults import HANG_SECONDS, THROTTLE_SECONDS, Faults
-from toposeal_lab.tsm_providers import Blobs, Provider
+from toposeal_lab.tsm_providers import Blobs, Provider, TdxProvider
 
 MAX_INBLOB = 64
 MAX_PRIVLEVEL = 3
@@ -126,6 +127,11 @@ class ReportDirectory:
         self._provider = provider
         self._faults = faults
         self.entries: dict[str, Entry] = {}
+
+    @property
+    def registers(self) -> Registers | None:
+        """Those of the pod's TD; another TEE has none."""
+        return self._provider.registers if isinstance(self._provider, TdxProvider) else None
 
     def register(self, provider: Provider | None) -> None:
         """Another driver, or none. Raises OSError(EBUSY) for one that comes while entries are left."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
+from toposeal_lab.measurements_fs import Registers
 from toposeal_lab.simsnp import SimulatedChip, SnpMeasurements
 from toposeal_lab.simtdx import LabHost, TdxMeasurements
 
@@ -69,7 +70,7 @@ class TdxProvider:
 
     def __init__(self, host: LabHost, measurements: TdxMeasurements, delay_s: float = 0.0) -> None:
         self._host = host
-        self._measurements = measurements
+        self.registers = Registers(measurements)
         self._delay_s = delay_s
 
     def report(self, inblob: bytes, privlevel: int) -> Blobs:
@@ -77,7 +78,7 @@ class TdxProvider:
             raise OSError(errno.EINVAL, "TDX takes 64 bytes of report data")
         with _HOST:
             time.sleep(self._delay_s)
-            return Blobs(self._host.quote(inblob, self._measurements))
+            return Blobs(self._host.quote(inblob, self.registers.now()))
 
 
 class SnpProvider:

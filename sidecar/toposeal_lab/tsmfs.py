@@ -1,4 +1,5 @@
-"""A FUSE file system with the kernel's configfs-tsm semantics; MOUNTPOINT/<pod>/ is a pod's `report/`.
+"""A FUSE file system with the kernel's configfs-tsm semantics; MOUNTPOINT/<pod>/ is a pod's `report/`, and
+MOUNTPOINT/measurements/<pod>/ holds the run-time registers of its TD.
 
 Run as `python -m toposeal_lab.tsmfs --config FILE MOUNTPOINT`, as root; FILE is what TsmConfig.dump writes.
 It serves until it is unmounted or terminated. What FUSE cannot show as the kernel does: a write of no
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 
 import mfusepy  # type: ignore[import-untyped]
 
+from toposeal_lab.measurements_fs import FOLDER, MODES, REGISTER_SIZE, MeasurementFiles, MeasurementFolder
 from toposeal_lab.tsm import MAX_INBLOB, Entry, ReportDirectory
 from toposeal_lab.tsm_config import TsmConfig
 from toposeal_lab.tsm_providers import ATTRIBUTES
@@ -31,19 +33,25 @@ _ENDED_BY_SIGNAL = 8  # libfuse's exit status after SIGTERM
 class Handle:
     """One open file: an inblob being gathered, or the snapshot that its first read took."""
 
-    entry: Entry
+    entry: Entry | MeasurementFiles
     attribute: str
     gathered: bytearray | None = None
     snapshot: bytes | None = None
 
 
 class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
-    """Paths are /pod, /pod/entry and /pod/entry/attribute; anything else does not exist."""
+    """Paths are /pod, /pod/entry and /pod/entry/attribute, and /measurements/pod/register; anything else
+    does not exist."""
 
     use_ns = True
 
     def __init__(self, directories: Mapping[str, ReportDirectory]) -> None:
-        self._directories = directories
+        registers = {name: directory.registers for name, directory in directories.items()}
+        measured = MeasurementFolder({name: each for name, each in registers.items() if each is not None})
+        self._directories: Mapping[str, ReportDirectory | MeasurementFolder] = {
+            **directories,
+            FOLDER: measured,
+        }
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
         self._changed: dict[str, dict[str, int]] = {}  # path -> what chown and chmod set
@@ -57,9 +65,8 @@ class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
     def _shape(self, parts: list[str]) -> dict[str, int]:
         if len(parts) == 3:
             self._entry(parts, attribute=True)
-            attribute = ATTRIBUTES[parts[2]]
-            size = 0 if attribute.binary else 4096
-            return {"st_mode": stat.S_IFREG | attribute.mode, "st_nlink": 1, "st_size": size}
+            mode, size = _file(parts[2])
+            return {"st_mode": stat.S_IFREG | mode, "st_nlink": 1, "st_size": size}
         if len(parts) == 2:
             self._entry(parts)
         elif parts:
@@ -95,7 +102,7 @@ class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
     def open(self, path: str, flags: int) -> int:
         parts = _parts(path)
         entry = self._entry(parts, attribute=True)
-        mode, access = ATTRIBUTES[parts[2]].mode, flags & os.O_ACCMODE
+        mode, access = _file(parts[2])[0], flags & os.O_ACCMODE
         reads, writes = access != os.O_WRONLY, access != os.O_RDONLY
         if (reads and not mode & 0o444) or (writes and not mode & 0o222):
             _refuse(errno.EACCES)  # for root too
@@ -105,12 +112,15 @@ class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         handle = self._handles[fh]
-        if handle.snapshot is None:
+        if handle.snapshot is None or isinstance(handle.entry, MeasurementFiles):
             handle.snapshot = handle.entry.read(handle.attribute)
         return handle.snapshot[offset : offset + size]
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         handle = self._handles[fh]
+        if isinstance(handle.entry, MeasurementFiles):
+            handle.entry.write(handle.attribute, data, offset)
+            return len(data)
         if handle.attribute != "inblob":
             handle.entry.write_privlevel(data)
             return len(data)
@@ -123,7 +133,7 @@ class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
     def flush(self, path: str, fh: int) -> int:
         """close(2), seen before it returns to its caller, which release is not."""
         handle = self._handles[fh]
-        if handle.gathered is not None:
+        if handle.gathered is not None and isinstance(handle.entry, Entry):
             handle.entry.commit(bytes(handle.gathered))
             handle.gathered = None
         return 0
@@ -161,11 +171,11 @@ class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
     def link(self, target: str, source: str) -> int:
         _refuse(errno.EPERM)
 
-    def _directory(self, parts: list[str]) -> ReportDirectory:
+    def _directory(self, parts: list[str]) -> ReportDirectory | MeasurementFolder:
         found = self._directories.get(parts[0])
         return found if found is not None else _refuse(errno.ENOENT)
 
-    def _entry(self, parts: list[str], attribute: bool = False) -> Entry:
+    def _entry(self, parts: list[str], attribute: bool = False) -> Entry | MeasurementFiles:
         found = self._directory(parts).entries.get(parts[1])
         if found is None or (attribute and parts[2] not in found.provider.attributes):
             _refuse(errno.ENOENT)
@@ -200,6 +210,14 @@ def main() -> None:
     parser.add_argument("mountpoint", type=Path)
     arguments = parser.parse_args()
     serve(TsmConfig.load(arguments.config.read_bytes()).directories(), arguments.mountpoint)
+
+
+def _file(name: str) -> tuple[int, int]:
+    """Mode and apparent size."""
+    if name in MODES:
+        return MODES[name], REGISTER_SIZE
+    attribute = ATTRIBUTES[name]
+    return attribute.mode, 0 if attribute.binary else 4096
 
 
 def _parts(path: str) -> list[str]:
