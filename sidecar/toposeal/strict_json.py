@@ -14,8 +14,10 @@ from typing import NoReturn
 from toposeal.errors import Reason
 from toposeal.limits import MAX_TOPOLOGY_DEPTH, MAX_VERSION
 
-# A whole string, terminated or not, or one bracket: a single pass whatever the input.
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
+# A whole string, terminated or not: a single pass whatever the input.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
+_STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})", re.ASCII)
 
 
@@ -44,7 +46,8 @@ def read(data: bytes) -> object:
             parse_float=_no_float,
             parse_constant=_no_float,
         )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if "\\u" in text:  # nothing else can spell a lone surrogate
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeError as error:
         raise JsonError(Reason.MALFORMED, str(error), "Unicode text in UTF-8") from error
     except json.JSONDecodeError as error:
@@ -60,8 +63,8 @@ def canonical(value: object) -> bytes:
 
 def _check_depth(text: str) -> None:
     depth = 0
-    for token in _TOKEN.finditer(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += _STEP[bracket]
         if depth > MAX_TOPOLOGY_DEPTH:
             found = f"nesting deeper than {MAX_TOPOLOGY_DEPTH}"
             raise JsonError(Reason.TOO_LARGE, found, "fewer levels")
