@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from toposeal.cli import evidence_collateral
+from toposeal.cli import evidence_collateral, evidence_policy
 from toposeal.cli.exits import Exit, exit_code
 from toposeal.errors import EvidenceError, Reason, TopologyError, UsageError, printable
+from toposeal.evidence.bundle import Bundle
 from toposeal.evidence.kind import EvidenceKind, detect_kind
 from toposeal.host.files import read_once
 from toposeal.limits import (
@@ -40,6 +41,7 @@ def register(subparsers: Any) -> None:
     _register_show(commands)
     _register_verify(commands)
     evidence_collateral.register(commands)
+    evidence_policy.register(commands, _supplied, _moment)
 
 
 def _register_show(commands: Any) -> None:
@@ -83,13 +85,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     data = read_once(args.file, MAX_QUOTE_SIZE)
-    bundle = evidence_collateral.bundle_of(args.collateral)
-    supplied = Supplied(
-        collateral=_collateral(args.collateral) if bundle is None else bundle.tdx,
-        key=_optional(args.vcek, _MAX_CERTIFICATES_SIZE),
-        chain=_optional(args.chain, _MAX_CERTIFICATES_SIZE),
-        crl=_optional(args.crl, MAX_CRL_SIZE),
-    )
+    supplied, bundle = _given(args)
     policy, now, expected = _policy(args.policy), _moment(args.at), _report_data(args.report_data)
     kind: EvidenceKind | None = None
     try:
@@ -103,6 +99,23 @@ def _verify(args: argparse.Namespace) -> int:
     else:
         _print_verdict(kind, judgement, _notes(args))
     return exit_code(judgement.refusals[0]) if judgement.refusals else Exit.OK
+
+
+def _given(args: argparse.Namespace) -> tuple[Supplied, Bundle | None]:
+    bundle = evidence_collateral.bundle_of(args.collateral)
+    supplied = Supplied(
+        collateral=_collateral(args.collateral) if bundle is None else bundle.tdx,
+        key=_optional(args.vcek, _MAX_CERTIFICATES_SIZE),
+        chain=_optional(args.chain, _MAX_CERTIFICATES_SIZE),
+        crl=_optional(args.crl, MAX_CRL_SIZE),
+    )
+    return supplied, bundle
+
+
+def _supplied(args: argparse.Namespace, kind: EvidenceKind, data: bytes) -> Supplied:
+    """All that is given beside the evidence, from its own files and from the bundle."""
+    supplied, bundle = _given(args)
+    return evidence_collateral.completed(supplied, bundle, kind, data)
 
 
 def _as_json(kind: EvidenceKind | None, judgement: Judgement, fields: Mapping[str, Any]) -> dict[str, Any]:
