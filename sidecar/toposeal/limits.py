@@ -147,3 +147,7 @@ COLLATERAL_REFRESH = 12 * 3_600_000  # collateral in force is asked for anew thi
 COLLATERAL_RETRY = 60_000  # first pause after a failed refresh; it doubles up to COLLATERAL_REFRESH
 
 MAX_REMEMBERED_VERDICTS = 1_024  # of about 2 KiB: JOIN and SEAL of every member of a large mesh
+
+# NVIDIA's reference manifests (RIM): genuine ones take 20 KiB.
+MAX_RIM_SIZE = 256 << 10
+MAX_RIMS = 4  # for one device: of its driver, of its VBIOS, and some to spare

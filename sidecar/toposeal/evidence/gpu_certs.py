@@ -38,7 +38,7 @@ class GpuEvidence:
 
 
 @dataclass(frozen=True)
-class GpuCertificate:
+class NvidiaCertificate:
     """One certificate with the facts that the checks need; times in Unix seconds."""
 
     x509: x509.Certificate
@@ -51,7 +51,7 @@ class GpuCertificate:
     not_before: int
     not_after: int
 
-    def issued_by(self, issuer: GpuCertificate) -> bool:
+    def issued_by(self, issuer: NvidiaCertificate) -> bool:
         """Whether `issuer`'s subject and key are those that this certificate names and verifies with."""
         try:
             self.x509.verify_directly_issued_by(issuer.x509)
@@ -64,16 +64,16 @@ class GpuCertificate:
 class GpuChain:
     """The five levels, and what the leaf says about the firmware whose key it certifies."""
 
-    leaf: GpuCertificate
-    device: GpuCertificate
-    provisioner: GpuCertificate
-    identity: GpuCertificate
-    root: GpuCertificate
+    leaf: NvidiaCertificate
+    device: NvidiaCertificate
+    provisioner: NvidiaCertificate
+    identity: NvidiaCertificate
+    root: NvidiaCertificate
     firmware: Firmware
     model: str  # by the leaf's DMTF name: "GH100"
     pdi: bytes  # 8, the device's public identifier by the same name
 
-    def levels(self) -> tuple[GpuCertificate, ...]:
+    def levels(self) -> tuple[NvidiaCertificate, ...]:
         """Leaf first."""
         return (self.leaf, self.device, self.provisioner, self.identity, self.root)
 
@@ -93,7 +93,7 @@ def parse_gpu_chain(pem: bytes) -> GpuChain:
     if len(found) != LEVELS:
         raise _refusal("chain", f"{len(found)} certificates", LEVELS)
     leaf, device, provisioner, identity, root = (
-        _certificate(each, f"chain[{level}]") for level, each in enumerate(found)
+        read_certificate(each, f"chain[{level}]") for level, each in enumerate(found)
     )
     model, pdi = _device_name(leaf.x509)
     firmware = _firmware(leaf.x509)
@@ -111,8 +111,9 @@ def _load(pem: bytes) -> list[x509.Certificate]:
     return found
 
 
-def _certificate(certificate: x509.Certificate, field: str) -> GpuCertificate:
-    """The library reads lazily: all that a check will touch is read here."""
+def read_certificate(certificate: x509.Certificate, field: str) -> NvidiaCertificate:
+    """Raises EvidenceError(CERTIFICATE_INVALID). The library reads lazily: all that a check will touch is
+    read here."""
     try:
         key = certificate.public_key()
         algorithm, hash_algorithm = certificate.signature_algorithm_oid, certificate.signature_hash_algorithm
@@ -127,7 +128,7 @@ def _certificate(certificate: x509.Certificate, field: str) -> GpuCertificate:
         raise _refusal(f"{field}.signature", algorithm.dotted_string, "ECDSA with SHA-384")
     if unknown:
         raise _refusal(f"{field}.extensions", sorted(unknown), "no other critical extension")
-    return GpuCertificate(
+    return NvidiaCertificate(
         x509=certificate,
         der=certificate.public_bytes(Encoding.DER),
         public_key=key,

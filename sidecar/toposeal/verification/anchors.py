@@ -11,7 +11,7 @@ import base64
 
 from toposeal.verification.amd_roots import AMD_ROOTS
 from toposeal.verification.model import TrustAnchors
-from toposeal.verification.nvidia_root import NVIDIA_ROOTS
+from toposeal.verification.nvidia_root import NVIDIA_RIM_ROOTS, NVIDIA_ROOTS
 
 _INTEL_SGX_ROOT_CA = """
 MIICjzCCAjSgAwIBAgIUImUM1lqdNInzg7SVUr9QGzknBqwwCgYIKoZIzj0EAwIwaDEaMBgGA1UEAwwRSW50ZWwgU0dYIFJvb3Qg
@@ -25,4 +25,4 @@ g7SVUr9QGzknBqwwDgYDVR0PAQH/BAQDAgEGMBIGA1UdEwEB/wQIMAYBAf8CAQEwCgYIKoZIzj0EAwID
 iSDcNoowLuPRLsWGf/Yi7GSX94BgwTwgAiEA4J0lrHoMs+Xo5o/sX6O9QWxHRAvZUGOdRQ7cvqRXaqI=
 """
 
-VENDOR_ANCHORS = TrustAnchors(base64.b64decode(_INTEL_SGX_ROOT_CA), AMD_ROOTS, NVIDIA_ROOTS)
+VENDOR_ANCHORS = TrustAnchors(base64.b64decode(_INTEL_SGX_ROOT_CA), AMD_ROOTS, NVIDIA_ROOTS, NVIDIA_RIM_ROOTS)

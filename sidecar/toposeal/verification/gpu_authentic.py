@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from toposeal.errors import EvidenceError, Reason
-from toposeal.evidence.gpu_certs import GpuCertificate, GpuChain, GpuEvidence, parse_gpu_chain
+from toposeal.evidence.gpu_certs import GpuChain, GpuEvidence, NvidiaCertificate, parse_gpu_chain
 from toposeal.evidence.gpu_report import GpuReport, parse_gpu_report
 from toposeal.limits import NONCE_SIZE
 from toposeal.verification.model import TrustAnchors
@@ -106,7 +106,7 @@ def authenticate_report(report: GpuReport, chain: GpuChain, anchors: TrustAnchor
     )
 
 
-def _expect_root(root: GpuCertificate, anchors: TrustAnchors) -> None:
+def _expect_root(root: NvidiaCertificate, anchors: TrustAnchors) -> None:
     """The pinned certificate itself. A test root is thereby refused by a production build (E17)."""
     if root.der not in anchors.nvidia_roots:
         raise _refusal(Reason.QUOTE_SIGNATURE, "chain.root", _named(root), "a pinned root")
@@ -145,14 +145,14 @@ def _expect_names(chain: GpuChain) -> tuple[str, GpuArchitecture]:
     return model, GpuArchitecture(model[:2])
 
 
-def _name(pattern: re.Pattern[str], certificate: GpuCertificate, field: str) -> re.Match[str]:
+def _name(pattern: re.Pattern[str], certificate: NvidiaCertificate, field: str) -> re.Match[str]:
     match = pattern.fullmatch(certificate.common_name)
     if match is None:
         raise _refusal(Reason.SIGNING_KEY, field, certificate.common_name, "one of NVIDIA's names")
     return match
 
 
-def _expect_signature(report: GpuReport, leaf: GpuCertificate) -> None:
+def _expect_signature(report: GpuReport, leaf: NvidiaCertificate) -> None:
     transcript = report.transcript
     signature = utils.encode_dss_signature(transcript.signature_r, transcript.signature_s)
     try:
@@ -175,7 +175,7 @@ def _expect_firmware(report: GpuReport, chain: GpuChain, architecture: GpuArchit
         raise _refusal(Reason.MEASUREMENT, "report.opaque.FWID", report.fwid, firmware.fwid.hex())
 
 
-def _named(certificate: GpuCertificate) -> str:
+def _named(certificate: NvidiaCertificate) -> str:
     return f"{certificate.common_name} with key {hashlib.sha256(certificate.public_key_info).hexdigest()}"
 
 

@@ -14,6 +14,7 @@ class TrustAnchors:
     intel_sgx_root_ca: bytes  # DER
     amd_roots: tuple[bytes, ...] = ()  # DER, one ARK for each product; none means that no SNP report passes
     nvidia_roots: tuple[bytes, ...] = ()  # DER; none means that no GPU's report passes
+    nvidia_rim_roots: tuple[bytes, ...] = ()  # DER; none means that no reference manifest passes
 
 
 @dataclass(frozen=True)
