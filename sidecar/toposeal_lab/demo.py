@@ -21,6 +21,7 @@ from toposeal_lab.keep import keep_running
 from toposeal_lab.requirements import CLIENT_PROGRAMS, SHOP_PROGRAMS, SIDECAR_PROGRAMS, check_machine
 from toposeal_lab.scenario import MEMBERS
 from toposeal_lab.stolen import corrupt
+from toposeal_lab.tees import TeeChoice, add_choice
 from toposeal_lab.timeline import Timeline
 from toposeal_lab.world import INSIDER, World, world
 
@@ -55,6 +56,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object and nothing else on stdout"
     )
+    add_choice(parser)
     parser.add_argument("--keep", action="store_true", help="leave everything up until Ctrl-C")
     parser.set_defaults(run=run)
 
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     check_machine({**SIDECAR_PROGRAMS, **SHOP_PROGRAMS, **CLIENT_PROGRAMS})
     timeline = Timeline(sys.stderr if args.json else sys.stdout)
     checks, report = Checks(timeline.check), Report()
-    with _ended_by_signals(), world(timeline.event) as made, _undisturbed(timeline):
+    with _ended_by_signals(), world(timeline.event, TeeChoice(args.tee)) as made, _undisturbed(timeline):
         _act(made, timeline, checks, report)
         timeline.say(_summary(checks, report, timeline))
         if args.json:

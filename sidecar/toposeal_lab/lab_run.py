@@ -10,11 +10,12 @@ from toposeal_lab.anchors import add_anchors, read_anchors
 
 
 def register(subparsers: Any) -> None:
-    """The production command's own parser, with three options more."""
+    """The production command's own parser, with four options more."""
     production.register(subparsers)
     parser = subparsers.choices["run"]
     add_anchors(parser)
     parser.add_argument("--tsm", metavar="DIR", required=True, help="this pod's simulated configfs-tsm")
+    parser.add_argument("--measurements", metavar="DIR", help="this pod's simulated registers (TDX)")
     parser.add_argument("--insider", metavar="FILE", help="leave the CA key here: a compromised member")
     parser.set_defaults(run=_run)
 
@@ -24,10 +25,13 @@ def _run(args: argparse.Namespace) -> int:
     child = production.enter_pod(given)
 
     from toposeal.daemon.service import Platform, run_pod
+    from toposeal.host.rtmr import MEASUREMENTS
 
     if args.insider is not None:
         _leak_ca_key(args.insider)
-    return run_pod(given, Platform(anchors=read_anchors(args), report_dir=args.tsm), child)
+    measurements = args.measurements or MEASUREMENTS
+    platform = Platform(anchors=read_anchors(args), report_dir=args.tsm, measurements=measurements)
+    return run_pod(given, platform, child)
 
 
 def _leak_ca_key(path: str) -> None:

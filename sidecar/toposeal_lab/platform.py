@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from toposeal_lab.scenario import MEMBERS, MESH, declare, public_files
 from toposeal_lab.simtdx import LabPki
-from toposeal_lab.tees import lab_tees
+from toposeal_lab.tees import TeeChoice, add_choice, lab_tees
 from toposeal_lab.tsm_config import TsmConfig
 from toposeal_lab.tsmfs import serve
 
@@ -26,17 +26,19 @@ _SIGNED_BEFORE_S = 60  # clocks of verifiers may be a little behind
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("platform", help="serve the simulated platform", description=__doc__)
     parser.add_argument("directory", metavar="DIR", type=Path, help="made if missing; readable by every pod")
+    add_choice(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     """Write the files, then serve until terminated. The vendor's and the owner's keys never leave memory."""
     now = int(time.time())
-    vendor = LabPki.create(now)
-    tees = lab_tees(MEMBERS, MESH)
+    choice = TeeChoice(args.tee)
+    vendor, amd = LabPki.create(now), choice.amd(now)
+    tees = lab_tees(MEMBERS, MESH, choice, amd)
     mountpoint = _empty_mountpoint(args.directory)
-    declaration = declare(now - _SIGNED_BEFORE_S, Ed25519PrivateKey.generate())
-    for name, content in public_files(declaration, vendor).items():
+    declaration = declare(now - _SIGNED_BEFORE_S, Ed25519PrivateKey.generate(), choice)
+    for name, content in public_files(declaration, vendor, amd).items():
         path = args.directory / name
         path.write_bytes(content)
         path.chmod(0o644)

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from toposeal.evidence.bundle import Bundle
 from toposeal.topology.dsse import sign
 from toposeal.topology.owner import OwnerRoot, spki
 from toposeal.topology.strict_json import canonical
+from toposeal.topology.tee_schema import INSTANCE
+from toposeal_lab.simsnp import LabAmd, lab_snp_measurements
 from toposeal_lab.simtdx import LabPki, lab_measurements
+from toposeal_lab.tees import TeeChoice
 
 MESH = "shop"
 VERSION = 1
@@ -41,6 +45,27 @@ ROLES: Mapping[str, RoleSpec] = {
 }
 
 
+# What every role demands of each kind of TEE.
+_LEVELS = {"bl": 0, "tee": 0, "snp": 0, "ucode": 0}
+_POLICIES: Mapping[str, object] = {
+    "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
+    "snp": {
+        "endorsements": ["VCEK"],
+        "products": {"Genoa": {"reported": _LEVELS, "committed": _LEVELS, "launch": _LEVELS}},
+        "vmpl": 0,
+        "admit": ["SMT"],
+        "require": [],
+        "require_platform": [],
+        "lowered_tcb": "refused",
+        "provisional_firmware": "refused",
+        "launch_mitigations": "00" * 8,
+        "current_mitigations": "00" * 8,
+        "crl": "required",
+    },
+}
+AMD_ROOT = "ark.der"
+
+
 @dataclass(frozen=True)
 class Declaration:
     """What the owner gives to every pod and to every outside verifier."""
@@ -49,10 +74,11 @@ class Declaration:
     envelope: bytes  # the signed topology, DSSE
 
 
-def declare(issued_at: int, key: Ed25519PrivateKey) -> Declaration:
+def declare(issued_at: int, key: Ed25519PrivateKey, choice: TeeChoice = TeeChoice.TDX) -> Declaration:
     """The shop's topology over the lab's measured values, signed by its one owner `key`.
 
-    `issued_at` in Unix seconds: members and verifiers take it as a lower bound of now.
+    `issued_at` in Unix seconds: members and verifiers take it as a lower bound of now. `choice` says which
+    kinds of TEE every role admits.
     """
     root = OwnerRoot.of([([spki(key.public_key())], 1)])
     document = {
@@ -61,26 +87,33 @@ def declare(issued_at: int, key: Ed25519PrivateKey) -> Declaration:
         "issued_at": issued_at,
         "owner_root": root.digest.hex(),
         "attestation_port": ATTESTATION_PORT,
-        "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
-        "roles": {name: _role(name, spec) for name, spec in ROLES.items()},
+        **{kind: _POLICIES[kind] for kind in choice.kinds},
+        "roles": {name: _role(name, spec, choice) for name, spec in ROLES.items()},
     }
     return Declaration(root, sign(canonical(document), [key]))
 
 
-def public_files(declaration: Declaration, vendor: LabPki) -> dict[str, bytes]:
+def public_files(declaration: Declaration, vendor: LabPki, amd: LabAmd | None = None) -> dict[str, bytes]:
     """What every pod and every outside verifier is given, by file name."""
-    return {
+    files = {
         "owner.json": declaration.owner.canonical,
         "topology.json": declaration.envelope,
         "root.der": vendor.root_der,
-        "collateral.json": b"[" + vendor.collateral() + b"]",
     }
+    if amd is None:
+        return files | {"collateral.json": Bundle(tdx=(vendor.collateral(),)).dump()}
+    bundle = Bundle(tdx=(vendor.collateral(),), crls=(amd.crl(),))
+    return files | {AMD_ROOT: amd.anchors().amd_roots[0], "collateral.json": bundle.dump()}
 
 
-def _role(name: str, spec: RoleSpec) -> dict[str, object]:
+def _role(name: str, spec: RoleSpec, choice: TeeChoice) -> dict[str, object]:
+    references: dict[str, dict[str, object]] = {
+        "tdx": {**lab_measurements(name, MESH).reference(), "rtmr3": INSTANCE},
+        "snp": lab_snp_measurements(name, MESH).declared(),
+    }
     return {
         "replicas": {"min": spec.replicas, "max": spec.replicas},
-        "tdx": [lab_measurements(name, MESH).reference()],
+        **{kind: [references[kind]] for kind in choice.kinds},
         "platforms": "any",
         "serves": [spec.serves],
         "calls": [{"role": role, "port": port} for role, port in spec.calls],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import secrets
 from collections.abc import Mapping
 from enum import StrEnum
 
+from toposeal.evidence.snp_tcb import Product
 from toposeal_lab.simsnp import HostTable, LabAmd, LabChip, host_table, lab_snp_measurements
 from toposeal_lab.simtdx import lab_measurements
 from toposeal_lab.tsm_config import SnpTee, TdxTee, Tee
@@ -17,6 +19,22 @@ class TeeChoice(StrEnum):
     TDX = "tdx"
     SNP = "snp"
     MIXED = "mixed"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """As topologies name them."""
+        return ("tdx", "snp") if self is TeeChoice.MIXED else (self.value,)
+
+    def amd(self, now: int) -> LabAmd | None:
+        """A fresh simulated AMD, valid at `now` (Unix seconds), where somebody needs one: its keys take
+        some seconds."""
+        return None if self is TeeChoice.TDX else LabAmd.create(Product.GENOA, now)
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """`--tee KIND`."""
+    choices = [choice.value for choice in TeeChoice]
+    parser.add_argument("--tee", choices=choices, default="tdx", help="what the members run on (default tdx)")
 
 
 def lab_tees(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from toposeal.limits import PEER_PORT
 from toposeal_lab import apps
+from toposeal_lab.measurements_fs import FOLDER as MEASUREMENTS
 from toposeal_lab.member import Listener, Member
 from toposeal_lab.pods import Node, Pod
 from toposeal_lab.rundir import run_directory
-from toposeal_lab.scenario import MEMBERS, MESH, VERSION, Declaration, declare, public_files
+from toposeal_lab.scenario import AMD_ROOT, MEMBERS, MESH, VERSION, Declaration, declare, public_files
 from toposeal_lab.simtdx import LabPki
-from toposeal_lab.tees import lab_tees
+from toposeal_lab.tees import TeeChoice, lab_tees
 from toposeal_lab.tsm_config import TsmConfig
 from toposeal_lab.tsm_mount import mounted
 
@@ -33,7 +34,13 @@ class World:
     """Everything but the daemons, which `start` starts one by one."""
 
     def __init__(
-        self, directory: Path, node: Node, vendor: LabPki, declaration: Declaration, listener: Listener
+        self,
+        directory: Path,
+        node: Node,
+        vendor: LabPki,
+        declaration: Declaration,
+        listener: Listener,
+        files: Mapping[str, bytes],
     ) -> None:
         self.directory = directory
         self.node = node
@@ -45,7 +52,10 @@ class World:
         self.members = {
             name: Member(node.pod(name), role, states / name, listener) for name, role in MEMBERS.items()
         }
-        self._write_files()
+        for name, content in files.items():
+            path = self.file(name)
+            path.write_bytes(content)
+            path.chmod(0o644)
 
     def start(self, name: str) -> Member:
         """Start the daemon of one member; its process begins now."""
@@ -79,6 +89,7 @@ class World:
         peers = ",".join(f"{m.pod.ipv4}:{PEER_PORT}" for m in self.members.values())
         flags = {
             "--tsm": self.directory / "tsm" / member.name,
+            "--measurements": self.directory / "tsm" / MEASUREMENTS / member.name,
             "--role": member.role,
             "--mesh": MESH,
             "--owner": self.file("owner.json"),
@@ -95,28 +106,24 @@ class World:
     def _toposeal(self, command: str) -> list[str]:
         """`-I`: what runs does not depend on where the lab was started."""
         program = [sys.executable, "-I", "-m", "toposeal_lab", command]
-        return [*program, "--anchors", str(self.file("root.der"))]
-
-    def _write_files(self) -> None:
-        for name, content in public_files(self.declaration, self.vendor).items():
-            path = self.file(name)
-            path.write_bytes(content)
-            path.chmod(0o644)
+        amd = ["--amd-anchors", str(self.file(AMD_ROOT))] if self.file(AMD_ROOT).exists() else []
+        return [*program, "--anchors", str(self.file("root.der")), *amd]
 
 
 @contextmanager
-def world(listener: Listener, quote_delay_ms: int = 0) -> Iterator[World]:
+def world(listener: Listener, choice: TeeChoice = TeeChoice.TDX, quote_delay_ms: int = 0) -> Iterator[World]:
     """A fresh world while the block runs. Raises UsageError where the machine cannot have one.
 
     What runs in pods ends first, then the simulated platform, then the directory that held both.
     """
     now = int(time.time())
-    vendor = LabPki.create(now)
-    tees = lab_tees(MEMBERS, MESH)
+    vendor, amd = LabPki.create(now), choice.amd(now)
+    tees = lab_tees(MEMBERS, MESH, choice, amd)
     with ExitStack() as stack:
         directory = stack.enter_context(run_directory())
         os.chmod(directory, 0o755)  # noqa: S103 - every user of every pod reads its public files
         stack.enter_context(mounted(TsmConfig(vendor, tees, quote_delay_ms), directory))
         node = stack.enter_context(Node())
-        declaration = declare(now - _SIGNED_BEFORE_S, Ed25519PrivateKey.generate())
-        yield World(directory, node, vendor, declaration, listener)
+        declaration = declare(now - _SIGNED_BEFORE_S, Ed25519PrivateKey.generate(), choice)
+        files = public_files(declaration, vendor, amd)
+        yield World(directory, node, vendor, declaration, listener, files)

@@ -93,6 +93,9 @@ def test_json_is_one_object_and_nothing_else(run: Run, url: str, mesh: Mesh) -> 
                 "tee": "tdx",
                 "tcb_status": "UpToDate",
                 "ca_spki_sha384": member.ca_spki_sha384.hex(),
+                "advisories": [],
+                "platform": member.platform.hex(),
+                "gpus": [],
             }
             for member in verified.members
         ],

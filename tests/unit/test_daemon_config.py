@@ -49,7 +49,7 @@ def test_a_complete_configuration_is_accepted(values: dict[str, str]) -> None:
     config = load_config(values)
     assert config.peers == (("10.0.0.1", 15443), ("db.shop.svc", 15443), ("fd00::1", 15443))
     assert config.topology.topology.version == 3
-    assert len(config.collateral) == 1
+    assert len(config.collateral.tdx) == 1
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -15,9 +16,10 @@ from support.podparts import Parts, stand_ins
 
 from toposeal.daemon import pod
 from toposeal.daemon.config import RunConfig
-from toposeal.daemon.node import Quotes
+from toposeal.daemon.pod_evidence import PodEvidence
 from toposeal.dataplane.firewall import Backend
 from toposeal.errors import Mismatch, PodError, Reason, RemoteProtocolError
+from toposeal.evidence.bundle import EMPTY
 from toposeal.host.peer_client import PeerClient
 
 FAULT = Mismatch(Reason.FIREWALL_CHANGED, "rules", "another", "ours")
@@ -49,8 +51,9 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], None]:
             own = Network(topology).boot("web").member.own
             parts = Parts(own)
             stand_ins(parts, monkeypatch)
-            config = RunConfig("web", "shop", own.owner, topology, (("db", 15443),), "/run/toposeal", ())
-            made = pod.Pod(config, Backend.NFT, cast(Quotes, None), cast(pod.Appraiser, None), None)
+            config = RunConfig("web", "shop", own.owner, topology, (("db", 15443),), "/run/toposeal", EMPTY)
+            evidence = cast(PodEvidence, SimpleNamespace(prepare=lambda iid, role: None))
+            made = pod.Pod(config, Backend.NFT, evidence, cast(pod.Appraiser, None), None)
             async with asyncio.timeout(10):
                 await test(made, parts)
 

@@ -15,6 +15,7 @@ from toposeal.daemon import service
 from toposeal.daemon.config import RunConfig
 from toposeal.dataplane.firewall import Backend
 from toposeal.errors import EvidenceError, Mismatch, PodError, Reason, UsageError
+from toposeal.evidence.bundle import Bundle
 from toposeal.host import firewall
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
 
@@ -135,7 +136,7 @@ def test_O2_evidence_is_never_judged_before_the_topology_was_issued(
     monkeypatch.setattr("time.time", lambda: float(clock))
 
     class Config:
-        collateral = (b"collateral",)
+        collateral = Bundle(tdx=(b"collateral",), crls=(b"list",))
 
         class topology:
             class topology:
@@ -145,8 +146,4 @@ def test_O2_evidence_is_never_judged_before_the_topology_was_issued(
     with pytest.raises(EvidenceError):
         verify(wire_evidence.Evidence(), None)  # type: ignore[arg-type]
     (context,) = contexts
-    assert (context.anchors, context.collateral, context.now) == (
-        PLATFORM.anchors,
-        (b"collateral",),
-        judged_at,
-    )
+    assert context == AppraisalContext(PLATFORM.anchors, (b"collateral",), judged_at, (b"list",))

@@ -20,6 +20,7 @@ _ARGUMENTS = {
     "peers": ("HOST:PORT,...", "where other members may be; names are asked for again and again"),
     "state_dir": ("DIR", "a tmpfs for what Envoy reads"),
     "collateral": ("FILE", "JSON array of TDX collateral (dcap-qvl form)"),
+    "event_log": ("FILE", "what the measured guest itself extends into RTMR3, where a reference admits it"),
 }
 
 

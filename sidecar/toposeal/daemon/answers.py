@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from toposeal.daemon.node import Node
+from toposeal.evidence.bundle import Bundle
 from toposeal.membership.state import Own
 from toposeal.outside.document import LiveAnswer, build_document
 
@@ -12,11 +11,12 @@ from toposeal.outside.document import LiveAnswer, build_document
 class Answers:
     """Makes one document for one nonce."""
 
-    def __init__(self, node: Node, own: Own, collateral: Sequence[bytes]) -> None:
+    def __init__(self, node: Node, own: Own, collateral: Bundle) -> None:
         self._node, self._own, self._collateral = node, own, collateral
 
     async def answer(self, nonce: bytes) -> bytes:
         """The attestation document for `nonce` (32 bytes). Raises ToposealError unless active."""
         sealed, evidence = await self._node.live(nonce)
         live = LiveAnswer(self._own.iid, nonce, evidence)
-        return build_document(self._own.topology.envelope, sealed, live, self._collateral)
+        envelope, parts = self._own.topology.envelope, self._collateral
+        return build_document(envelope, sealed, live, parts.tdx, parts.crls)

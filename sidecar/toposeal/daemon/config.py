@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from toposeal.daemon.config_file import KEYS
+from toposeal.daemon.config_file import KEYS, REQUIRED
 from toposeal.daemon.entry import check_state_dir
 from toposeal.errors import Reason, UsageError
-from toposeal.host.collateral_file import read_collateral
+from toposeal.evidence.bundle import Bundle
+from toposeal.host.collateral_file import read_bundle
 from toposeal.host.files import read_once
 from toposeal.limits import (
     MAX_OWNER_ROOT_SIZE,
@@ -35,12 +36,13 @@ class RunConfig:
     topology: SignedTopology
     peers: tuple[tuple[str, int], ...]
     state_dir: str
-    collateral: tuple[bytes, ...]
+    collateral: Bundle
+    event_log: str | None = None  # what the measured guest logs of RTMR3, if it does
 
 
 def load_config(values: Mapping[str, str]) -> RunConfig:
-    """Read and check what `values` (keys of KEYS) name. Raises UsageError or TopologyError."""
-    missing = [key for key in KEYS if not values.get(key)]
+    """Read and check what `values` name, by the keys of KEYS. Raises UsageError or TopologyError."""
+    missing = [key for key in KEYS if (key in REQUIRED or key in values) and not values.get(key)]
     if missing:
         raise UsageError.of(Reason.USAGE, missing[0], "nothing", "a value")
     owner = OwnerRoot.parse(read_once(values["owner"], MAX_OWNER_ROOT_SIZE))
@@ -57,7 +59,8 @@ def load_config(values: Mapping[str, str]) -> RunConfig:
         topology=signed,
         peers=parse_peers(values["peers"]),
         state_dir=check_state_dir(values["state_dir"]),
-        collateral=read_collateral(values["collateral"]),
+        collateral=read_bundle(values["collateral"]),
+        event_log=values.get("event_log"),
     )
 
 

@@ -7,7 +7,9 @@ import tomllib
 from toposeal.errors import Reason, UsageError, printable
 from toposeal.host.files import read_once
 
-KEYS = ("role", "mesh", "owner", "topology", "min_version", "peers", "state_dir", "collateral")
+REQUIRED = ("role", "mesh", "owner", "topology", "min_version", "peers", "state_dir", "collateral")
+OPTIONAL = ("event_log",)
+KEYS = (*REQUIRED, *OPTIONAL)
 _MAX_CONFIG_SIZE = 64 << 10
 
 

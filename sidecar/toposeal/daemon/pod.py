@@ -16,8 +16,9 @@ from toposeal.daemon.answers import Answers
 from toposeal.daemon.config import RunConfig
 from toposeal.daemon.failure import cause
 from toposeal.daemon.identity import new_boot
-from toposeal.daemon.node import Node, Ports, Quotes, not_active
+from toposeal.daemon.node import Node, Ports, not_active
 from toposeal.daemon.opening import Opening
+from toposeal.daemon.pod_evidence import PodEvidence
 from toposeal.dataplane.dns import names
 from toposeal.dataplane.firewall import Backend
 from toposeal.dataplane.layout import layout_under
@@ -48,7 +49,12 @@ class Pod:
     """Everything that runs in one pod besides the application. `run` once."""
 
     def __init__(
-        self, config: RunConfig, backend: Backend, quotes: Quotes, appraiser: Appraiser, child: Child | None
+        self,
+        config: RunConfig,
+        backend: Backend,
+        quotes: PodEvidence,
+        appraiser: Appraiser,
+        child: Child | None,
     ) -> None:
         """`child` is a renderer that was started before everything else was imported."""
         self._config, self._backend, self._child = config, backend, child
@@ -99,6 +105,8 @@ class Pod:
             gate = await self._closed_gate(stack)
             await self._name_service(stack)
             own = new_boot(self._config, await self._addresses())
+            role = self._config.topology.topology.roles[self._config.role]
+            await asyncio.to_thread(self._quotes.prepare, own.iid, role)
             client = self._client = PeerClient(own.addresses, PEER_PORT)
             stack.push_async_callback(client.close)
             opening, link = Opening(gate, own, self._publish), _Link(client, self._config.peers)

@@ -19,12 +19,16 @@ from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon.config import RunConfig, load_config
 from toposeal.daemon.failure import cause
 from toposeal.daemon.pod import Appraiser, Pod
+from toposeal.daemon.pod_evidence import NO_GPUS, Gpus, PodEvidence
+from toposeal.daemon.runtime_events import RuntimeEvents
 from toposeal.dataplane.firewall import Backend
 from toposeal.errors import LocalProtocolError, Mismatch, Reason
 from toposeal.evidence.binding import Binding
 from toposeal.host import firewall, journal
 from toposeal.host.configfs_tsm import REPORT_DIRECTORY, ConfigfsTsm
+from toposeal.host.endorsements import Endorser
 from toposeal.host.renderer import Child
+from toposeal.host.rtmr import MEASUREMENTS, Rtmr3
 from toposeal.host.verdict_cache import VerdictCache
 from toposeal.verification.appraise import appraise
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
@@ -41,17 +45,8 @@ class Platform:
 
     anchors: TrustAnchors
     report_dir: str = REPORT_DIRECTORY
-
-
-class TdxQuotes:
-    """The node's quotes: TDX evidence from configfs-tsm."""
-
-    def __init__(self, report_dir: str) -> None:
-        self._tsm = ConfigfsTsm(report_dir)
-
-    def quote(self, binding: Binding, deadline_s: float) -> wire_evidence.Evidence:
-        outblob = self._tsm.quote(binding.report_data(), deadline_s)
-        return wire_evidence.Evidence(tee=wire_evidence.TDX, quote=outblob)
+    measurements: str = MEASUREMENTS
+    gpus: Gpus = NO_GPUS
 
 
 def run_pod(values: Mapping[str, str], platform: Platform, child: Child | None = None) -> NoReturn:
@@ -69,7 +64,7 @@ def run_pod(values: Mapping[str, str], platform: Platform, child: Child | None =
 
 async def _run(config: RunConfig, platform: Platform, backend: Backend, child: Child | None) -> NoReturn:
     journal.event("start", role=config.role, mesh=config.mesh, version=config.topology.topology.version)
-    pod = Pod(config, backend, TdxQuotes(platform.report_dir), appraiser(config, platform), child)
+    pod = Pod(config, backend, pod_evidence(config, platform), appraiser(config, platform), child)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: pod.unhandled(context))
     for number in _STOPS:
@@ -92,6 +87,13 @@ async def _outcome(running: asyncio.Task[Mismatch | None]) -> int:
     return 0
 
 
+def pod_evidence(config: RunConfig, platform: Platform) -> PodEvidence:
+    """Where this pod's evidence comes from."""
+    events = RuntimeEvents(Rtmr3(platform.measurements), config.event_log)
+    endorser = Endorser(platform.anchors, config.collateral)
+    return PodEvidence(ConfigfsTsm(platform.report_dir), endorser, platform.gpus, events)
+
+
 def appraiser(config: RunConfig, platform: Platform) -> Appraiser:
     """Verification with this pod's topology, collateral and clock; the clock is never before issued_at.
 
@@ -102,7 +104,7 @@ def appraiser(config: RunConfig, platform: Platform) -> Appraiser:
 
     def verify(evidence: wire_evidence.Evidence, binding: Binding) -> VerifiedEvidence:
         now = max(int(time.time()), topology.issued_at)
-        context = AppraisalContext(platform.anchors, config.collateral, now)
+        context = AppraisalContext(platform.anchors, config.collateral.tdx, now, config.collateral.crls)
         return verdicts.appraise(evidence, binding, topology, context)
 
     return verify

@@ -6,7 +6,8 @@ import os
 import time
 
 from toposeal.errors import TopologyError, UsageError
-from toposeal.host.collateral_file import read_collateral
+from toposeal.evidence.bundle import EMPTY
+from toposeal.host.collateral_file import read_bundle
 from toposeal.host.entropy import random_bytes
 from toposeal.host.fetch import fetch_document
 from toposeal.host.files import read_once
@@ -65,13 +66,13 @@ def verify_with(
 ) -> VerifiedMesh:
     """`verify` under the roots of a composition root; only the lab's are not the vendors'."""
     endpoint = Endpoint.parse(url, connect)
-    entries = () if collateral is None else read_collateral(os.fspath(collateral))
+    parts = EMPTY if collateral is None else read_bundle(os.fspath(collateral))
     request = VerifyRequest(
         owner=_owner_root(owner),
         mesh=mesh,
         min_version=min_version,
         nonce=random_bytes(NONCE_SIZE),
-        context=AppraisalContext(anchors, entries, int(time.time())),
+        context=AppraisalContext(anchors, parts.tdx, int(time.time()), parts.crls),
     )
     return verify_document(fetch_document(endpoint, request.nonce, timeout_s), request)
 

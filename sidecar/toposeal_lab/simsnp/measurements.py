@@ -38,6 +38,13 @@ class SnpMeasurements:
         )
 
 
+    def declared(self) -> dict[str, object]:
+        """`reference` as a topology declares it."""
+        fields = ("measurement", "host_data", "family_id", "image_id")
+        declared: dict[str, object] = {name: getattr(self, name).hex() for name in fields}
+        return declared | {"guest_svn": self.guest_svn, "id_key_digests": "any", "author_key_digests": "any"}
+
+
 def lab_snp_measurements(role: str, mesh: str) -> SnpMeasurements:
     """One guest image for the whole lab, told apart by HOST_DATA, that of (mesh, role), as with CoCo."""
     label = b"".join(lp(part.encode()) for part in ("initdata", mesh, role))

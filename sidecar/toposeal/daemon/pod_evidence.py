@@ -1,0 +1,88 @@
+"""This pod's own evidence: the TEE's report, and beside it what a verifier needs to judge it."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from toposeal._wire import evidence_pb2 as wire
+from toposeal.daemon.runtime_events import RuntimeEvents, demands_instance
+from toposeal.errors import PodError, Reason
+from toposeal.evidence.auxiliary import gpu_messages
+from toposeal.evidence.binding import Binding, Purpose, gpu_binding, gpu_nonce
+from toposeal.evidence.gpu_certs import GpuEvidence
+from toposeal.evidence.snp_report import parse_snp_report
+from toposeal.host import journal
+from toposeal.host.configfs_tsm import TDX_GUEST, ConfigfsTsm, TsmReport
+from toposeal.host.endorsements import Endorsed, Endorser
+from toposeal.topology.model import Role
+
+
+class Gpus(Protocol):
+    """The pod's devices. Blocks; raises QuoteSourceError."""
+
+    def collect(self, nonce: bytes, deadline_s: float) -> tuple[GpuEvidence, ...]: ...
+
+
+class _NoGpus:
+    def collect(self, nonce: bytes, deadline_s: float) -> tuple[GpuEvidence, ...]:
+        return ()
+
+
+NO_GPUS = _NoGpus()
+
+
+class PodEvidence:
+    """The node's quotes. The kind of TEE is the kernel's word: whichever driver answers.
+
+    Like the TEE's driver it answers one request at a time.
+    """
+
+    def __init__(self, tsm: ConfigfsTsm, endorser: Endorser, gpus: Gpus, events: RuntimeEvents) -> None:
+        self._tsm, self._endorser, self._gpus, self._events = tsm, endorser, gpus, events
+        self._endorsed: dict[tuple[bytes, bytes], Endorsed] = {}
+
+    def prepare(self, iid: bytes, role: Role) -> None:
+        """Before the first quote of instance `iid` (48 bytes): put its event into RTMR3 where `role` wants
+        it there. Blocks for a moment. Raises PodError.
+
+        A guest without the register goes on: its evidence is SNP's, or none that `role` accepts.
+        """
+        if not demands_instance(role):
+            return
+        try:
+            self._events.extend(iid)
+        except PodError as error:
+            if error.reason is not Reason.RTMR_ABSENT:
+                raise
+            journal.mismatch("alarm", error.mismatches[0])
+
+    def quote(self, binding: Binding, deadline_s: float) -> wire.Evidence:
+        """Evidence that says `binding`; blocks up to `deadline_s` for each of TEE and GPUs.
+
+        Raises QuoteSourceError, or EvidenceError where nothing vouches for the report's key.
+        """
+        report = self._tsm.report(binding.report_data(), deadline_s)
+        evidence = self._tdx(report) if report.provider == TDX_GUEST else self._snp(report)
+        if binding.purpose is Purpose.JOIN:
+            bound = gpu_binding(binding.mesh_id, binding.role, binding.iid, binding.anchor)
+            evidence.gpus.extend(gpu_messages(self._gpus.collect(gpu_nonce(bound), deadline_s)))
+        return evidence
+
+    def _tdx(self, report: TsmReport) -> wire.Evidence:
+        return wire.Evidence(tee=wire.TDX, quote=report.outblob, rtmr3_events=self._events.current())
+
+    def _snp(self, report: TsmReport) -> wire.Evidence:
+        """The certificate is looked for once for each TCB version: the host may change it under us."""
+        parsed = parse_snp_report(report.outblob)
+        key = (parsed.reported_tcb, parsed.chip_id)
+        if key not in self._endorsed:
+            found = self._endorser.find(parsed, report.auxblob, int(time.time()))
+            self._endorsed = {key: found}
+        endorsed = self._endorsed[key]
+        return wire.Evidence(
+            tee=wire.SEV_SNP,
+            quote=report.outblob,
+            endorsement=endorsed.key,
+            endorsement_ca=endorsed.ca,
+        )
