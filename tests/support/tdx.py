@@ -38,13 +38,20 @@ BINDING = Binding(
 
 
 def topology(
-    *, web: TdxMeasurements = WEB, db: TdxMeasurements = DB, platforms: Any = "any", **tdx: Any
+    *,
+    web: TdxMeasurements = WEB,
+    db: TdxMeasurements = DB,
+    platforms: Any = "any",
+    rtmr3: Any = None,
+    **tdx: Any,
 ) -> Topology:
-    """web and db, each with exactly one reference; keyword arguments replace fields of the TDX policy."""
+    """web and db, each with exactly one reference, and `rtmr3` in both where it is given; keyword
+    arguments replace fields of the TDX policy."""
     document = topologies.document()
     document["tdx"] |= {"min_tcb_evaluation": 20, **tdx}
     for name, measured in (("web", web), ("db", db)):
-        document["roles"][name] |= {"tdx": [measured.reference()], "platforms": platforms}
+        reference = measured.reference() | ({} if rtmr3 is None else {"rtmr3": rtmr3})
+        document["roles"][name] |= {"tdx": [reference], "platforms": platforms}
     return parse_topology(topologies.payload(document))
 
 
