@@ -7,13 +7,16 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from support import snp
 from support.tdx import BINDING, DB, HOST, NOW, PKI, PPID, WEB, context, evidence, refusal, topology
 
-from toposeal._wire.evidence_pb2 import TDX, TEE_UNSPECIFIED, Evidence
+from toposeal._wire.evidence_pb2 import SEV_SNP, TDX, TEE_UNSPECIFIED, Evidence
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import dcap
 from toposeal.evidence.binding import Binding, Purpose, Status
+from toposeal.topology.model import Platforms, Topology
 from toposeal.verification.appraise import appraise
+from toposeal_lab.simsnp import ReportShape
 from toposeal_lab.simtdx import LabHost, TdxMeasurements
 
 TOPOLOGY = topology()
@@ -180,9 +183,31 @@ def test_E11_a_genuine_machine_that_is_not_listed_is_refused() -> None:
     assert appraise(evidence(), BINDING, listed, CONTEXT).platform == PPID
 
 
-@pytest.mark.parametrize("tee", [TEE_UNSPECIFIED, 2, 7])
+@pytest.mark.parametrize("tee", [TEE_UNSPECIFIED, SEV_SNP, 3, 7])
 def test_E14_the_kind_of_evidence_is_not_the_senders_choice(tee: Any) -> None:
     assert reason(Evidence(tee=tee, quote=evidence().quote)) is Reason.EVIDENCE_KIND
+
+
+def mixed() -> Topology:
+    """web on either kind, each on one machine; db on TDX alone."""
+    of_snp, web = snp.topology(), TOPOLOGY.roles["web"]
+    platforms = Platforms(frozenset({PPID}), frozenset({snp.chip().chip_id}))
+    either = replace(web, snp=of_snp.roles["web"].snp, platforms=platforms)
+    return replace(TOPOLOGY, snp=of_snp.snp, roles={**TOPOLOGY.roles, "web": either})
+
+
+def test_a_role_may_run_on_either_kind() -> None:
+    anchors = replace(PKI.anchors(), amd_roots=snp.amd().anchors().amd_roots)
+    both = replace(CONTEXT, anchors=anchors)
+    declared = mixed()
+    assert appraise(evidence(), BINDING, declared, both).platform == PPID
+    found = appraise(snp.evidence(), BINDING, declared, both)
+    assert (found.tee, found.role, found.platform) == ("snp", "web", snp.chip().chip_id)
+    claim = replace(BINDING, role="db")
+    given = snp.evidence(claim, snp.DB)
+    assert reason(given, claim, topology=declared, context=both) is Reason.EVIDENCE_KIND
+    elsewhere = snp.evidence(shape=ReportShape(mask_chip_id=True))
+    assert reason(elsewhere, topology=declared, context=both) is Reason.PLATFORM_REFUSED
 
 
 def test_a_topology_without_tdx_admits_no_tdx() -> None:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.snp import SHAPE, WEB, authentic, chip, policy, report
+from support.snp import SHAPE, WEB, authentic, chip, policy, report, topology
 from support.tdx import refusal
+from support.tdx import topology as tdx_topology
 
 from toposeal.errors import PolicyError, Reason
 from toposeal.evidence.snp_certs import KeyKind
@@ -20,6 +21,7 @@ from toposeal.verification.snp_policy import (
     require_chip,
     require_platform,
     require_reference,
+    require_role,
 )
 from toposeal_lab.simsnp import ReportShape
 from toposeal_lab.simsnp.chip import default_tcb
@@ -182,6 +184,14 @@ def test_mitigations_are_demanded_bit_by_bit(which: str) -> None:
     assert refusal(require_platform, authentic(shape=ReportShape(version=3)), demanded) is Reason.MITIGATIONS
 
 
+def test_a_revocation_list_is_demanded_by_the_owners_word() -> None:
+    demanded = policy(crl=True)
+    assert refusal(require_platform, authentic(), demanded) is Reason.COLLATERAL_MISSING
+    for number in (0, 7):
+        require_platform(replace(authentic(), crl_number=number), demanded)
+    require_platform(authentic(), policy())
+
+
 def test_everything_wrong_with_the_platform_is_reported() -> None:
     found = authentic(chip(Product.MILAN, KeyKind.VLEK), policy=0x230000, vmpl=1)
     demanded = policy(
@@ -270,6 +280,14 @@ def test_the_closest_of_several_references_is_reported() -> None:
 
 def test_no_reference_means_no_member() -> None:
     assert refusal(require_reference, report(), []) is Reason.EVIDENCE_KIND
+
+
+def test_E6_the_role_is_the_measured_one() -> None:
+    declared = topology()
+    assert require_role(report(), declared, "web").name == "web"
+    assert refusal(require_role, report(), declared, "db") is Reason.ROLE_MISMATCH
+    assert refusal(require_role, report(host_data=bytes(32)), declared, "web") is Reason.CONFIG_DIGEST
+    assert refusal(require_role, report(), tdx_topology(), "web") is Reason.EVIDENCE_KIND
 
 
 def test_E11_a_machine_that_is_not_listed_is_refused() -> None:

@@ -9,12 +9,16 @@ import pytest
 from support.tdx import DB, NOW, PKI, PPID, WEB, quote, refusal, topology
 
 from toposeal.errors import PolicyError, Reason
-from toposeal.topology.model import Role, Topology
+from toposeal.evidence.rtmr import instance_event, replay
+from toposeal.topology.model import InstanceRegister, Role, Topology
 from toposeal.topology.tee_schema import TCB_STATUSES
 from toposeal.verification.tdx_authentic import AuthenticTdx, authenticate
 from toposeal.verification.tdx_policy import (
+    RuntimeLog,
     refuse_unsafe_attributes,
+    require_listed,
     require_platform,
+    require_reference,
     require_role,
     require_tcb,
 )
@@ -192,6 +196,30 @@ def test_E6_a_guest_that_two_roles_claim_has_none() -> None:
     both = with_web(mrconfigid=DB.mrconfigid)
     claimed = quote(mrconfigid=DB.mrconfigid)
     assert refusal(require_role, claimed, both, "web") is Reason.ROLES_INDISTINGUISHABLE
+
+
+def test_E5_without_a_member_no_instance_event_is_anybodys() -> None:
+    """A policy file may ask for one; a quote alone does not say whose it would be."""
+    wanted = replace(TOPOLOGY.roles["web"].tdx[0], rtmr3=InstanceRegister(bytes(48), frozenset()))
+    own = quote(rtmr=(*WEB.rtmr[:3], replay(bytes(48), (instance_event(b"i" * 48),))))
+    require_reference(own, [wanted], RuntimeLog(b"i" * 48))
+    assert refusal(require_reference, own, [wanted]) is Reason.RTMR3_INSTANCE
+    assert refusal(require_reference, own, [wanted], RuntimeLog(b"j" * 48)) is Reason.RTMR3_INSTANCE
+    assert refusal(require_role, own, with_web(rtmr3=wanted.rtmr3), "web") is Reason.RTMR3_INSTANCE
+
+
+def test_E5_the_guest_is_one_of_the_references() -> None:
+    web = TOPOLOGY.roles["web"].tdx[0]
+    far = replace(web, mrtd=bytes(48), mrowner=b"\x01" * 48)
+    require_reference(quote(), [far, web])
+    assert refusal(require_reference, quote(mrconfigid=bytes(48)), [far, web]) is Reason.CONFIG_DIGEST
+    assert refusal(require_reference, quote(), []) is Reason.EVIDENCE_KIND
+
+
+def test_E11_a_listed_machine_is_accepted_and_no_other() -> None:
+    require_listed(PPID, frozenset({PPID}))
+    for platforms in (frozenset[bytes](), frozenset({b"\x01" * 16})):
+        assert refusal(require_listed, PPID, platforms) is Reason.PLATFORM_REFUSED
 
 
 def test_E11_a_machine_that_is_not_listed_is_refused() -> None:
