@@ -29,6 +29,7 @@ from toposeal.evidence.snp_tcb import Product
 from toposeal.verification.model import TrustAnchors
 from toposeal.verification.tdx_authentic import PLATFORM_CA_NAME, TCB_SIGNER_NAME
 
+_MAX_NUMBER_BITS = 160  # RFC 5280, 5.2.3
 _SHA256 = ec.ECDSA(hashes.SHA256())
 _CA_NAMES = {KeyKind.VCEK: "SEV-", KeyKind.VLEK: "SEV-VLEK-"}
 
@@ -167,9 +168,12 @@ def list_age(crl: x509.CertificateRevocationList, field: str) -> ListAge:
     try:
         numbers = [each.value for each in crl.extensions if isinstance(each.value, x509.CRLNumber)]
         number = numbers[0].crl_number if numbers else 0
-        return ListAge(number, int(crl.last_update_utc.timestamp()))
+        issued = int(crl.last_update_utc.timestamp())
     except X509_ERRORS as error:
         raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, error, "a DER revocation list") from error
+    if number.bit_length() > _MAX_NUMBER_BITS or issued < 0:
+        raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, number, "a number of 20 bytes and a date")
+    return ListAge(number, issued)
 
 
 def _expect_one_evaluation(collateral: Collateral) -> None:

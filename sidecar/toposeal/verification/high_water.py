@@ -20,7 +20,7 @@ from toposeal.verification.collateral_authentic import AuthenticCollateral, Auth
 _VERSION = 1
 _FMSPC = re.compile(r"[0-9a-f]{12}", re.ASCII)
 _ISSUER = re.compile(r"[0-9a-f]{64}(?:/(?:VCEK|VLEK))?", re.ASCII)
-_MAX_NUMBER = 1 << 160  # RFC 5280, 5.2.3: at most 20 bytes
+_NUMBER = re.compile(r"[0-9a-f]{1,40}", re.ASCII)  # RFC 5280, 5.2.3: at most 20 bytes
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Marks:
         return _bounded(Marks(evaluations, lists))
 
     def dump(self) -> bytes:
-        """The JSON form that `parse_marks` reads."""
-        lists = {name: [age.number, age.issued] for name, age in sorted(self.lists.items())}
+        """The JSON form that `parse_marks` reads: numbers of lists, which may be large, in hexadecimal."""
+        lists = {name: [f"{age.number:x}", age.issued] for name, age in sorted(self.lists.items())}
         state = {"version": _VERSION, "evaluations": dict(sorted(self.evaluations.items())), "lists": lists}
         return json.dumps(state, indent=1).encode("ascii") + b"\n"
 
@@ -113,9 +113,9 @@ def _age(issuer: str, value: object) -> ListAge:
     if _ISSUER.fullmatch(issuer) is None or not isinstance(value, list) or len(value) != 2:
         raise _invalid("lists", (issuer, value), "CRLNumber and thisUpdate for an issuer")
     number, issued = value
-    if not _within(number, _MAX_NUMBER) or not _within(issued, MAX_TIME):
-        raise _invalid("lists", value, "whole numbers in range")
-    return ListAge(number, issued)
+    if not isinstance(number, str) or _NUMBER.fullmatch(number) is None or not _within(issued, MAX_TIME):
+        raise _invalid("lists", value, "a number in hexadecimal and a time")
+    return ListAge(int(number, 16), issued)
 
 
 def _within(number: object, highest: int) -> bool:

@@ -1,0 +1,130 @@
+"""One file for both vendors: read strictly, taken apart by what the parts say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from support.snp import WEB, amd, chip, report
+from support.tdx import PKI, refusal
+
+from toposeal.errors import Reason
+from toposeal.evidence import pem
+from toposeal.evidence.bundle import Bundle, SnpParts, parse_bundle, read_chain
+from toposeal.evidence.snp_certs import KeyKind
+from toposeal.evidence.snp_report import parse_snp_report
+from toposeal.evidence.snp_tcb import Product, SnpTcb
+from toposeal.limits import MAX_BUNDLE_SIZE, MAX_COLLATERAL_SIZE
+from toposeal.verification.bundle_facts import bundle_facts
+from toposeal_lab.simsnp import LabChip, ReportShape
+from toposeal_lab.simsnp.pki import der
+
+GENOA, VLEK = chip(), chip(kind=KeyKind.VLEK)
+COLLATERAL, CRL = PKI.collateral(), amd().crl()
+FULL = Bundle(
+    tdx=(json.dumps(json.loads(COLLATERAL)).encode(),),
+    endorsements=(GENOA.certificate, VLEK.certificate),
+    chains=(read_chain(GENOA.chain), read_chain(VLEK.chain)),
+    crls=(CRL,),
+)
+
+
+def test_what_is_written_is_read() -> None:
+    assert parse_bundle(FULL.dump()) == FULL
+    assert parse_bundle(Bundle(tdx=FULL.tdx).dump()) == Bundle(tdx=FULL.tdx)
+    assert list(json.loads(Bundle(crls=FULL.crls).dump())) == ["snp"]
+
+
+def test_dcap_qvls_own_forms_are_taken_too() -> None:
+    assert parse_bundle(COLLATERAL) == Bundle(tdx=FULL.tdx)
+    assert parse_bundle(b"[" + COLLATERAL + b"]") == Bundle(tdx=FULL.tdx)
+
+
+def test_a_report_finds_what_vouches_for_it() -> None:
+    assert FULL.for_report(report(GENOA)) == SnpParts(pem.encode(GENOA.certificate), GENOA.chain, CRL)
+    assert FULL.for_report(report(VLEK)) == SnpParts(pem.encode(VLEK.certificate), VLEK.chain, CRL)
+
+
+def test_parts_that_are_not_there_are_none() -> None:
+    lone = Bundle(endorsements=(GENOA.certificate,))
+    assert lone.for_report(report(GENOA)) == SnpParts(pem.encode(GENOA.certificate), None, None)
+    listless = Bundle(endorsements=lone.endorsements, chains=FULL.chains)
+    found = listless.for_report(report(GENOA))
+    assert found is not None and found.crl is None
+    assert Bundle().for_report(report(GENOA)) is None
+
+
+def test_E10_another_chip_tcb_or_kind_vouches_for_nothing() -> None:
+    neighbour = LabChip(amd(), bytes(range(2, 66)))
+    assert FULL.for_report(report(neighbour)) is None
+    updated = LabChip(amd(), bytes(range(1, 65)), tcb=SnpTcb(11, 2, 25, 210))
+    assert FULL.for_report(report(updated)) is None
+    assert Bundle(endorsements=(VLEK.certificate,)).for_report(report(GENOA)) is None
+    masked = report(GENOA, ReportShape(mask_chip_id=True))
+    assert FULL.for_report(masked) is None
+
+
+def test_a_turin_chip_is_known_by_its_eight_bytes() -> None:
+    turin = chip(Product.TURIN)
+    bundle = Bundle(endorsements=(turin.certificate,))
+    assert bundle.for_report(report(turin)) is not None
+
+
+def test_a_vlek_is_of_the_reports_product() -> None:
+    old = VLEK.report(bytes(64), WEB, ReportShape(version=2))
+    assert FULL.for_report(parse_snp_report(old)) is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        1,
+        None,
+        {"tdx": {}},
+        {"tdx": []},
+        {"tdx": [1]},
+        {"tdx": [{}] * 17},
+        {"tdx": [], "more": 1},
+        {"snp": []},
+        {"snp": {"more": []}},
+        {"snp": {"crls": {}}},
+        {"snp": {"crls": [1]}},
+        {"snp": {"crls": ["zz"]}},
+        {"snp": {"crls": ["AB"]}},
+        {"snp": {"crls": ["00"]}},
+        {"snp": {"crls": ["00"] * 9}},
+        {"snp": {"chains": ["\u00e9"]}},
+        {"snp": {"chains": [pem.encode(GENOA.certificate).decode()]}},
+        {"snp": {"endorsements": [GENOA.chain.decode()]}},
+        {"snp": {"endorsements": [pem.encode(der(amd().ask)).decode()]}},
+    ],
+)
+def test_E14_anything_else_is_refused(value: Any) -> None:
+    found = refusal(parse_bundle, json.dumps(value).encode())
+    assert found in (Reason.COLLATERAL_INVALID, Reason.CERTIFICATE_INVALID)
+
+
+def test_E14_bytes_that_are_no_text_and_files_that_are_too_large_are_refused() -> None:
+    assert refusal(parse_bundle, b"\xff") is Reason.COLLATERAL_INVALID
+    assert refusal(parse_bundle, bytes(MAX_BUNDLE_SIZE + 1)) is Reason.TOO_LARGE
+    long = {"tdx": [{"tcb_info": "A" * MAX_COLLATERAL_SIZE}]}
+    assert refusal(parse_bundle, json.dumps(long).encode()) is Reason.TOO_LARGE
+
+
+def test_the_facts_name_every_part() -> None:
+    facts = bundle_facts(FULL)
+    (tdx,) = facts["tdx"]
+    assert (tdx["fmspc"], tdx["evaluation"], tdx["levels"]) == (PKI.fmspc.hex(), 20, 1)
+    assert (tdx["tcb_signer"], tdx["pck_crl_number"]) == ("Intel SGX TCB Signing", 1)
+    parts = [each["part"] for each in facts["snp"]]
+    assert parts == ["VCEK Genoa", "VLEK Genoa", "chain SEV-Genoa", "chain SEV-VLEK-Genoa", "revocation list"]
+    assert (facts["snp"][0]["csp_id"], facts["snp"][1]["csp_id"]) == (None, "simulated provider")
+    assert bundle_facts(Bundle()) == {"tdx": [], "snp": []}
+
+
+def test_levels_that_are_no_list_are_none() -> None:
+    (tdx,) = bundle_facts(Bundle(tdx=(PKI.collateral(tcb={"tcbLevels": None}),)))["tdx"]
+    assert tdx["levels"] == 0

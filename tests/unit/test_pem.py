@@ -1,0 +1,56 @@
+"""PEM as other programs write it; what comes out is canonical."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence import pem
+from toposeal.verification.anchors import VENDOR_ANCHORS
+
+FIRST, SECOND = VENDOR_ANCHORS.amd_roots[:2]
+
+
+def test_what_is_written_is_read() -> None:
+    text = pem.encode(FIRST, SECOND)
+    assert pem.decode(text, "chain") == (FIRST, SECOND)
+    assert text.startswith(b"-----BEGIN CERTIFICATE-----\nMII") and text.endswith(
+        b"-----END CERTIFICATE-----\n"
+    )
+    assert max(map(len, text.split(b"\n"))) == 64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: b"\n\n" + text + b"\n \n",
+        lambda text: text.removesuffix(b"\n"),
+        lambda text: text.replace(b"-----END CERTIFICATE-----\n", b"-----END CERTIFICATE-----"),
+        lambda text: text.replace(b"\nMII", b"\n  MII"),
+    ],
+    ids=["CRLF", "space around", "no last newline", "no newline between", "indented"],
+)
+def test_other_spellings_mean_the_same(change: object) -> None:
+    assert callable(change)
+    assert pem.decode(change(pem.encode(FIRST, SECOND)), "chain") == (FIRST, SECOND)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"no certificate",
+        pem.encode(FIRST) + b"more",
+        b"more" + pem.encode(FIRST),
+        b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(bytes(13_000)) + b"\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\n=\n-----END CERTIFICATE-----\n",
+    ],
+)
+def test_E14_anything_else_is_refused(text: bytes) -> None:
+    with pytest.raises(EvidenceError) as refused:
+        pem.decode(text, "chain")
+    assert refused.value.reason is Reason.CERTIFICATE_INVALID
