@@ -188,6 +188,15 @@ def test_E14_the_kind_of_evidence_is_not_the_senders_choice(tee: Any) -> None:
     assert reason(Evidence(tee=tee, quote=evidence().quote)) is Reason.EVIDENCE_KIND
 
 
+def test_E18_a_role_that_demands_no_GPUs_may_show_none() -> None:
+    joining = replace(BINDING, purpose=Purpose.JOIN)
+    for binding in (joining, BINDING):
+        given = evidence(binding)
+        assert appraise(given, binding, TOPOLOGY, CONTEXT).gpus == ()
+        given.gpus.add(report=b"r", chain=b"c")
+        assert reason(given, binding) is Reason.EVIDENCE_KIND
+
+
 def mixed() -> Topology:
     """web on either kind, each on one machine; db on TDX alone."""
     of_snp, web = snp.topology(), TOPOLOGY.roles["web"]
