@@ -126,7 +126,7 @@ MAX_CRLS = 4  # one for each product and to spare
 
 # Event logs. What firmware reserves for one is 64 or 256 KiB; real ones use 5 to 30 of it.
 MAX_EVENT_LOG_SIZE = 512 << 10
-MAX_LOGGED_EVENTS = 2_048  # real logs have 30 to 150; a GPU node's with measured containers some hundreds
+MAX_LOGGED_EVENTS = 1_024  # real logs have 30 to 150; a GPU node's with measured containers some hundreds
 MAX_EVENT_LOGS = 3  # for one quote: of the boot, of the runtime, and one to spare
 MAX_LOG_ALGORITHMS = 8
 

@@ -8,9 +8,10 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
-from toposeal.cli import evidence_collateral, evidence_policy
+from toposeal.cli import evidence_collateral, evidence_log, evidence_policy
 from toposeal.cli.exits import Exit, exit_code
 from toposeal.errors import EvidenceError, Reason, TopologyError, UsageError, printable
 from toposeal.evidence.bundle import Bundle
@@ -20,6 +21,7 @@ from toposeal.limits import (
     MAX_COLLATERAL_ENTRIES,
     MAX_COLLATERAL_SIZE,
     MAX_CRL_SIZE,
+    MAX_EVENT_LOG_SIZE,
     MAX_QUOTE_SIZE,
     MAX_TIME,
     MAX_TOPOLOGY_SIZE,
@@ -47,7 +49,7 @@ def register(subparsers: Any) -> None:
 def _register_show(commands: Any) -> None:
     command = commands.add_parser("show", help="print every field under its vendor's name; judge nothing")
     add = command.add_argument
-    add("file", metavar="FILE", help="the evidence: a TDX quote or an SNP report, binary")
+    add("file", metavar="FILE", help="the evidence: a TDX quote, an SNP report or an event log")
     add("--vcek", metavar="FILE", help="SNP: VCEK or VLEK certificate, DER or PEM, to show beside it")
     add("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=_show)
@@ -68,12 +70,15 @@ def _register_verify(commands: Any) -> None:
     add("--at", metavar="TIME", help="judge as of this moment, Unix seconds or RFC 3339 (default: now)")
     add("--policy", metavar="FILE", help="what to accept, JSON (default: strict, comparing no measurement)")
     add("--report-data", metavar="HEX", help="the 64 bytes that the evidence must carry")
+    evidence_log.add_option(add)
     add("--json", action="store_true", help="print one JSON object and nothing else")
     command.set_defaults(run=_verify)
 
 
 def _show(args: argparse.Namespace) -> int:
-    data = read_once(args.file, MAX_QUOTE_SIZE)
+    data = read_once(args.file, MAX_EVENT_LOG_SIZE)
+    if evidence_log.show(data, args.json):
+        return Exit.OK
     kind = detect_kind(data)
     fields = read_fields(kind, data, _optional(args.vcek, _MAX_CERTIFICATES_SIZE))
     if args.json:
@@ -94,10 +99,13 @@ def _verify(args: argparse.Namespace) -> int:
         judgement = judge(kind, data, supplied, policy, expected, args.anchors, now)
     except EvidenceError as refusal:
         judgement = Judgement(False, (refusal,))
+    logged = evidence_log.check(kind, data, args.event_log)
+    judgement = logged.judged(judgement)
     if args.json:
-        print(json.dumps(_as_json(kind, judgement, _readable(kind, data, supplied))))
+        verdict = _as_json(kind, judgement, _readable(kind, data, supplied))
+        print(json.dumps(verdict | logged.as_json(judgement)))
     else:
-        _print_verdict(kind, judgement, _notes(args))
+        _print_verdict(kind, judgement, chain(logged.notes(), _notes(args)))
     return exit_code(judgement.refusals[0]) if judgement.refusals else Exit.OK
 
 
