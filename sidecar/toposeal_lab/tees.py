@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 
 from toposeal.evidence.snp_tcb import Product
@@ -60,4 +61,5 @@ def _snp(role: str, mesh: str, amd: LabAmd | None) -> SnpTee:
     if amd is None:
         raise ValueError("SNP members need a simulated AMD")
     chip = LabChip(amd, secrets.token_bytes(amd.product.hwid_size))
-    return SnpTee(lab_snp_measurements(role, mesh), chip, host_table(chip, HostTable.FULL))
+    guest = replace(lab_snp_measurements(role, mesh), report_id=secrets.token_bytes(32))
+    return SnpTee(guest, chip, host_table(chip, HostTable.FULL))

@@ -73,17 +73,17 @@ def _choose(roles: Mapping[str, Role], entries: Iterable[Entry]) -> Selection | 
 def _apart(member: Member, live: list[Peer]) -> list[Peer]:
     """Without those of whom two share a confidential VM or a GPU: evidence names the VM, not the pod, so
     neither can be told from the other. What is ours can be nobody else's."""
-    held = {p.identity.iid: _held(p.admitted.join) for p in live if p.admitted}
-    count = Counter(thing for things in held.values() for thing in things)
-    ours = _held(member.admitted) if member.admitted else frozenset()
+    holds = {p.identity.iid: held(p.admitted.join) for p in live if p.admitted}
+    count = Counter(thing for things in holds.values() for thing in things)
+    ours = held(member.admitted) if member.admitted else frozenset()
     return [
         p
         for p in live
-        if not held[p.identity.iid] & ours and all(count[thing] == 1 for thing in held[p.identity.iid])
+        if not holds[p.identity.iid] & ours and all(count[thing] == 1 for thing in holds[p.identity.iid])
     ]
 
 
-def _held(join: VerifiedEvidence) -> frozenset[bytes]:
+def held(join: VerifiedEvidence) -> frozenset[bytes]:
     """What only one member can have: its guest, where evidence names it, and its GPUs."""
     guest = [] if join.guest is None else [join.guest]
     return frozenset([*guest, *(gpu.device_id for gpu in join.gpus)])

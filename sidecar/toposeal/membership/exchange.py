@@ -10,6 +10,7 @@ from toposeal.errors import Mismatch, Reason, RemoteProtocolError, TopologyError
 from toposeal.evidence.auxiliary import aux_digest
 from toposeal.limits import MAX_EPOCH_STEP, MAX_VERSION_STEP
 from toposeal.membership import outbox
+from toposeal.membership.candidates import held
 from toposeal.membership.events import Alarm, Appraise, Appraised, Refused, Subject, Ticket
 from toposeal.membership.fields import evidence_field, gpus_field
 from toposeal.membership.hello import Hello, peek_id_digest, verify_hello
@@ -136,7 +137,7 @@ def _consider(member: Member, peer: Peer, now: int) -> Step:
     if peer.hello.topology_digest != member.own.topology.topology.digest:
         return member, (*outbox.topology(member, peer), Alarm(_other_topology(peer, peer.hello)))
     member = follow(_abandon(member, peer, now), now)
-    alarms = tuple(Alarm(m) for m in _same_nonce(member, peer))
+    alarms = tuple(Alarm(m) for m in (*_same_nonce(member, peer), *_shared(member, peer)))
     if isinstance(member.phase, (Gathering, Proposed)):
         member, effects = ping_current(member, member.phase.attempt, peer)
         return member, alarms + effects
@@ -169,6 +170,17 @@ def _same_nonce(member: Member, peer: Peer) -> list[Mismatch]:
     return [
         Mismatch(Reason.ENTROPY, f"hello.nonce of {peer.identity.role}", "a nonce twice", "a fresh nonce")
     ]
+
+
+def _shared(member: Member, peer: Peer) -> list[Mismatch]:
+    """Whether `peer` has its guest or a GPU together with somebody: then neither is a candidate."""
+    joins = [p.admitted.join for p in member.peers.values() if p.admitted and p is not peer]
+    others = [*joins, member.admitted] if member.admitted else joins
+    mine = held(peer.admitted.join) if peer.admitted else frozenset()
+    if not any(mine & held(other) for other in others):
+        return []
+    field, found = f"join of {peer.identity.role}", "the guest or the GPU of another member"
+    return [Mismatch(Reason.SHARED_CVM, field, found, "a confidential VM and devices of its own")]
 
 
 def _other_topology(peer: Peer, hello: Hello) -> Mismatch:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from toposeal._wire.attestation_pb2 import AttestationDocument
+from toposeal._wire.evidence_pb2 import Evidence
 from toposeal._wire.peer_pb2 import Manifest
 from toposeal.encoding import encode
 from toposeal_lab.attacks.stage import Stage
@@ -85,7 +86,7 @@ def _one_less(document: AttestationDocument) -> None:
 
 def _swap_quotes(document: AttestationDocument) -> None:
     """Two members of one role, so that only what the quotes say tells them apart."""
-    one, two = document.members[0].commit.evidence, document.members[1].commit.evidence
-    first = one.quote
-    one.quote = two.quote
-    two.quote = first
+    one, two = document.members[0].commit, document.members[1].commit
+    first = Evidence.FromString(encode(one.evidence))
+    one.evidence.CopyFrom(two.evidence)
+    two.evidence.CopyFrom(first)

@@ -102,7 +102,7 @@ class SimulatedChip:
             0x0C0: guest.host_data,
             0x0E0: guest.id_key_digest,
             0x110: guest.author_key_digest,
-            0x140: bytes(range(32)),
+            0x140: guest.report_id,
             0x160: b"\xff" * 32,
         }
 

@@ -24,6 +24,7 @@ class SnpMeasurements:
     image_id: bytes = bytes(16)
     id_key_digest: bytes = bytes(48)
     author_key_digest: bytes = bytes(48)
+    report_id: bytes = bytes(range(32))  # the firmware draws one for each guest that it starts
 
     def reference(self) -> SnpReference:
         """The reference that admits exactly this guest, however its launch was signed."""
