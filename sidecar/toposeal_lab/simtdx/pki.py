@@ -128,6 +128,21 @@ class LabPki:
         )
 
 
+# Where Intel's root says that its list is; nothing here ever fetches it.
+_ROOT_LIST = x509.CRLDistributionPoints(
+    [
+        x509.DistributionPoint(
+            [
+                x509.UniformResourceIdentifier(
+                    "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+                )
+            ],
+            relative_name=None,
+            reasons=None,
+            crl_issuer=None,
+        )
+    ]
+)
 _AUTHORITIES = ("root", "platform_ca", "tcb_signing")
 
 
@@ -157,6 +172,8 @@ def issue(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_authority_key(issuer) if issuer else _key_identifier(key), critical=False)
     )
+    if issuer is None:
+        builder = builder.add_extension(_ROOT_LIST, critical=False)
     if extension is not None:
         sgx = x509.UnrecognizedExtension(x509.ObjectIdentifier(SGX_EXTENSION_OID), extension)
         builder = builder.add_extension(sgx, critical=False)
