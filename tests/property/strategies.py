@@ -10,6 +10,7 @@ from toposeal.limits import POD_DNS_PORT, RESERVED_PORTS, TIMER_BOUNDS
 from toposeal.topology import strict_json
 from toposeal.topology.model import Topology
 from toposeal.topology.parse import parse_topology
+from toposeal.topology.snp import ENDORSEMENTS, PLATFORM_STATES, RELAXATIONS, RESTRICTIONS
 from toposeal.topology.tee_schema import TCB_STATUSES
 
 names = st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True)
@@ -22,18 +23,71 @@ def _distinct(values: st.SearchStrategy[Any], low: int, high: int) -> st.SearchS
     return st.lists(values, min_size=low, max_size=high, unique=True)
 
 
+def _hex(size: int) -> st.SearchStrategy[str]:
+    return st.binary(min_size=size, max_size=size).map(bytes.hex)
+
+
+def _or_any(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(st.just("any"), values)
+
+
+_rtmr3 = st.one_of(
+    _registers,
+    st.just("instance"),
+    st.fixed_dictionaries({"base": _digests, "events": _distinct(_digests, 0, 3)}),
+)
+
+
 @st.composite
-def _references(draw: st.DrawFn, config: str) -> dict[str, Any]:
+def _tdx_references(draw: st.DrawFn, index: int) -> dict[str, Any]:
     attributes = (1 << 28) | draw(st.sampled_from([0, 1 << 27, 1 << 30, 1 << 63]))
     return {
         "mrtd": draw(_digests),
-        **{f"rtmr{index}": draw(_registers) for index in range(4)},
-        "mrconfigid": config,
+        **{f"rtmr{register}": draw(_registers) for register in range(3)},
+        "rtmr3": draw(_rtmr3),
+        "mrconfigid": f"{index + 1:096x}",  # what tells the roles apart
         "mrowner": draw(_digests),
         "mrownerconfig": draw(_digests),
-        "mrseam": draw(st.one_of(st.just("any"), _distinct(_digests, 1, 2))),
+        "mrseam": draw(_or_any(_distinct(_digests, 1, 2))),
         "td_attributes": attributes.to_bytes(8, "little").hex(),
         "xfam": draw(st.sampled_from(["e702060000000000", "e718060000000000"])),
+    }
+
+
+def _snp_references(index: int) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(
+        {
+            "measurement": _digests,
+            "host_data": st.just(f"{index + 1:064x}"),  # likewise
+            "guest_svn": st.integers(0, (1 << 32) - 1),
+            "family_id": _or_any(_hex(16)),
+            "image_id": _or_any(_hex(16)),
+            "id_key_digests": _or_any(_distinct(_digests, 1, 2)),
+            "author_key_digests": _or_any(_distinct(_digests, 1, 2)),
+        }
+    )
+
+
+_PPID, _CHIP_ID = _hex(16), _hex(64)
+_models = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,9}", fullmatch=True)
+
+
+@st.composite
+def _machines(draw: st.DrawFn, index: int) -> dict[str, Any]:
+    """References of one kind or both, platforms with machines of each that is referred to, maybe GPUs."""
+    kinds = draw(st.sampled_from([("tdx",), ("snp",), ("tdx", "snp")]))
+    rules = {"tdx": _tdx_references(index), "snp": _snp_references(index)}
+    lists = {"tdx": _or_any(_distinct(_PPID, 1, 2)), "snp": _or_any(_distinct(_CHIP_ID, 1, 2))}
+    others = [kind for kind in lists if kind not in kinds]
+    named = [*kinds, *draw(st.lists(st.sampled_from(others), max_size=1) if others else st.just([]))]
+    gpus = st.fixed_dictionaries({"count": st.integers(1, 16), "models": _distinct(_models, 1, 3)})
+    return {
+        **{
+            kind: draw(st.lists(rules[kind], min_size=1, max_size=2, unique_by=strict_json.canonical))
+            for kind in kinds
+        },
+        "platforms": draw(_or_any(st.fixed_dictionaries({kind: lists[kind] for kind in named}))),
+        **draw(st.one_of(st.just({}), st.fixed_dictionaries({"gpus": gpus}))),
     }
 
 
@@ -43,23 +97,49 @@ def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]
     split = draw(st.integers(0, len(opened)))
     serves, ingress = opened[:split], opened[split:] if split else []
     high = draw(st.integers(1, 4))
-    configs = f"{index + 1:096x}"  # what tells the roles apart
     return {
         "replicas": {"min": draw(st.integers(0 if index else 1, high)), "max": high},
-        "tdx": draw(st.lists(_references(configs), min_size=1, max_size=2, unique_by=repr)),
-        "platforms": draw(
-            st.one_of(
-                st.just("any"),
-                st.just({"tdx": "any"}),
-                _distinct(st.binary(min_size=16, max_size=16).map(bytes.hex), 1, 2).map(
-                    lambda ppids: {"tdx": ppids}
-                ),
-            )
-        ),
+        **draw(_machines(index)),
         "serves": serves,
         "calls": [],
         "ingress": [{"port": port, "target": draw(st.sampled_from(serves))} for port in ingress],
     }
+
+
+@st.composite
+def _snp_policies(draw: st.DrawFn) -> dict[str, Any]:
+    def some(names: tuple[str, ...], low: int = 0) -> list[str]:
+        return draw(_distinct(st.sampled_from(names), low, len(names)))
+
+    def floors(product: str) -> dict[str, dict[str, int]]:
+        parts = ("bl", "tee", "snp", "ucode", *(["fmc"] if product == "Turin" else []))
+        levels = st.fixed_dictionaries({part: st.integers(0, 255) for part in parts})
+        return draw(st.fixed_dictionaries(dict.fromkeys(("reported", "committed", "launch"), levels)))
+
+    refused = st.sampled_from(["refused", "admitted"])
+    return {
+        "endorsements": some(ENDORSEMENTS, 1),
+        "products": {product: floors(product) for product in some(("Milan", "Genoa", "Turin"), 1)},
+        "vmpl": draw(st.integers(0, 3)),
+        "admit": some(RELAXATIONS),
+        "require": some(RESTRICTIONS),
+        "require_platform": some(PLATFORM_STATES),
+        "lowered_tcb": draw(refused),
+        "provisional_firmware": draw(refused),
+        "launch_mitigations": draw(_hex(8)),
+        "current_mitigations": draw(_hex(8)),
+        "crl": draw(st.sampled_from(["optional", "required"])),
+    }
+
+
+_tdx_policies = st.fixed_dictionaries(
+    {
+        "tcb_status": _distinct(st.sampled_from(TCB_STATUSES), 1, 3),
+        "advisories": _distinct(st.integers(0, 99_999).map("INTEL-SA-{:05}".format), 0, 2),
+        "min_tcb_evaluation": st.integers(1, 100),
+    }
+)
+_POLICIES = {"tdx": _tdx_policies, "snp": _snp_policies()}
 
 
 @st.composite
@@ -78,6 +158,7 @@ def documents(draw: st.DrawFn, min_roles: int = 1, max_roles: int = 4) -> dict[s
     edges = [{"role": name, "port": port} for name, role in roles.items() for port in role["serves"]]
     for role in roles.values():
         role["calls"] = draw(st.lists(st.sampled_from(edges), max_size=4, unique_by=repr)) if edges else []
+    needed = {kind for role in roles.values() for kind in _POLICIES if kind in role}
     return {
         "mesh": draw(names),
         "version": draw(st.integers(1, (1 << 53) - 1)),
@@ -85,11 +166,7 @@ def documents(draw: st.DrawFn, min_roles: int = 1, max_roles: int = 4) -> dict[s
         "owner_root": draw(_digests),
         "attestation_port": attestation_port,
         **draw(st.one_of(st.just({}), st.fixed_dictionaries({"timers": _timers()}))),
-        "tdx": {
-            "tcb_status": draw(_distinct(st.sampled_from(TCB_STATUSES), 1, 3)),
-            "advisories": draw(_distinct(st.integers(0, 99_999).map("INTEL-SA-{:05}".format), 0, 2)),
-            "min_tcb_evaluation": draw(st.integers(1, 100)),
-        },
+        **{kind: draw(policy) for kind, policy in _POLICIES.items() if kind in needed or draw(st.booleans())},
         "roles": roles,
     }
 

@@ -106,7 +106,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 def mixed(**changes: Any) -> dict[str, Any]:
     """As `document`, with web on either kind and db on SNP alone."""
-    value = document(snp=snp_policy(), **changes)
+    value = document(**{"snp": snp_policy(), **changes})
     value["roles"]["web"]["snp"] = [snp_reference(1)]
     value["roles"]["db"]["snp"] = [snp_reference(2)]
     del value["roles"]["db"]["tdx"]

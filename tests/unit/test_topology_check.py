@@ -136,6 +136,10 @@ def test_references_of_a_kind_need_its_policy(kind: str) -> None:
     assert _accepted(mixed())
 
 
+def test_E12_a_policy_that_admits_no_product_is_refused() -> None:
+    assert _refused(mixed(snp=snp_policy(products={}))) == {(INVALID, "snp.products")}
+
+
 def test_a_policy_without_references_is_legal() -> None:
     assert _accepted(document(snp=snp_policy()))
     value = changed("roles.web.tdx", DELETE, mixed())

@@ -15,7 +15,7 @@ from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_REPLICAS, POD_DNS_PORT, RESERVED_PORTS
 from toposeal.topology.model import KINDS, Role, TdxReference, Timers, Topology
 from toposeal.topology.schema import Findings, mismatch
-from toposeal.topology.snp import SnpReference
+from toposeal.topology.snp import SnpPolicy, SnpReference
 
 _USER_DEBUG_BITS = 0xFF  # TUD: a debugger or profiler may look inside (Intel TDX module ABI, ATTRIBUTES)
 _SERVTD_EXT = 1 << 17
@@ -29,6 +29,7 @@ def check_topology(topology: Topology) -> None:
     findings.add(*_replicas(topology))
     findings.add(*_timers(topology.timers))
     findings.add(*_port("attestation_port", topology.attestation_port))
+    findings.add(*_products(topology.snp))
     for role in topology.roles.values():
         findings.add(*_edges(role, topology))
         findings.add(*_ports(role, topology.attestation_port))
@@ -57,6 +58,11 @@ def _timers(timers: Timers) -> Iterator[Mismatch]:
     if timers.attempt_ms < timers.quote_ms:
         expected = f"at least quote_ms, {timers.quote_ms}: an attempt waits for a quote"
         yield mismatch("timers.attempt_ms", timers.attempt_ms, expected)
+
+
+def _products(policy: SnpPolicy | None) -> Iterator[Mismatch]:
+    if policy is not None and not policy.products:
+        yield mismatch("snp.products", "no product", "floors of one product at least: no other is admitted")
 
 
 def _edges(role: Role, topology: Topology) -> Iterator[Mismatch]:
