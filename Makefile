@@ -1,7 +1,7 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-vectors test-netns test-sim sim compose-test lint format coverage \
-        coverage-table bench fuzz proto lock images clean
+        coverage-table kernel bench fuzz proto lock images clean
 
 BIN := .venv/bin
 ENGINE := $(shell [ "$$(id -u)" = 0 ] && command -v dockerd)
@@ -50,6 +50,11 @@ coverage: test-unit  ## test-unit, then the lines and branches without a test as
 coverage-table:  ## docs/catalogue-coverage.md from the names of the tests
 	@.ci/prepare dev
 	@$(BIN)/python -I tests/support/catalogue.py
+
+kernel:  ## our reader on the configfs-tsm of a stock kernel, in an emulated machine (root, Debian 12 or later)
+	@.ci/prepare dev
+	@tests/kernel/fetch
+	@$(BIN)/pytest -q tests/kernel
 
 bench:  ## how fast it seals, what a sealed pod costs, how long a verification takes (root)
 	@.ci/prepare lab

@@ -37,9 +37,11 @@ class Entry:
         self._inblob = b""
         self._privlevel = 0
         self._blobs: tuple[int, Blobs] | None = None
+        self.removed = False
 
     def read(self, attribute: str) -> bytes:
         """The content of a readable attribute. Raises OSError."""
+        self._expect_there()
         with self._lock:
             if attribute in ("outblob", "auxblob"):
                 return self._blob(attribute)
@@ -66,6 +68,11 @@ class Entry:
             self._store(inblob)
             if effect == "race":
                 self._store(_foreign(inblob))
+
+    def _expect_there(self) -> None:
+        """What is open of an entry that rmdir took can only be closed."""
+        if self.removed:
+            raise OSError(errno.ENOENT, "the entry is removed")
 
     def _store(self, inblob: bytes) -> None:
         self._inblob = inblob
@@ -152,8 +159,10 @@ class ReportDirectory:
         self.entries[name] = Entry(self._provider, self._faults)
 
     def rmdir(self, name: str) -> None:
-        if self.entries.pop(name, None) is None:
+        entry = self.entries.pop(name, None)
+        if entry is None:
             raise OSError(errno.ENOENT, name)
+        entry.removed = True
 
 
 def _foreign(inblob: bytes) -> bytes:

@@ -67,13 +67,6 @@ class ConfigfsTsm:
         self._report_dir = report_dir
         self._free = threading.Semaphore(1)
 
-    def quote(self, report_data: bytes, deadline_s: float) -> bytes:
-        """`report`'s outblob, from a TDX guest alone. Raises as `report` does."""
-        report = self.report(report_data, deadline_s)
-        if report.provider != TDX_GUEST:
-            raise _refusal("provider", report.provider, TDX_GUEST)
-        return report.outblob
-
     def report(self, report_data: bytes, deadline_s: float) -> TsmReport:
         """The report for `report_data` (64 bytes); blocks up to `deadline_s` seconds.
 
