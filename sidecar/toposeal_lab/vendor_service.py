@@ -132,7 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
         state = self.server.state
         state.requests.append(self.path)
         fault = state.take_fault(self.path)
-        time.sleep(fault.delay_s)
+        if fault.delay_s:
+            time.sleep(fault.delay_s)
         known = state.answers.get(self.path)
         status = fault.status if known or fault.status != 200 or fault.body is not None else 404
         headers, body = known or ({}, b"")

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from toposeal.errors import NetworkError, Reason, UsageError, printable
 from toposeal.evidence.pcs_answers import Answer
@@ -62,6 +69,8 @@ class Service:
         if parts.scheme != "https" or not plain or not _HOST.fullmatch(host) or not _PATH.fullmatch(path):
             raise _usage(url)
         ca = None if ca_file is None else read_once(ca_file, _MAX_CA_FILE).decode("ascii", "replace")
+        if ca == "":  # which the ssl module takes for the system's
+            raise UsageError.of(Reason.USAGE, "roots of a service", "an empty file", "certificates in PEM")
         service = cls(host, port, path, ca)
         service.context()
         return service
@@ -74,8 +83,10 @@ class Service:
     def context(self) -> ssl.SSLContext:
         """TLS 1.2 or later, the server's name verified. Raises UsageError for roots that are none."""
         try:
+            if self.ca is not None and not self.ca.isascii():
+                raise ValueError("bytes that are no text")
             context = ssl.create_default_context(cadata=self.ca)
-        except ssl.SSLError as error:
+        except (ssl.SSLError, ValueError) as error:
             raise UsageError.of(Reason.USAGE, "roots of a service", error, "certificates in PEM") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
@@ -123,8 +134,9 @@ def _pause(state: RetryCallState) -> float:
     outcome = state.outcome
     error = None if outcome is None else outcome.exception()
     asked = error.pause if isinstance(error, _Refused) and error.pause is not None else 0.0
-    own = wait_exponential_jitter(initial=VENDOR_BACKOFF / 1000, max=MAX_VENDOR_PAUSE / 1000)(state)
-    return max(own, min(asked, MAX_VENDOR_PAUSE / 1000))
+    first, longest = VENDOR_BACKOFF / 1000, MAX_VENDOR_PAUSE / 1000
+    own = wait_exponential(multiplier=first, max=longest)(state) + wait_random(0, first)(state)
+    return max(own, min(asked, longest))
 
 
 def _attempt(service: Service, target: str, timeout_s: float) -> Answer:
