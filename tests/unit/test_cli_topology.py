@@ -96,6 +96,48 @@ def test_bounds_and_platforms_are_shown_as_they_are(shop: _Shop) -> None:
     assert "  3 to 5 members\n" in out and "  api: 1 to 3\n" in out and "platforms 1\n" in out
 
 
+def _mixed() -> str:
+    """The example with the fragment of docs/topology.md: a role on SNP and one on either kind."""
+    page = (EXAMPLE.parents[2] / "topology.md").read_text()
+    policy, roles = page.split("```yaml\n")[1].split("```\n")[0].split("\nroles:\n")
+    return EXAMPLE.read_text().replace("\nroles:\n", f"\n{policy}\nroles:\n") + "\n" + roles
+
+
+def test_check_shows_the_machines_of_each_kind(shop: _Shop) -> None:
+    mixed = shop.write("mixed.yaml", _mixed())
+    code, out, err = shop.run("check", mixed)
+    assert (code, err) == (0, "")
+    assert (
+        "  cache: 1 to 2\n"
+        "    serves 6379\n"
+        "    calls nothing\n"
+        "    ingress nothing\n"
+        "    snp: references 1, platforms any\n"
+    ) in out
+    assert (
+        "    tdx: references 1, platforms 1\n    snp: references 1, platforms any\n    gpus 2 of GH100\n"
+    ) in out
+    assert out.count("gpus") == 1
+    roles = json.loads(shop.run("check", mixed, "--json")[1])["roles"]
+    assert roles["model"]["references"] == {"tdx": 1, "snp": 1}
+    assert roles["model"]["platforms"] == {"tdx": 1, "snp": "any"}
+    assert roles["model"]["gpus"] == {"count": 2, "models": ["GH100"]}
+    assert (roles["cache"]["references"], roles["web"]["gpus"]) == ({"snp": 1}, None)
+
+
+def test_check_names_the_line_of_a_mistake_in_any_kind(shop: _Shop) -> None:
+    text = _mixed().replace("rtmr3: instance", "rtmr3: instant").replace("crl: required", "crl: maybe")
+    lines = text.splitlines()
+    code, _, err = shop.run("check", shop.write("bad.yaml", text))
+    found = [
+        (word, next(number for number, line in enumerate(lines, 1) if word in line))
+        for word in ("maybe", "instant")
+    ]
+    assert code == 1
+    for (word, line), told in zip(found, err.splitlines(), strict=True):
+        assert f"found {word} (line {line})" in told
+
+
 def test_check_prints_one_line_for_each_mistake_and_exits_1(shop: _Shop) -> None:
     text = EXAMPLE.read_text().replace("mesh: shop", "mesh: Shop").replace("8444", "70000")
     bad = shop.write("bad.yaml", text)

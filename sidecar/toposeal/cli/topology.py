@@ -17,6 +17,7 @@ from toposeal.names import mesh_id
 from toposeal.topology.accept import accept, check_succession
 from toposeal.topology.author import compile_yaml, payload_from_yaml
 from toposeal.topology.dsse import add_signatures, decode_envelope, sign
+from toposeal.topology.gpu import GpuDemand
 from toposeal.topology.model import KINDS, Role, Topology
 from toposeal.topology.owner import OwnerRoot, PrivateKey
 from toposeal.topology.parse import parse_topology
@@ -186,8 +187,12 @@ def _role_summary(role: Role) -> dict[str, Any]:
         "ingress": [f"{entry.port}->{entry.target}" for entry in role.ingress],
         "references": {kind: len(getattr(role, kind)) for kind in KINDS if getattr(role, kind)},
         "platforms": {kind: _machines(role, kind) for kind in KINDS if getattr(role, kind)},
-        "gpus": None if role.gpus is None else f"{role.gpus.count} of {', '.join(sorted(role.gpus.models))}",
+        "gpus": None if role.gpus is None else _gpus(role.gpus),
     }
+
+
+def _gpus(demand: GpuDemand) -> dict[str, Any]:
+    return {"count": demand.count, "models": sorted(demand.models)}
 
 
 def _machines(role: Role, kind: str) -> str | int:
@@ -213,7 +218,7 @@ def _print_summary(report: Mapping[str, Any]) -> None:
         for kind, count in role["references"].items():
             print(f"    {kind}: references {count}, platforms {role['platforms'][kind]}")
         if role["gpus"] is not None:
-            print(f"    gpus {role['gpus']}")
+            print(f"    gpus {role['gpus']['count']} of {', '.join(role['gpus']['models'])}")
     if "topo_digest" in report:
         _print_digests(report)
 
