@@ -31,6 +31,9 @@ ROOT_NAME = "Intel SGX Root CA"
 PLATFORM_CA_NAME = "Intel SGX PCK Platform CA"
 TCB_SIGNING_NAME = "Intel SGX TCB Signing"
 PCK_NAME = "Intel SGX PCK Certificate"
+# Where Intel's certificates say that their lists are; nothing here ever fetches them.
+_ROOT_LIST = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+_PCK_LIST = "https://api.trustedservices.intel.com/sgx/certification/v4/pckcrl?ca=platform&encoding=der"
 _BACKDATED = timedelta(days=1)
 _LIFETIME = timedelta(days=3650)
 
@@ -128,21 +131,6 @@ class LabPki:
         )
 
 
-# Where Intel's root says that its list is; nothing here ever fetches it.
-_ROOT_LIST = x509.CRLDistributionPoints(
-    [
-        x509.DistributionPoint(
-            [
-                x509.UniformResourceIdentifier(
-                    "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
-                )
-            ],
-            relative_name=None,
-            reasons=None,
-            crl_issuer=None,
-        )
-    ]
-)
 _AUTHORITIES = ("root", "platform_ca", "tcb_signing")
 
 
@@ -171,9 +159,8 @@ def issue(
         .add_extension(_key_usage(is_ca), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_authority_key(issuer) if issuer else _key_identifier(key), critical=False)
+        .add_extension(_list_of(_PCK_LIST if extension else _ROOT_LIST), critical=False)
     )
-    if issuer is None:
-        builder = builder.add_extension(_ROOT_LIST, critical=False)
     if extension is not None:
         sgx = x509.UnrecognizedExtension(x509.ObjectIdentifier(SGX_EXTENSION_OID), extension)
         builder = builder.add_extension(sgx, critical=False)
@@ -188,6 +175,11 @@ def _name(common_name: str) -> x509.Name:
             x509.NameAttribute(NameOID.COUNTRY_NAME, "US"),
         ]
     )
+
+
+def _list_of(address: str) -> x509.CRLDistributionPoints:
+    point = x509.DistributionPoint([x509.UniformResourceIdentifier(address)], None, None, None)
+    return x509.CRLDistributionPoints([point])
 
 
 def _key_usage(is_ca: bool) -> x509.KeyUsage:
