@@ -1,6 +1,7 @@
 """The catalogue of attacks and faults: its ids, and which tests reproduce each (docs/catalogue-coverage.md).
 
-A test says what it reproduces in its name: `test_E3_...`, or `test_E3_P8_...` for two cases at once.
+A test says what it reproduces in its name: `test_E3_...`, or `test_E3_P8_...` for two cases at once. Numbered
+faults of the platform come last: `test_fault_12_...`, `test_E15_fault_11_12_...`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "catalogue-coverage.md"
-_NAME = re.compile(r"test_((?:[A-Z][0-9]+_)+)")
+_NAME = re.compile(r"test_((?:[A-Z][0-9]+_)*)(?:fault_((?:[0-9]+_)+))?")
 
 AREAS = {
     "E": "Evidence",
@@ -31,6 +32,7 @@ AREAS = {
     "O": "Clock and entropy",
     "S": "Invariants under faults: safety",
     "L": "Invariants under faults: liveness",
+    "#": "Faults of the platform",
 }
 CASES = {
     "E1": "a SEAL quote of an earlier boot is replayed",
@@ -166,6 +168,12 @@ CASES = {
     "L2": "a restarted pod joins without disturbing others",
     "L3": "an evicted member notices",
     "L4": "nothing grows without bound",
+    "#10": "configfs-tsm: no mount, no driver, no entry",
+    "#11": "configfs-tsm: a request is still in flight",
+    "#12": "configfs-tsm: reads that fail, lie, or do not return",
+    "#13": "SNP: the key is wiped, the host throttles, a bad certificate table",
+    "#14": "collateral that is unreachable, expired, older or malformed",
+    "#26": "a GPU is gone, or its evidence is older than the epoch",
 }
 # Every case that the parts which exist today have to withstand.
 _REQUIRED = (
@@ -217,10 +225,18 @@ def _cell(tests: list[str]) -> str:
 def _named_tests() -> Iterator[tuple[str, str]]:
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            named = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and _NAME.match(node.name)
-            if named:
-                where = f"{path.relative_to(ROOT / 'tests')}::{named.string}"
-                yield from ((case, where) for case in named.group(1).rstrip("_").split("_"))
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                where = f"{path.relative_to(ROOT / 'tests')}::{node.name}"
+                yield from ((case, where) for case in _cases(node.name))
+
+
+def _cases(name: str) -> list[str]:
+    """The cases that a test's name begins with."""
+    named = _NAME.match(name)
+    if not named:
+        return []
+    cases, faults = (group.rstrip("_").split("_") if group else [] for group in named.groups())
+    return [*cases, *(f"#{fault}" for fault in faults)]
 
 
 if __name__ == "__main__":
