@@ -168,7 +168,7 @@ def _device_name(leaf: x509.Certificate) -> tuple[str, bytes]:
         for name in names
         if isinstance(name, x509.OtherName) and name.type_id.dotted_string == _DEVICE_NAME
     ]
-    if len(names) != 1 or len(found) != 1 or found[0] is None or found[0].end() != found[0].string[1] + 2:
+    if len(names) != 1 or len(found) != 1 or found[0] is None:
         raise _refusal(
             "chain[0].subject_alternative_name", f"{len(names)} names", "one like NVIDIA:GH100:..."
         )

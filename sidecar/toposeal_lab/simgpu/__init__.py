@@ -5,5 +5,6 @@ Nothing here reads or writes a file, and nothing in the production package impor
 
 from toposeal_lab.simgpu.device import GpuShape, LabGpu
 from toposeal_lab.simgpu.pki import DeviceShape, LabNvidia
+from toposeal_lab.simgpu.rim import LabRimSigner
 
-__all__ = ["DeviceShape", "GpuShape", "LabGpu", "LabNvidia"]
+__all__ = ["DeviceShape", "GpuShape", "LabGpu", "LabNvidia", "LabRimSigner"]

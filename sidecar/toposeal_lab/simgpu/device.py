@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal_lab.simgpu.pki import GENUINE, DeviceShape, LabNvidia, new_key
 
-_BLOCKS = {"GH": 64, "GB": 64, "LS": 31}
+_GPU_BLOCKS, _SWITCH_BLOCKS = 64, 31
 _VBIOS = bytes.fromhex("009f009601000000")  # 96.00.9F.00.01
 _HEADER = b"NVDAOD" + bytes.fromhex("000002000000")
 
@@ -78,7 +78,7 @@ class LabGpu:
 
     def measurements(self, shape: GpuShape = SHAPE) -> Sequence[bytes]:
         """Alike on all devices of a model. The upper half is unused, as it is on genuine ones."""
-        count = _BLOCKS[self.shape.model[:2]]
+        count = _SWITCH_BLOCKS if self.shape.model == "LS_10" else _GPU_BLOCKS
         made = [
             hashlib.sha384(f"{self.shape.model} {index}".encode()).digest()
             if index < count // 2
