@@ -132,7 +132,12 @@ def test_the_number_of_events_is_bounded() -> None:
 
 @pytest.mark.parametrize("size", [0, 47, 49, 96])
 def test_an_event_is_one_digest(size: int) -> None:
-    assert reason(evidence((OWN,), [OWN, b"x" * size])) is Reason.MALFORMED
+    """Whether or not the topology asks for a replay."""
+    for declared in (INSTANCE, topology(rtmr3="any")):
+        with pytest.raises(EvidenceError) as refused:
+            appraise(evidence((OWN,), [OWN, b"x" * size]), BINDING, declared, CONTEXT)
+        (found,) = refused.value.mismatches
+        assert (found.reason, found.field) == (Reason.MALFORMED, "evidence.rtmr3_events")
 
 
 def test_all_that_is_wrong_with_a_log_is_reported() -> None:
