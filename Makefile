@@ -61,7 +61,9 @@ bench:  ## how fast it seals, what a sealed pod costs, how long a verification t
 	@$(BIN)/toposeal-lab bench $(ARGS)
 
 FUZZ_SECONDS := 60
-fuzz: build/fuzz/bin/python  ## every parser under atheris: make fuzz FUZZ_SECONDS=60 ONLY=quote
+FLIPS := 20000
+fuzz: build/fuzz/bin/python  ## flipped bits of all evidence, every parser under atheris: FUZZ_SECONDS=60 ONLY=quote
+	@$(if $(ONLY),:,.ci/prepare dev && $(BIN)/pytest -q tests/property/test_bad_input.py --flips $(FLIPS))
 	@build/fuzz/bin/python tests/fuzz/parsers.py $(FUZZ_SECONDS) $(ONLY)
 
 # The stubs refuse a runtime older than their generator, so that is the oldest one we support.

@@ -20,6 +20,7 @@ hypothesis.settings.load_profile("ci" if CI else "default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tally", metavar="FILE", help="append one line: passed failed skipped")
+    parser.addoption("--flips", type=int, default=2_000, help="bits to flip of each kind of evidence")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
