@@ -47,7 +47,7 @@ ROLES: Mapping[str, RoleSpec] = {
 
 # What every role demands of each kind of TEE.
 _LEVELS = {"bl": 0, "tee": 0, "snp": 0, "ucode": 0}
-_POLICIES: Mapping[str, object] = {
+POLICIES: Mapping[str, Mapping[str, object]] = {
     "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
     "snp": {
         "endorsements": ["VCEK"],
@@ -87,7 +87,7 @@ def declare(issued_at: int, key: Ed25519PrivateKey, choice: TeeChoice = TeeChoic
         "issued_at": issued_at,
         "owner_root": root.digest.hex(),
         "attestation_port": ATTESTATION_PORT,
-        **{kind: _POLICIES[kind] for kind in choice.kinds},
+        **{kind: POLICIES[kind] for kind in choice.kinds},
         "roles": {name: _role(name, spec, choice) for name, spec in ROLES.items()},
     }
     return Declaration(root, sign(canonical(document), [key]))

@@ -17,7 +17,9 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal._wire.attestation_pb2 import AttestationDocument
 from toposeal._wire.evidence_pb2 import TDX, Evidence
 from toposeal.encoding import digest, encode
+from toposeal.evidence.auxiliary import aux_digest
 from toposeal.evidence.binding import Binding, live_binding
+from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.membership.hello import Hello, make_hello
 from toposeal.membership.identity import SignedIdentity, make_identity
 from toposeal.membership.manifest import Manifest, build_genesis, parse_manifest
@@ -53,6 +55,7 @@ class Pod:
     hello: Hello
     host: LabHost
     measured: TdxMeasurements
+    gpus: tuple[GpuEvidence, ...] = ()
 
     @property
     def iid(self) -> bytes:
@@ -62,7 +65,13 @@ class Pod:
         """This pod after it made a HELLO for `epoch`."""
         nonce = nonce or digest(f"nonce {epoch}", self.iid)[:32]
         hello = make_hello(
-            self.keys, self.signed.identity, topology, epoch, nonce, (f"10.0.0.{self.index + 1}",)
+            self.keys,
+            self.signed.identity,
+            topology,
+            epoch,
+            nonce,
+            (f"10.0.0.{self.index + 1}",),
+            aux_digest(self.gpus),
         )
         return replace(self, hello=hello)
 
@@ -137,7 +146,7 @@ class Mesh:
         binding = self.seal_binding(pod)
         commit = make_commit(pod.keys, pod.iid, self.manifest, pod.quote(binding))
         seal = VerifiedEvidence("tdx", pod.role, binding, "UpToDate", (), pod.host.ppid, self.now)
-        return SealedMember(pod.signed, pod.hello, commit, seal)
+        return SealedMember(pod.signed, pod.hello, commit, seal, pod.gpus)
 
 
 def build_mesh(
@@ -149,16 +158,20 @@ def build_mesh(
     now: int = NOW,
     pki: LabPki | None = None,
     slack: int = 0,
+    role_fields: Callable[[str], dict[str, Any]] = lambda role: {},
     **topology: Any,
 ) -> Mesh:
     """A mesh with so many members of each role; `seed` changes every member's keys.
 
-    Every role may have `slack` more or fewer; `topology` replaces members of the topology document.
+    Every role may have `slack` more or fewer; `topology` replaces members of the topology document, and
+    `role_fields` gives some to each role.
     """
     pki = pki or LabPki.create(now)
     owner_key = Ed25519PrivateKey.from_private_bytes(bytes([7]) * 32)
     root = OwnerRoot.of([([spki(owner_key.public_key())], 1)])
     document = topology_document(roles, mesh, version, root, now, slack) | topology
+    for role, fields in document["roles"].items():
+        fields.update(role_fields(role))
     signed = accept(sign(canonical(document), [owner_key]), root, mesh, 1)
     names = [role for role, count in roles.items() for _ in range(count)]
     pods = [
