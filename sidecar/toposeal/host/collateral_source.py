@@ -39,7 +39,7 @@ class Current:
 
 
 class CollateralSource(Protocol):
-    """`run` is a task of the daemon's; `want_*` tell what evidence needed and did not find."""
+    """`run` is a task of the daemon's; `want_*`, from any thread, tell what evidence needs."""
 
     @property
     def marks(self) -> Marks: ...
@@ -76,7 +76,7 @@ class _Want:
 
     fetch: _Fetch
     due: int
-    pause: int = COLLATERAL_RETRY
+    pause: int
     own: bool = False
 
 
@@ -90,6 +90,7 @@ class CachedSource:
         self._lists: dict[str, AuthenticList] = {}
         self._wants: dict[str, _Want] = {}
         self._woken = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._current = Current()
         self._load(bundle, int(time.time()))
 
@@ -110,7 +111,7 @@ class CachedSource:
         def fetch(now: int) -> AuthenticCollateral:
             return self._cache.store_tdx(self._pcs.collateral(fmspc), now)
 
-        self._want(f"tdx {fmspc.hex()}", fetch, own)
+        self._soon(f"tdx {fmspc.hex()}", fetch, own)
 
     def want_list(self, product: Product, kind: KeyKind) -> None:
         """Ask for a revocation list of AMD's from now on."""
@@ -118,10 +119,11 @@ class CachedSource:
         def fetch(now: int) -> AuthenticList:
             return self._cache.store_list(self._kds.revocation_list(product, kind), product, kind, now)
 
-        self._want(f"crl {product} {kind}", fetch)
+        self._soon(f"crl {product} {kind}", fetch, own=True)
 
     async def run(self) -> None:
         """Fetch what is due, one part after the other, in a thread; never returns."""
+        self._loop = asyncio.get_running_loop()
         while True:
             self._woken.clear()
             for name, want in self._due():
@@ -130,11 +132,21 @@ class CachedSource:
             if not self._due():
                 await self._wait()
 
-    def _want(self, name: str, fetch: _Fetch, own: bool = False) -> None:
-        want = self._wants.pop(name, None) or _Want(fetch, journal.clock_ms())
+    def _soon(self, name: str, fetch: _Fetch, own: bool) -> None:
+        """Evidence is appraised in threads; everything else here belongs to the loop."""
+        if self._loop is None:
+            self._want(name, fetch, own)
+        else:
+            self._loop.call_soon_threadsafe(self._want, name, fetch, own)
+
+    def _want(self, name: str, fetch: _Fetch, own: bool) -> None:
+        want = self._wants.pop(name, None) or _Want(fetch, journal.clock_ms(), COLLATERAL_RETRY)
         want.own |= own
         if len(self._wants) == MAX_COLLATERAL_ENTRIES:
-            del self._wants[next(each for each, other in self._wants.items() if not other.own)]
+            others = [each for each, other in self._wants.items() if not other.own]
+            if not others:
+                return
+            del self._wants[others[0]]
         self._wants[name] = want
         self._woken.set()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from toposeal.errors import EvidenceError, NetworkError, ToposealError
+from toposeal.errors import EvidenceError, NetworkError, Reason, ToposealError
 from toposeal.evidence import pem
 from toposeal.evidence.bundle import EMPTY, Bundle, read_chain
 from toposeal.evidence.snp_certs import KeyKind
@@ -66,7 +66,13 @@ class Gatherer:
     def snp(self, report: SnpReport, table: bytes, product: Product | None) -> tuple[Product, KeyKind]:
         """What vouches for one report, and the list of its product; `table` is auxblob, or nothing."""
         endorser = Endorser(self.anchors, self.own, self.cache, self.kds)
-        found = endorser.find(report, table, self.now, product)
+        try:
+            found = endorser.find(report, table, self.now, product)
+        except EvidenceError as error:
+            causes = error.mismatches[1:]
+            if causes and all(cause.reason is Reason.NETWORK for cause in causes):
+                raise NetworkError(*causes) from error
+            raise
         if found.key not in self._keys:
             self._keys.append(found.key)
         self._chains[found.product, found.kind] = pem.encode(found.ca, found.root)
