@@ -52,7 +52,9 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], None]:
             parts = Parts(own)
             stand_ins(parts, monkeypatch)
             config = RunConfig("web", "shop", own.owner, topology, (("db", 15443),), "/run/toposeal", EMPTY)
-            evidence = cast(PodEvidence, SimpleNamespace(prepare=lambda iid, role: None))
+            evidence = cast(
+                PodEvidence, SimpleNamespace(check_access=lambda: None, prepare=lambda iid, role: None)
+            )
             made = pod.Pod(config, Backend.NFT, evidence, cast(pod.Appraiser, None), None)
             async with asyncio.timeout(10):
                 await test(made, parts)

@@ -16,7 +16,7 @@ from support.tdx import BINDING, HOST, NOW, WEB, topology
 from support.tsm import served
 
 from toposeal._wire.evidence_pb2 import SEV_SNP, TDX
-from toposeal.daemon.pod_evidence import NO_GPUS, PodEvidence
+from toposeal.daemon.pod_evidence import PodEvidence
 from toposeal.daemon.runtime_events import RuntimeEvents, demands_instance
 from toposeal.encoding import encode
 from toposeal.errors import EvidenceError, PodError, Reason
@@ -58,6 +58,11 @@ def now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: float(NOW))
 
 
+class NoGpus:
+    def collect(self, nonce: bytes, deadline_s: float) -> tuple[GpuEvidence, ...]:
+        return ()
+
+
 class OneGpu:
     """Answers every nonce, and remembers it."""
 
@@ -84,7 +89,7 @@ def pod(
 ) -> PodEvidence:
     events = RuntimeEvents(Rtmr3(str(tsm / FOLDER / name)), log)
     source = endorser or Endorser(chip().vendor.anchors())
-    return PodEvidence(ConfigfsTsm(str(tsm / name)), source, gpus or NO_GPUS, events)
+    return PodEvidence(ConfigfsTsm(str(tsm / name)), source, gpus or NoGpus(), events)
 
 
 def test_tdx_evidence_is_the_quote_alone(tsm: Path) -> None:

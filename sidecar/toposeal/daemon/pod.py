@@ -100,12 +100,14 @@ class Pod:
         await server.start(f"[::]:{PEER_PORT}")
         stack.push_async_callback(server.stop)
         async with asyncio.TaskGroup() as tasks:
+            alone = tasks.create_task(asyncio.to_thread(self._quotes.check_access))
             monitor = Monitor(self._backend, lambda error: self._fault(error.mismatches[0]))
             watches = [tasks.create_task(_for_ever("firewall", monitor.run()))]
             gate = await self._closed_gate(stack)
             await self._name_service(stack)
             own = new_boot(self._config, await self._addresses())
             role = self._config.topology.topology.roles[self._config.role]
+            await alone
             await asyncio.to_thread(self._quotes.prepare, own.iid, role)
             client = self._client = PeerClient(own.addresses, PEER_PORT)
             stack.push_async_callback(client.close)

@@ -12,9 +12,10 @@ from toposeal.evidence.auxiliary import gpu_messages
 from toposeal.evidence.binding import Binding, Purpose, gpu_binding, gpu_nonce
 from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.evidence.snp_report import parse_snp_report
-from toposeal.host import journal
+from toposeal.host import journal, quote_access
 from toposeal.host.configfs_tsm import TDX_GUEST, ConfigfsTsm, TsmReport
 from toposeal.host.endorsements import Endorsed, Endorser
+from toposeal.host.quote_access import Interfaces
 from toposeal.topology.model import Role
 
 
@@ -24,23 +25,30 @@ class Gpus(Protocol):
     def collect(self, nonce: bytes, deadline_s: float) -> tuple[GpuEvidence, ...]: ...
 
 
-class _NoGpus:
-    def collect(self, nonce: bytes, deadline_s: float) -> tuple[GpuEvidence, ...]:
-        return ()
-
-
-NO_GPUS = _NoGpus()
-
-
 class PodEvidence:
     """The node's quotes. The kind of TEE is the kernel's word: whichever driver answers.
 
     Like the TEE's driver it answers one request at a time.
     """
 
-    def __init__(self, tsm: ConfigfsTsm, endorser: Endorser, gpus: Gpus, events: RuntimeEvents) -> None:
+    def __init__(
+        self,
+        tsm: ConfigfsTsm,
+        endorser: Endorser,
+        gpus: Gpus,
+        events: RuntimeEvents,
+        interfaces: Interfaces | None = None,
+    ) -> None:
+        """`interfaces` is where quotes may come from besides; without it, everywhere that we know of."""
         self._tsm, self._endorser, self._gpus, self._events = tsm, endorser, gpus, events
+        self._interfaces = interfaces
         self._endorsed: dict[tuple[bytes, bytes], Endorsed] = {}
+
+    def check_access(self) -> None:
+        """Show that nobody else in the pod can ask for quotes (E16); blocks up to 30 s. Raises PodError."""
+        reached = quote_access.check(self._interfaces)
+        if reached:
+            raise PodError(*reached)
 
     def prepare(self, iid: bytes, role: Role) -> None:
         """Before the first quote of instance `iid` (48 bytes): put its event into RTMR3 where `role` wants

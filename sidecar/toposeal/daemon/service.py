@@ -19,7 +19,7 @@ from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon.config import RunConfig, load_config
 from toposeal.daemon.failure import cause
 from toposeal.daemon.pod import Appraiser, Pod
-from toposeal.daemon.pod_evidence import NO_GPUS, Gpus, PodEvidence
+from toposeal.daemon.pod_evidence import PodEvidence
 from toposeal.daemon.runtime_events import RuntimeEvents
 from toposeal.dataplane.firewall import Backend
 from toposeal.errors import LocalProtocolError, Mismatch, Reason
@@ -27,8 +27,10 @@ from toposeal.evidence.binding import Binding
 from toposeal.host import firewall, journal
 from toposeal.host.configfs_tsm import REPORT_DIRECTORY, ConfigfsTsm
 from toposeal.host.endorsements import Endorser
+from toposeal.host.gpu import GpuSource
+from toposeal.host.quote_access import Interfaces
 from toposeal.host.renderer import Child
-from toposeal.host.rtmr import MEASUREMENTS, Rtmr3
+from toposeal.host.rtmr import FILE, MEASUREMENTS, Rtmr3
 from toposeal.host.verdict_cache import VerdictCache
 from toposeal.verification.appraise import appraise
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
@@ -46,7 +48,6 @@ class Platform:
     anchors: TrustAnchors
     report_dir: str = REPORT_DIRECTORY
     measurements: str = MEASUREMENTS
-    gpus: Gpus = NO_GPUS
 
 
 def run_pod(values: Mapping[str, str], platform: Platform, child: Child | None = None) -> NoReturn:
@@ -91,7 +92,10 @@ def pod_evidence(config: RunConfig, platform: Platform) -> PodEvidence:
     """Where this pod's evidence comes from."""
     events = RuntimeEvents(Rtmr3(platform.measurements), config.event_log)
     endorser = Endorser(platform.anchors, config.collateral)
-    return PodEvidence(ConfigfsTsm(platform.report_dir), endorser, platform.gpus, events)
+    interfaces = Interfaces(
+        report_dir=platform.report_dir, registers=(os.path.join(platform.measurements, FILE),)
+    )
+    return PodEvidence(ConfigfsTsm(platform.report_dir), endorser, GpuSource(), events, interfaces)
 
 
 def appraiser(config: RunConfig, platform: Platform) -> Appraiser:
