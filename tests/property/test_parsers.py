@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.parsers import parsers
+from support.parsers import CORPUS, kept, parsers
+from support.quick import quickly
 
 
 @st.composite
@@ -30,6 +31,17 @@ def damaged(draw: st.DrawFn, examples: list[bytes]) -> bytes:
 @pytest.mark.parametrize("name", parsers())
 def test_examples_are_accepted(name: str) -> None:
     assert all(parsers()[name](example) for example in parsers()[name].examples)
+
+
+def test_the_kept_corpus_is_of_parsers_that_exist() -> None:
+    assert {folder.name for folder in CORPUS.iterdir()} <= set(parsers())
+
+
+@pytest.mark.parametrize("name", parsers())
+def test_the_kept_corpus_is_accepted_or_refused(name: str) -> None:
+    """What `make fuzz` found to reach different code, for ever after."""
+    for data in kept(name):
+        quickly(lambda data=data: parsers()[name](data), 0.05)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", parsers())

@@ -14,11 +14,17 @@ from support.meshes import Mesh, build_mesh
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import decode, encode
 from toposeal.errors import ToposealError
-from toposeal.evidence.amd_x509 import parse_amd_certificate, split_certificates
+from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, split_certificates
+from toposeal.evidence.bundle import parse_bundle
 from toposeal.evidence.collateral import parse_collateral
-from toposeal.evidence.ghcb_table import ARK, parse_certificate_table
+from toposeal.evidence.ghcb_table import parse_certificate_table
+from toposeal.evidence.gpu_report import parse_gpu_report
+from toposeal.evidence.kind import detect_kind
+from toposeal.evidence.log_reader import read_event_log
 from toposeal.evidence.pck import parse_pck_chain
-from toposeal.evidence.snp_report import REPORT_SIZE, parse_snp_report
+from toposeal.evidence.snp_certs import parse_endorsement
+from toposeal.evidence.snp_report import parse_snp_report
+from toposeal.evidence.tcg_log import parse_ccel_table
 from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.limits import MAX_ENVELOPE_SIZE
 from toposeal.membership.hello import verify_hello
@@ -34,11 +40,9 @@ from toposeal.topology.dsse import open_envelope
 from toposeal.topology.evidence_policy import parse_evidence_policy
 from toposeal.topology.owner import OwnerRoot
 from toposeal.topology.parse import parse_topology
-from toposeal.verification.anchors import VENDOR_ANCHORS
 from toposeal.verification.ca_profile import parse_ca
-from toposeal_lab.simsnp import certificate_table
-from toposeal_lab.simsnp.pki import pem
 
+CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus"
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "shop" / "topology.yaml"
 
 
@@ -63,7 +67,13 @@ class Parser:
 def parsers() -> Mapping[str, Parser]:
     """All parsers by name."""
     mesh = build_mesh()
-    return {**_owners_files(mesh), **_evidence(mesh), **_snp(), **_peer_messages(mesh), **_outside(mesh)}
+    return {
+        **_owners_files(mesh),
+        **_evidence(mesh),
+        **_kept_kinds(),
+        **_peer_messages(mesh),
+        **_outside(mesh),
+    }
 
 
 def _owners_files(mesh: Mesh) -> dict[str, Parser]:
@@ -83,25 +93,35 @@ def _evidence(mesh: Mesh) -> dict[str, Parser]:
     name = mesh.signed.topology.mesh
     certificates = [pod.signed.identity.ca.der for pod in mesh.pods]
     return {
-        "quote": Parser(parse_tdx_quote, [quote]),
+        "quote": Parser(parse_tdx_quote, [quote, *kept("quote", "genuine-*")]),
+        "evidence-kind": Parser(detect_kind, [quote]),
         "collateral": Parser(parse_collateral, [mesh.collateral]),
         "pck-chain": Parser(parse_pck_chain, [quote[quote.index(b"-----BEGIN") :]]),
         "ca": Parser(lambda data: parse_ca(data, name), certificates),
     }
 
 
-def _snp() -> dict[str, Parser]:
-    """AMD's own roots are the examples: a simulated chip would take seconds to make."""
-    roots = VENDOR_ANCHORS.amd_roots
-    report = bytearray(REPORT_SIZE)
-    report[0], report[0x0A], report[0x34] = 5, 3, 1
-    return {
-        "snp-report": Parser(parse_snp_report, [bytes(report)]),
-        "amd-certificate": Parser(lambda data: parse_amd_certificate(data, "certificate"), roots),
-        "amd-pem": Parser(lambda data: split_certificates(data, "chain"), [pem(roots[0]) + pem(roots[1])]),
-        "certificate-table": Parser(parse_certificate_table, [certificate_table([(ARK, roots[0])])]),
-        "evidence-policy": Parser(parse_evidence_policy, [b"{}"]),
+def _kept_kinds() -> dict[str, Parser]:
+    """Parsers whose examples are kept: tests/fuzz/make_corpus.py says how they are made."""
+    accepts: dict[str, Callable[[bytes], object]] = {
+        "snp-report": parse_snp_report,
+        "endorsement": parse_endorsement,
+        "amd-certificate": lambda data: parse_amd_certificate(data, "certificate"),
+        "amd-pem": lambda data: split_certificates(data, "chain"),
+        "amd-crl": parse_amd_crl,
+        "certificate-table": parse_certificate_table,
+        "bundle": parse_bundle,
+        "evidence-policy": parse_evidence_policy,
+        "event-log": read_event_log,
+        "ccel-table": parse_ccel_table,
+        "gpu-report": parse_gpu_report,
     }
+    return {name: Parser(accept, kept(name, "genuine-*")) for name, accept in accepts.items()}
+
+
+def kept(name: str, pattern: str = "*") -> list[bytes]:
+    """Inputs for parser `name` from the kept corpus."""
+    return [path.read_bytes() for path in sorted((CORPUS / name).glob(pattern))]
 
 
 def _peer_messages(mesh: Mesh) -> dict[str, Parser]:
