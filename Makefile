@@ -1,7 +1,7 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-vectors test-netns test-sim sim compose-test lint format coverage \
-        coverage-table kernel bench fuzz proto lock images clean
+        coverage-table kernel bench differential fuzz proto lock images clean
 
 BIN := .venv/bin
 ENGINE := $(shell [ "$$(id -u)" = 0 ] && command -v dockerd)
@@ -56,9 +56,13 @@ kernel:  ## our reader on the configfs-tsm of a stock kernel, in an emulated mac
 	@tests/kernel/fetch
 	@$(BIN)/pytest -q tests/kernel
 
-bench:  ## how fast it seals, what a sealed pod costs, how long a verification takes (root)
+bench:  ## how fast it seals and verifies, what a sealed pod costs: make bench ARGS=evidence (root)
 	@.ci/prepare lab
 	@$(BIN)/toposeal-lab bench $(ARGS)
+
+differential:  ## our verdicts and times beside other verifiers' (Go, Node; what is not installed is skipped)
+	@.ci/prepare dev
+	@$(BIN)/python tests/differential/run.py
 
 FUZZ_SECONDS := 60
 FLIPS := 20000
