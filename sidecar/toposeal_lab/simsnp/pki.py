@@ -134,7 +134,7 @@ class LabAmd:
         return _with_serial(builder.sign(ca_key, hashes.SHA384(), rsa_padding=_PSS), shape.serial, ca_key)
 
     def _extensions(self, kind: KeyKind, tcb: SnpTcb, hwid: bytes, shape: LeafShape) -> dict[str, bytes]:
-        genuine = self.product + _STEPPING[self.product]
+        genuine = self.product + (_STEPPING[self.product] if kind is KeyKind.VCEK else "")
         name = genuine if shape.product_name is None else shape.product_name
         levels = {"bl": "3.1", "tee": "3.2", "snp": "3.3", "ucode": "3.8", "fmc": "3.9"}
         values: dict[str, bytes | None] = {
