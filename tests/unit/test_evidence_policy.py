@@ -13,7 +13,14 @@ from support.tdx import PPID
 from support.tdx import WEB as TDX_WEB
 
 from toposeal.errors import TopologyError
-from toposeal.topology.evidence_policy import STRICT, SnpDemand, TdxDemand, parse_evidence_policy
+from toposeal.topology.evidence_policy import (
+    GPU_RULES,
+    STRICT,
+    GpuRules,
+    SnpDemand,
+    TdxDemand,
+    parse_evidence_policy,
+)
 from toposeal.topology.snp import PLATFORM_STATES, RELAXATIONS, RESTRICTIONS
 from toposeal.topology.tee_schema import SNP_POLICY, SNP_REFERENCE
 
@@ -111,7 +118,24 @@ def test_any_is_written_out() -> None:
 
 def test_a_kind_that_is_not_named_is_refused() -> None:
     policy = parse_evidence_policy(b"{}")
-    assert (policy.tdx, policy.snp) == (None, None)
+    assert (policy.tdx, policy.snp, policy.gpu) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "rules"),
+    [
+        ({"models": "any", "measurements": "any"}, GpuRules(None, False)),
+        ({"models": ["GH100"], "measurements": "manifests"}, GpuRules(frozenset({"GH100"}), True)),
+    ],
+)
+def test_gpus_have_rules_of_their_own(value: dict[str, Any], rules: GpuRules) -> None:
+    assert parse_evidence_policy(json.dumps({"gpu": value}).encode()).gpu == rules
+
+
+def test_nothing_is_left_out_of_them_by_silence() -> None:
+    assert sorted(refused({"gpu": {}})) == ["gpu.measurements", "gpu.models"]
+    wrong = {"models": [], "measurements": "all"}
+    assert sorted(refused({"gpu": wrong})) == ["gpu.measurements", "gpu.models"]
 
 
 @pytest.mark.parametrize("kind", ["tdx", "snp"])
@@ -128,9 +152,9 @@ def test_nothing_is_left_out_by_silence(kind: str) -> None:
 
 def test_an_unknown_field_is_refused() -> None:
     value = document()
-    value["gpu"] = {}
+    value["cca"] = {}
     value["snp"]["policy"]["debug"] = True
-    assert refused(value) == ["gpu", "snp.policy.debug"]
+    assert refused(value) == ["cca", "snp.policy.debug"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +208,8 @@ def test_the_strict_default_admits_neither_milan_nor_a_lent_key() -> None:
 def test_the_tables_of_fields_are_the_schema() -> None:
     section = PAGE.partition("\n## The policy file\n")[2].partition("\n## ")[0]
     found = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
-    fields = [*SNP_POLICY.fields.items(), *SNP_REFERENCE.fields.items()]
+    rules = (SNP_POLICY, SNP_REFERENCE, GPU_RULES)
+    fields = [field for rule in rules for field in rule.fields.items()]
     assert [tuple(row[:2]) for row in found] == [(f"`{name}`", rule.expected) for name, rule in fields]
     assert all(len(row) == 3 and len(row[2]) > 4 for row in found)
 

@@ -121,10 +121,19 @@ def test_snp(command: Command, name: str) -> None:
     assert (code, codes(found)) == (4 if reasons else 0, reasons)
 
 
-def test_a_gpu_is_refused_by_name(command: Command) -> None:
-    path = str(Path(command.file("hopper-h100", "report.bin")))
-    code, found = command.verify(path)
-    assert (code, found["authentic"], codes(found)) == (2, False, {"evidence_kind"})
+def test_gpu(command: Command) -> None:
+    wanted = command.entries["hopper-h100"]
+    report = command.file("hopper-h100", "report.bin")
+    files = (report, "--chain", command.file("hopper-h100", "certchain.pem"))
+    moment = wanted["reference_time_iso"].split()[0]
+    for nonce in ((), ("--nonce", wanted["expected_fields"]["nonce"])):
+        code, found = command.verify(*files, "--at", moment, *nonce)
+        assert (code, found["kind"], found["authentic"]) == (0, "gpu", True)
+        assert found["fields"] == wanted["expected_fields"]
+    code, found = command.verify(*files, "--at", moment, "--nonce", "00" * 32)
+    assert (code, found["authentic"], codes(found)) == (2, True, {"nonce_mismatch"})
+    code, found = command.verify(report)
+    assert (code, found["authentic"], codes(found)) == (2, False, {"collateral_missing"})
 
 
 def test_the_example_of_the_page_is_what_is_printed(command: Command) -> None:

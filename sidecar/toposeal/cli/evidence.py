@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from toposeal.cli import evidence_collateral, evidence_log, evidence_policy
+from toposeal.cli import evidence_collateral, evidence_gpu, evidence_log, evidence_policy
 from toposeal.cli.exits import Exit, exit_code
 from toposeal.errors import EvidenceError, Reason, TopologyError, UsageError, printable
 from toposeal.evidence.bundle import Bundle
@@ -38,7 +38,7 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\
 
 def register(subparsers: Any) -> None:
     """Add `evidence` and its two commands."""
-    parser = subparsers.add_parser("evidence", help="show or verify a TDX quote or an SNP report")
+    parser = subparsers.add_parser("evidence", help="show or verify a TDX quote, or a report of SNP or a GPU")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _register_show(commands)
     _register_verify(commands)
@@ -49,8 +49,9 @@ def register(subparsers: Any) -> None:
 def _register_show(commands: Any) -> None:
     command = commands.add_parser("show", help="print every field under its vendor's name; judge nothing")
     add = command.add_argument
-    add("file", metavar="FILE", help="the evidence: a TDX quote, an SNP report or an event log")
+    add("file", metavar="FILE", help="the evidence: a TDX quote, an SNP or GPU report, or an event log")
     add("--vcek", metavar="FILE", help="SNP: VCEK or VLEK certificate, DER or PEM, to show beside it")
+    add("--chain", metavar="FILE", help="GPU: its certificates, PEM, to show the leaf beside it")
     add("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=_show)
 
@@ -62,14 +63,15 @@ def _register_verify(commands: Any) -> None:
         epilog="Exit codes: 0 authentic and acceptable, 1 usage, 2 evidence, 4 policy.",
     )
     add = command.add_argument
-    add("file", metavar="FILE", help="the evidence: a TDX quote or an SNP report, binary")
+    add("file", metavar="FILE", help="the evidence: a TDX quote, or a report of SNP or a GPU, binary")
     add("--collateral", metavar="FILE", help="a bundle of both kinds, or dcap-qvl collateral")
     add("--vcek", metavar="FILE", help="SNP: VCEK or VLEK certificate, DER or PEM")
-    add("--chain", metavar="FILE", help="SNP: ASK or ASVK, then ARK, PEM")
+    add("--chain", metavar="FILE", help="PEM. SNP: ASK or ASVK, then ARK; GPU: leaf first, root last")
     add("--crl", metavar="FILE", help="SNP: revocation list of the ARK, DER")
     add("--at", metavar="TIME", help="judge as of this moment, Unix seconds or RFC 3339 (default: now)")
     add("--policy", metavar="FILE", help="what to accept, JSON (default: strict, comparing no measurement)")
     add("--report-data", metavar="HEX", help="the 64 bytes that the evidence must carry")
+    evidence_gpu.add_options(add)
     evidence_log.add_option(add)
     add("--json", action="store_true", help="print one JSON object and nothing else")
     command.set_defaults(run=_verify)
@@ -80,7 +82,9 @@ def _show(args: argparse.Namespace) -> int:
     if evidence_log.show(data, args.json):
         return Exit.OK
     kind = detect_kind(data)
-    fields = read_fields(kind, data, _optional(args.vcek, _MAX_CERTIFICATES_SIZE))
+    key = args.chain if kind is EvidenceKind.GPU else args.vcek
+    fields = read_fields(kind, data, _optional(key, _MAX_CERTIFICATES_SIZE))
+    fields |= evidence_gpu.details(kind, data)
     if args.json:
         print(json.dumps({"kind": kind, "fields": fields}))
     else:
@@ -95,6 +99,7 @@ def _verify(args: argparse.Namespace) -> int:
     kind: EvidenceKind | None = None
     try:
         kind = detect_kind(data)
+        supplied = evidence_gpu.completed(supplied, kind, args)
         supplied = evidence_collateral.completed(supplied, bundle, kind, data)
         judgement = judge(kind, data, supplied, policy, expected, args.anchors, now)
     except EvidenceError as refusal:
@@ -105,7 +110,7 @@ def _verify(args: argparse.Namespace) -> int:
         verdict = _as_json(kind, judgement, _readable(kind, data, supplied))
         print(json.dumps(verdict | logged.as_json(judgement)))
     else:
-        _print_verdict(kind, judgement, chain(logged.notes(), _notes(args)))
+        _print_verdict(kind, judgement, chain(logged.notes(), _notes(kind, args)))
     return exit_code(judgement.refusals[0]) if judgement.refusals else Exit.OK
 
 
@@ -142,7 +147,7 @@ def _readable(kind: EvidenceKind | None, data: bytes, supplied: Supplied) -> Map
     """As many fields as can be read, of evidence that may have been refused for just that."""
     if kind is None:
         return {}
-    for key in (supplied.key, None):
+    for key in (supplied.chain if kind is EvidenceKind.GPU else supplied.key, None):
         try:
             return read_fields(kind, data, key)
         except EvidenceError:
@@ -170,8 +175,11 @@ def _print_verdict(kind: EvidenceKind | None, judgement: Judgement, notes: Itera
             print(f"  note: {note}")
 
 
-def _notes(args: argparse.Namespace) -> Iterator[str]:
+def _notes(kind: EvidenceKind | None, args: argparse.Namespace) -> Iterator[str]:
     """What this verdict does not say."""
+    if kind is EvidenceKind.GPU:
+        yield from evidence_gpu.notes(args)
+        return
     if args.policy is None:
         yield "no --policy: no measurement, no configuration and no machine was compared"
     if args.report_data is None:

@@ -15,6 +15,7 @@ _MAX_REPORT_VERSION = 0xFF
 class EvidenceKind(StrEnum):
     TDX = "tdx"
     SNP = "snp"
+    GPU = "gpu"
 
 
 def detect_kind(data: bytes) -> EvidenceKind:
@@ -26,9 +27,11 @@ def detect_kind(data: bytes) -> EvidenceKind:
     refuse_hcl_report(data, "evidence")
     version, key_type = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "little")
     if data[:2] == _SPDM_REQUEST:
-        raise EvidenceError.of(Reason.EVIDENCE_KIND, "evidence", "an SPDM report of a GPU", "TDX or SNP")
+        return EvidenceKind.GPU
     if version in _QUOTE_VERSIONS and key_type:
         return EvidenceKind.TDX
     if 0 < version <= _MAX_REPORT_VERSION and not key_type and len(data) >= 4:
         return EvidenceKind.SNP
-    raise EvidenceError.of(Reason.EVIDENCE_KIND, "evidence", data[:4], "a TDX quote or an SNP report")
+    raise EvidenceError.of(
+        Reason.EVIDENCE_KIND, "evidence", data[:4], "a TDX quote, or a report of SNP or a GPU"
+    )

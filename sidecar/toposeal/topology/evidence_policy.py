@@ -13,10 +13,11 @@ from toposeal import limits
 from toposeal.errors import TopologyError
 from toposeal.topology import strict_json
 from toposeal.topology.model import TdxPolicy, TdxReference
-from toposeal.topology.schema import Object, OrAny, Rule, mismatch
+from toposeal.topology.schema import Object, OneOf, OrAny, Rule, mismatch
 from toposeal.topology.snp import SnpFloors, SnpPolicy, SnpReference
 from toposeal.topology.tee_schema import (
     CHIP_IDS,
+    GPU_MODELS,
     PPIDS,
     SNP_POLICY,
     SNP_REFERENCES,
@@ -44,11 +45,20 @@ class SnpDemand:
 
 
 @dataclass(frozen=True)
+class GpuRules:
+    """`None` is an explicit `any`."""
+
+    models: frozenset[str] | None
+    manifests: bool  # whether measurements have to be compared with signed manifests
+
+
+@dataclass(frozen=True)
 class EvidencePolicy:
     """What is demanded of each kind; None refuses the kind."""
 
     tdx: TdxDemand | None = None
     snp: SnpDemand | None = None
+    gpu: GpuRules | None = None
 
 
 def _demand(policy: Rule[Any], references: Rule[Any], platforms: Rule[Any], build: Any) -> Object[Any]:
@@ -61,13 +71,20 @@ def _demand(policy: Rule[Any], references: Rule[Any], platforms: Rule[Any], buil
     return Object(fields, built)
 
 
+def _gpu_rules(models: Any, measurements: str) -> GpuRules:
+    return GpuRules(None if models is None else frozenset(models), measurements == _MANIFESTS)
+
+
+_MANIFESTS = "manifests"
+GPU_RULES = Object({"models": OrAny(GPU_MODELS), "measurements": OneOf(("any", _MANIFESTS))}, _gpu_rules)
 EVIDENCE_POLICY = Object(
     {
         "tdx": _demand(TDX_POLICY, TDX_REFERENCES, PPIDS, TdxDemand),
         "snp": _demand(SNP_POLICY, SNP_REFERENCES, CHIP_IDS, SnpDemand),
+        "gpu": GPU_RULES,
     },
     EvidencePolicy,
-    optional=frozenset({"tdx", "snp"}),
+    optional=frozenset({"tdx", "snp", "gpu"}),
 )
 
 _LEVELS = ("bl", "tee", "snp", "ucode")
@@ -98,6 +115,7 @@ STRICT = EvidencePolicy(
         None,
         None,
     ),
+    gpu=GpuRules(models=None, manifests=False),
 )
 
 

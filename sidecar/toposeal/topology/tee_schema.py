@@ -174,10 +174,11 @@ SNP_REFERENCES = ListOf(SNP_REFERENCE, 1, limits.MAX_REFERENCES_PER_ROLE, "refer
 PPIDS = OrAny(ListOf(Hex(16), 1, limits.MAX_PLATFORMS, "PPIDs"))
 CHIP_IDS = OrAny(ListOf(Hex(64), 1, limits.MAX_PLATFORMS, "CHIP_IDs"))
 PLATFORMS = Object({"tdx": PPIDS, "snp": CHIP_IDS}, _platforms, optional=frozenset({"tdx", "snp"}))
+GPU_MODELS = ListOf(_MODEL, 1, limits.MAX_GPUS, "models")
 GPUS = Object(
     {
         "count": Integer(1, limits.MAX_GPUS),
-        "models": ListOf(_MODEL, 1, limits.MAX_GPUS, "models"),
+        "models": GPU_MODELS,
     },
     _gpus,
 )

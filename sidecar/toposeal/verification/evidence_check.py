@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from toposeal.errors import EvidenceError, Mismatch, PolicyError, Reason, ToposealError
+from toposeal.evidence.gpu_certs import parse_gpu_chain
+from toposeal.evidence.gpu_report import parse_gpu_report
 from toposeal.evidence.kind import EvidenceKind
 from toposeal.evidence.snp_certs import SnpEndorsements, parse_endorsements, read_endorsement
 from toposeal.evidence.snp_report import SnpReport, parse_snp_report
 from toposeal.evidence.tdx_quote import TdxQuote, inspect_tdx_quote, parse_tdx_quote
-from toposeal.topology.evidence_policy import EvidencePolicy, SnpDemand, TdxDemand
+from toposeal.topology.evidence_policy import EvidencePolicy, GpuRules, SnpDemand, TdxDemand
 from toposeal.verification import snp_authentic, snp_policy, tdx_authentic, tdx_policy
 from toposeal.verification.evidence_fields import Fields, snp_fields, tdx_fields
+from toposeal.verification.gpu_check import GpuSupplied, check_gpu, gpu_fields
 from toposeal.verification.model import TrustAnchors
 from toposeal.verification.report_data import expect_report_data
 from toposeal.verification.snp_authentic import AuthenticSnp
@@ -31,8 +34,10 @@ class Supplied:
 
     collateral: Sequence[bytes] = ()  # TDX: dcap-qvl JSON
     key: bytes | None = None  # SNP: VCEK or VLEK, DER or PEM
-    chain: bytes | None = None  # SNP: ASK or ASVK, then ARK, PEM
+    chain: bytes | None = None  # PEM. SNP: ASK or ASVK, then ARK; GPU: leaf first, root last
     crl: bytes | None = None  # SNP: DER
+    nonce: bytes | None = None  # GPU: 32 bytes
+    rims: Sequence[bytes] = ()  # GPU: reference manifests
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,15 @@ class Judgement:
 
 
 def read_fields(kind: EvidenceKind, data: bytes, key: bytes | None) -> Fields:
-    """Every field, believed or not; `key` is the certificate that SNP's are decoded with, if there is one.
+    """Every field, believed or not; `key` is the certificate that SNP's are decoded with,
+    or a GPU's chain, if there is one.
 
     Raises EvidenceError for what cannot be read.
     """
     if kind is EvidenceKind.TDX:
         return tdx_fields(inspect_tdx_quote(data))
+    if kind is EvidenceKind.GPU:
+        return gpu_fields(parse_gpu_report(data), None if key is None else parse_gpu_chain(key))
     return snp_fields(parse_snp_report(data), None if key is None else read_endorsement(key))
 
 
@@ -76,6 +84,8 @@ def judge(
     try:
         if kind is EvidenceKind.TDX:
             return _judge_tdx(parse_tdx_quote(data), supplied, policy.tdx, report_data, anchors, now)
+        if kind is EvidenceKind.GPU:
+            return _judge_gpu(data, supplied, policy.gpu, report_data, anchors, now)
         return _judge_snp(parse_snp_report(data), supplied, policy.snp, report_data, anchors, now)
     except EvidenceError as refusal:
         return Judgement(False, (refusal,))
@@ -136,6 +146,21 @@ def _snp_checks(found: AuthenticSnp, demand: SnpDemand) -> Iterator[Check]:
     references = demand.references
     if references is not None:
         yield lambda: snp_policy.require_reference(found.report, references)
+
+
+def _judge_gpu(
+    data: bytes,
+    supplied: Supplied,
+    rules: GpuRules | None,
+    report_data: bytes | None,
+    anchors: TrustAnchors,
+    now: int,
+) -> Judgement:
+    """A GPU's report has a nonce of 32 bytes and no report data: none is expected of it in vain."""
+    if report_data is not None:
+        raise EvidenceError.of(Reason.REPORT_DATA, "report_data", "none in a GPU's report", report_data)
+    beside = GpuSupplied(supplied.chain, supplied.nonce, supplied.rims)
+    return Judgement(True, check_gpu(data, beside, rules, anchors, now))
 
 
 def _endorsements(supplied: Supplied) -> SnpEndorsements:
