@@ -6,9 +6,10 @@ For tests of bad input: `believed` raises nothing but what is no typed refusal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+from support import gpu
 from support.snp import NOW as SNP_NOW
 from support.snp import WEB as SNP_WEB
 from support.snp import amd, chip
@@ -16,11 +17,13 @@ from support.tdx import HOST, NOW, PKI, PPID
 from support.tdx import WEB as TDX_WEB
 from toposeal.errors import ToposealError
 from toposeal.evidence.ghcb_table import ARK, ASK, VCEK, parse_certificate_table
+from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.evidence.snp_certs import KeyKind, parse_endorsements
 from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.snp_tcb import Product
 from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.verification import snp_authentic, tdx_authentic
+from toposeal.verification.gpu_authentic import authenticate_gpu
 from toposeal_lab.simsnp import LabChip, ReportShape, certificate_table
 from toposeal_lab.simsnp.pki import der
 from toposeal_lab.simtdx import LabHost, QuoteShape
@@ -49,7 +52,7 @@ class Kind:
 @cache
 def kinds() -> Mapping[str, Kind]:
     """By name. Making RSA keys takes seconds, once."""
-    return {**_tdx(), **_snp(), **_snp_parts()}
+    return {**_tdx(), **_snp(), **_snp_parts(), **_gpu()}
 
 
 def _tdx() -> dict[str, Kind]:
@@ -115,4 +118,17 @@ def _snp_parts() -> dict[str, Kind]:
     return {
         **{f"snp-{name}": part(name) for name in parts},
         "snp-table": Kind(table, parse_certificate_table, lengths),
+    }
+
+
+def _gpu() -> dict[str, Kind]:
+    """A device's report and its certificates, each in the place of the genuine one."""
+    genuine = gpu.gpu().evidence(gpu.NONCE)
+
+    def accept(evidence: GpuEvidence) -> object:
+        return authenticate_gpu(evidence, gpu.NONCE, gpu.anchors(), gpu.NOW)
+
+    return {
+        "gpu-report": Kind(genuine.report, lambda data: accept(replace(genuine, report=data))),
+        "gpu-chain": Kind(genuine.chain, lambda data: accept(replace(genuine, chain=data))),
     }
