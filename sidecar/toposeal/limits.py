@@ -123,7 +123,7 @@ MAX_RTMR3_EVENTS = 256  # a guest that measures every container start stays belo
 MAX_GPUS = 16  # of one pod: the largest machines have 8, or 16 with their switches
 MAX_GPU_REPORT_SIZE = 32 << 10  # genuine ones take 4 to 8 KiB
 MAX_GPU_CHAIN_SIZE = 16 << 10
-MAX_CRLS = 4  # one for each product and to spare
+MAX_CRLS = 6  # two for each product: of ASK and of ASVK
 
 # Event logs. What firmware reserves for one is 64 or 256 KiB; real ones use 5 to 30 of it.
 MAX_EVENT_LOG_SIZE = 512 << 10
@@ -152,3 +152,7 @@ MAX_REMEMBERED_VERDICTS = 1_024  # of about 2 KiB: JOIN and SEAL of every member
 # NVIDIA's reference manifests (RIM): genuine ones take 20 KiB.
 MAX_RIM_SIZE = 256 << 10
 MAX_RIMS = 4  # for one device: of its driver, of its VBIOS, and some to spare
+
+# Refused connections: so many are told each second, all are counted.
+MAX_REFUSALS_PER_SECOND = 20
+ACCESS_LOG_FLUSH = 250  # milliseconds until a line that Envoy has is on its way

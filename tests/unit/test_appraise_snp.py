@@ -154,10 +154,17 @@ def test_E9_of_several_lists_the_newest_by_number_counts() -> None:
     clean, revoking = crl(4, until=NOW + 900), crl(5, amd().ask, until=NOW + 100)
     for lists in ((clean, revoking), (revoking, clean)):
         assert reason(evidence(), crls=lists) is Reason.REVOKED
-    pardoned = crl(6, until=NOW + 50)
-    assert appraise(evidence(), BINDING, TOPOLOGY, context(revoking, pardoned)).expires_at < NOW + 50
+    newer = crl(6, until=NOW + 50)
+    assert appraise(evidence(), BINDING, TOPOLOGY, context(clean, newer)).expires_at < NOW + 50
     expired = crl(7, until=NOW - 1)
-    assert reason(evidence(), crls=(pardoned, expired)) is Reason.COLLATERAL_INVALID
+    assert reason(evidence(), crls=(newer, expired)) is Reason.COLLATERAL_INVALID
+
+
+def test_E10_the_newer_list_of_the_other_CA_hides_no_revocation() -> None:
+    """One ARK signs the list of ASK and that of ASVK; they are numbered apart and look alike."""
+    revoking, of_the_other = crl(5, amd().ask), crl(6, amd().asvk)
+    for lists in ((of_the_other, revoking), (revoking, of_the_other)):
+        assert reason(evidence(), crls=lists) is Reason.REVOKED
 
 
 def test_a_list_of_another_root_says_nothing() -> None:

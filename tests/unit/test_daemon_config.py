@@ -52,6 +52,36 @@ def test_a_complete_configuration_is_accepted(values: dict[str, str]) -> None:
     assert len(config.collateral.tdx) == 1
 
 
+def test_with_a_cache_no_file_is_needed_and_the_vendors_are_asked(values: dict[str, str]) -> None:
+    del values["collateral"]
+    assert refused(values) is Reason.USAGE
+    services = load_config({**values, "collateral_cache": "/var/cache/toposeal"}).services
+    assert services is not None
+    assert services.cache == "/var/cache/toposeal"
+    assert (services.pcs.api.host, services.kds.service.host) == (
+        "api.trustedservices.intel.com",
+        "kdsintf.amd.com",
+    )
+
+
+def test_the_owners_own_services_are_asked_instead(values: dict[str, str]) -> None:
+    own = {"collateral_cache": "/c", "pccs": "https://pccs:8081/sgx/certification/v4/", "kds": "https://kds"}
+    services = load_config({**values, **own}).services
+    assert services is not None
+    assert (services.pcs.api.authority, services.pcs.lists, services.kds.service.host) == (
+        "pccs:8081",
+        None,
+        "kds",
+    )
+    assert refused({**values, **own, "pccs": "http://pccs"}) is Reason.USAGE
+    assert refused({**values, **own, "service_ca": "/nowhere"}) is Reason.USAGE
+
+
+@pytest.mark.parametrize("key", ["pccs", "kds", "service_ca"])
+def test_a_service_without_a_cache_is_a_mistake(values: dict[str, str], key: str) -> None:
+    assert refused({**values, key: "https://pccs:8081"}) is Reason.USAGE
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_value_is_needed(values: dict[str, str], key: str) -> None:
     assert refused({**values, key: ""}) is Reason.USAGE

@@ -20,6 +20,7 @@ from toposeal.daemon.pod_evidence import PodEvidence
 from toposeal.dataplane.firewall import Backend
 from toposeal.errors import Mismatch, PodError, Reason, RemoteProtocolError
 from toposeal.evidence.bundle import EMPTY
+from toposeal.host.collateral_source import FileSource
 from toposeal.host.peer_client import PeerClient
 
 FAULT = Mismatch(Reason.FIREWALL_CHANGED, "rules", "another", "ours")
@@ -55,7 +56,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], None]:
             evidence = cast(
                 PodEvidence, SimpleNamespace(check_access=lambda: None, prepare=lambda iid, role: None)
             )
-            made = pod.Pod(config, Backend.NFT, evidence, cast(pod.Appraiser, None), None)
+            made = pod.Pod(config, Backend.NFT, evidence, cast(pod.Appraiser, None), None, FileSource(EMPTY))
             async with asyncio.timeout(10):
                 await test(made, parts)
 

@@ -17,6 +17,7 @@ from toposeal.dataplane.firewall import Backend
 from toposeal.errors import EvidenceError, Mismatch, PodError, Reason, UsageError
 from toposeal.evidence.bundle import Bundle
 from toposeal.host import firewall
+from toposeal.host.collateral_source import FileSource
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
 
 FAULT = Mismatch(Reason.FIREWALL_CHANGED, "rules", "another", "ours")
@@ -136,13 +137,12 @@ def test_O2_evidence_is_never_judged_before_the_topology_was_issued(
     monkeypatch.setattr("time.time", lambda: float(clock))
 
     class Config:
-        collateral = Bundle(tdx=(b"collateral",), crls=(b"list",))
-
         class topology:
             class topology:
                 issued_at = 1000
 
-    verify = service.appraiser(Config, PLATFORM)  # type: ignore[arg-type]
+    source = FileSource(Bundle(tdx=(b"collateral",), crls=(b"list",)))
+    verify = service.appraiser(Config, PLATFORM, source)  # type: ignore[arg-type]
     with pytest.raises(EvidenceError):
         verify(wire_evidence.Evidence(), None)  # type: ignore[arg-type]
     (context,) = contexts

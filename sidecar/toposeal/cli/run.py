@@ -19,7 +19,11 @@ _ARGUMENTS = {
     "min_version": ("N", "the lowest topology version that is accepted"),
     "peers": ("HOST:PORT,...", "where other members may be; names are asked for again and again"),
     "state_dir": ("DIR", "a tmpfs for what Envoy reads"),
-    "collateral": ("FILE", "JSON array of TDX collateral (dcap-qvl form)"),
+    "collateral": ("FILE", "a bundle of collateral, or TDX collateral (dcap-qvl form)"),
+    "collateral_cache": ("DIR", "keep collateral here and fetch it; then --collateral has no default"),
+    "pccs": ("URL", "with the cache: your PCCS instead of Intel's PCS"),
+    "kds": ("URL", "with the cache: a mirror of AMD's KDS"),
+    "service_ca": ("FILE", "roots of the certificates of --pccs and --kds, PEM"),
     "event_log": ("FILE", "what the measured guest itself extends into RTMR3, where a reference admits it"),
 }
 
@@ -60,7 +64,13 @@ def values(args: argparse.Namespace) -> dict[str, str]:
     named = {name: getattr(args, name) for name in _ARGUMENTS}
     given = {name: value for name, value in named.items() if value is not None}
     if args.config is None:
-        return {**_DEFAULTS, **given}
+        return _with_defaults(given)
     if given:
         raise UsageError.of(Reason.USAGE, f"--{sorted(given)[0]}", "besides --config", "one or the other")
-    return {**_DEFAULTS, **read_config_file(args.config)}
+    return _with_defaults(read_config_file(args.config))
+
+
+def _with_defaults(given: Mapping[str, str]) -> dict[str, str]:
+    """With a cache, a file of collateral is there only if somebody names it."""
+    unwanted = "collateral" if "collateral_cache" in given else None
+    return {**{name: value for name, value in _DEFAULTS.items() if name != unwanted}, **given}

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from toposeal.daemon.config_file import KEYS, REQUIRED
 from toposeal.daemon.entry import check_state_dir
 from toposeal.errors import Reason, UsageError
-from toposeal.evidence.bundle import Bundle
+from toposeal.evidence.bundle import EMPTY, Bundle
 from toposeal.host.collateral_file import read_bundle
 from toposeal.host.files import read_once
+from toposeal.host.kds import Kds
+from toposeal.host.pcs import Pcs
 from toposeal.limits import (
     MAX_OWNER_ROOT_SIZE,
     MAX_TOPOLOGY_SIZE,
@@ -27,6 +29,15 @@ _MAX_PEERS = 1024
 
 
 @dataclass(frozen=True)
+class Services:
+    """The directory in which collateral is kept, and whom it is asked of."""
+
+    cache: str
+    pcs: Pcs
+    kds: Kds
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything `toposeal run` goes by. Nothing else, and no environment, changes what it does."""
 
@@ -37,12 +48,15 @@ class RunConfig:
     peers: tuple[tuple[str, int], ...]
     state_dir: str
     collateral: Bundle
+    services: Services | None = None  # none: the file is all there is
     event_log: str | None = None  # what the measured guest logs of RTMR3, if it does
 
 
 def load_config(values: Mapping[str, str]) -> RunConfig:
     """Read and check what `values` name, by the keys of KEYS. Raises UsageError or TopologyError."""
-    missing = [key for key in KEYS if (key in REQUIRED or key in values) and not values.get(key)]
+    cached = "collateral_cache" in values
+    required = [key for key in REQUIRED if not (key == "collateral" and cached)]
+    missing = [key for key in KEYS if (key in required or key in values) and not values.get(key)]
     if missing:
         raise UsageError.of(Reason.USAGE, missing[0], "nothing", "a value")
     owner = OwnerRoot.parse(read_once(values["owner"], MAX_OWNER_ROOT_SIZE))
@@ -59,7 +73,8 @@ def load_config(values: Mapping[str, str]) -> RunConfig:
         topology=signed,
         peers=parse_peers(values["peers"]),
         state_dir=check_state_dir(values["state_dir"]),
-        collateral=read_bundle(values["collateral"]),
+        collateral=read_bundle(values["collateral"]) if "collateral" in values else EMPTY,
+        services=_services(values),
         event_log=values.get("event_log"),
     )
 
@@ -78,6 +93,22 @@ def _peer(item: str) -> tuple[str, int]:
     if not _HOST.fullmatch(host) or not 1 <= number <= 65_535:
         raise UsageError.of(Reason.USAGE, "peers", item, f"HOST:PORT, as in api:{PEER_PORT}")
     return host.strip("[]"), number
+
+
+def _services(values: Mapping[str, str]) -> Services | None:
+    """Nothing is asked of anybody unless there is a place to keep the answers and the marks."""
+    cache, roots = values.get("collateral_cache"), values.get("service_ca")
+    if cache is None:
+        for key in ("pccs", "kds", "service_ca"):
+            if key in values:
+                raise UsageError.of(Reason.USAGE, key, "no collateral_cache", "one beside it")
+        return None
+    pccs, kds = values.get("pccs"), values.get("kds")
+    return Services(
+        cache=cache,
+        pcs=Pcs.intel() if pccs is None else Pcs.pccs(pccs, roots),
+        kds=Kds.amd() if kds is None else Kds.mirror(kds, roots),
+    )
 
 
 def _version(text: str) -> int:

@@ -8,7 +8,7 @@ from toposeal.errors import Reason, UsageError, printable
 from toposeal.host.files import read_once
 
 REQUIRED = ("role", "mesh", "owner", "topology", "min_version", "peers", "state_dir", "collateral")
-OPTIONAL = ("event_log",)
+OPTIONAL = ("event_log", "collateral_cache", "pccs", "kds", "service_ca")
 KEYS = (*REQUIRED, *OPTIONAL)
 _MAX_CONFIG_SIZE = 64 << 10
 

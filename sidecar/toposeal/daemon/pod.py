@@ -26,6 +26,7 @@ from toposeal.errors import Mismatch, PodError, Reason
 from toposeal.evidence.binding import Binding
 from toposeal.host import journal, netlink
 from toposeal.host.attestation_server import AttestationServer
+from toposeal.host.collateral_source import CollateralSource
 from toposeal.host.dns_server import DnsServer
 from toposeal.host.entropy import random_bytes
 from toposeal.host.envoy import Envoy, find_envoy
@@ -55,10 +56,11 @@ class Pod:
         quotes: PodEvidence,
         appraiser: Appraiser,
         child: Child | None,
+        collateral: CollateralSource,
     ) -> None:
         """`child` is a renderer that was started before everything else was imported."""
         self._config, self._backend, self._child = config, backend, child
-        self._quotes, self._appraiser = quotes, appraiser
+        self._quotes, self._appraiser, self._collateral = quotes, appraiser, collateral
         self._layout = layout_under(config.state_dir)
         self._node: Node | None = None
         self._names = DnsServer()
@@ -114,7 +116,7 @@ class Pod:
             opening, link = Opening(gate, own, self._publish), _Link(client, self._config.peers)
             ports = Ports(self._quotes, link, self._appraiser, random_bytes, clock_ms, opening.open)
             node = self._node = Node(own, ports)
-            await self._attestation(stack, Answers(node, own, self._config.collateral))
+            await self._attestation(stack, Answers(node, own, self._collateral))
             stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first
             watches += [
                 tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),

@@ -6,6 +6,7 @@ import time
 from typing import Protocol
 
 from toposeal._wire import evidence_pb2 as wire
+from toposeal.daemon.pod_collateral import want_for_own
 from toposeal.daemon.runtime_events import RuntimeEvents, demands_instance
 from toposeal.errors import PodError, Reason
 from toposeal.evidence.auxiliary import gpu_messages
@@ -13,6 +14,7 @@ from toposeal.evidence.binding import Binding, Purpose, gpu_binding, gpu_nonce
 from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.host import journal, quote_access
+from toposeal.host.collateral_source import CollateralSource
 from toposeal.host.configfs_tsm import TDX_GUEST, ConfigfsTsm, TsmReport
 from toposeal.host.endorsements import Endorsed, Endorser
 from toposeal.host.quote_access import Interfaces
@@ -38,10 +40,11 @@ class PodEvidence:
         gpus: Gpus,
         events: RuntimeEvents,
         interfaces: Interfaces | None = None,
+        collateral: CollateralSource | None = None,
     ) -> None:
         """`interfaces` is where quotes may come from besides; without it, everywhere that we know of."""
         self._tsm, self._endorser, self._gpus, self._events = tsm, endorser, gpus, events
-        self._interfaces = interfaces
+        self._interfaces, self._collateral = interfaces, collateral
         self._endorsed: dict[tuple[bytes, bytes], Endorsed] = {}
 
     def check_access(self) -> None:
@@ -78,6 +81,8 @@ class PodEvidence:
         return evidence
 
     def _tdx(self, report: TsmReport) -> wire.Evidence:
+        if self._collateral is not None:
+            want_for_own(report.outblob, self._collateral)
         return wire.Evidence(tee=wire.TDX, quote=report.outblob, rtmr3_events=self._events.current())
 
     def _snp(self, report: TsmReport) -> wire.Evidence:

@@ -19,18 +19,21 @@ from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon.config import RunConfig, load_config
 from toposeal.daemon.failure import cause
 from toposeal.daemon.pod import Appraiser, Pod
+from toposeal.daemon.pod_collateral import open_collateral, want_for_peer
 from toposeal.daemon.pod_evidence import PodEvidence
 from toposeal.daemon.runtime_events import RuntimeEvents
 from toposeal.dataplane.firewall import Backend
-from toposeal.errors import LocalProtocolError, Mismatch, Reason
+from toposeal.errors import EvidenceError, LocalProtocolError, Mismatch, Reason
 from toposeal.evidence.binding import Binding
 from toposeal.host import firewall, journal
+from toposeal.host.collateral_source import CollateralSource
 from toposeal.host.configfs_tsm import REPORT_DIRECTORY, ConfigfsTsm
 from toposeal.host.endorsements import Endorser
 from toposeal.host.gpu import GpuSource
 from toposeal.host.quote_access import Interfaces
 from toposeal.host.renderer import Child
 from toposeal.host.rtmr import FILE, MEASUREMENTS, Rtmr3
+from toposeal.host.tasks import watched
 from toposeal.host.verdict_cache import VerdictCache
 from toposeal.verification.appraise import appraise
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
@@ -65,9 +68,12 @@ def run_pod(values: Mapping[str, str], platform: Platform, child: Child | None =
 
 async def _run(config: RunConfig, platform: Platform, backend: Backend, child: Child | None) -> NoReturn:
     journal.event("start", role=config.role, mesh=config.mesh, version=config.topology.topology.version)
-    pod = Pod(config, backend, pod_evidence(config, platform), appraiser(config, platform), child)
+    source, endorser = open_collateral(config, platform.anchors)
+    quotes = pod_evidence(config, platform, source, endorser)
+    pod = Pod(config, backend, quotes, appraiser(config, platform, source), child, source)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: pod.unhandled(context))
+    watched(source.run())
     for number in _STOPS:
         loop.add_signal_handler(number, pod.stop)
     for number in _IGNORED:
@@ -88,17 +94,18 @@ async def _outcome(running: asyncio.Task[Mismatch | None]) -> int:
     return 0
 
 
-def pod_evidence(config: RunConfig, platform: Platform) -> PodEvidence:
+def pod_evidence(
+    config: RunConfig, platform: Platform, source: CollateralSource, endorser: Endorser
+) -> PodEvidence:
     """Where this pod's evidence comes from."""
     events = RuntimeEvents(Rtmr3(platform.measurements), config.event_log)
-    endorser = Endorser(platform.anchors, config.collateral)
     interfaces = Interfaces(
         report_dir=platform.report_dir, registers=(os.path.join(platform.measurements, FILE),)
     )
-    return PodEvidence(ConfigfsTsm(platform.report_dir), endorser, GpuSource(), events, interfaces)
+    return PodEvidence(ConfigfsTsm(platform.report_dir), endorser, GpuSource(), events, interfaces, source)
 
 
-def appraiser(config: RunConfig, platform: Platform) -> Appraiser:
+def appraiser(config: RunConfig, platform: Platform, source: CollateralSource) -> Appraiser:
     """Verification with this pod's topology, collateral and clock; the clock is never before issued_at.
 
     For one thread, since it remembers its verdicts.
@@ -108,8 +115,14 @@ def appraiser(config: RunConfig, platform: Platform) -> Appraiser:
 
     def verify(evidence: wire_evidence.Evidence, binding: Binding) -> VerifiedEvidence:
         now = max(int(time.time()), topology.issued_at)
-        context = AppraisalContext(platform.anchors, config.collateral.tdx, now, config.collateral.crls)
-        return verdicts.appraise(evidence, binding, topology, context)
+        current = source.current()
+        context = AppraisalContext(platform.anchors, current.tdx, now, current.crls)
+        try:
+            return verdicts.appraise(evidence, binding, topology, context)
+        except EvidenceError as error:
+            if error.reason is Reason.COLLATERAL_MISSING:
+                want_for_peer(evidence, source, platform.anchors)
+            raise
 
     return verify
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -61,6 +62,7 @@ class CollateralCache:
         self._directory = directory
         self._anchors = anchors
         self._say = say
+        self._rising = threading.Lock()
         try:
             os.makedirs(directory, _DIRECTORY_MODE, exist_ok=True)
             names = os.listdir(directory)
@@ -138,14 +140,19 @@ class CollateralCache:
 
         A full or lost disk does not lower what this process has seen, and ends nothing that runs.
         """
-        self.marks = marks
+        self._raise(marks)
         try:
             with self._locked():
-                self.marks = marks.merged(self._read_marks(self._names()))
+                self._raise(self._read_marks(self._names()))
                 write_atomic(self._path(_MARKS), self.marks.dump(), _MODE)
                 self._write(name, data)
         except UsageError as error:
             self._say(name, error)
+
+    def _raise(self, marks: Marks) -> None:
+        """Several threads store; none may put back what another has raised (S8)."""
+        with self._rising:
+            self.marks = self.marks.merged(marks)
 
     def _read_marks(self, names: list[str]) -> Marks:
         if _MARKS not in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 from toposeal._wire.evidence_pb2 import Evidence
 from toposeal.errors import EvidenceError, Reason
@@ -22,6 +22,8 @@ from toposeal.verification.snp_policy import (
     require_platform,
     require_role,
 )
+
+_REMEMBERED = 8  # roots and sets of lists: three of one set, and the same after a renewal
 
 
 def appraise_snp(
@@ -61,17 +63,18 @@ def _expect_nothing_else(evidence: Evidence) -> None:
 
 
 def _endorsements(evidence: Evidence, context: AppraisalContext) -> SnpEndorsements:
-    """Key and CA as they came, the root from the anchors, and the newest of the lists that it signed."""
+    """Key and CA as they came, the root from the anchors, and the list of its that counts."""
     for name in ("endorsement", "endorsement_ca"):
         if not getattr(evidence, name):
             raise EvidenceError.of(Reason.COLLATERAL_MISSING, f"evidence.{name}", "nothing", "a certificate")
     key = parse_endorsement(evidence.endorsement)
     root = _root_of(key.product, context.anchors)
+    ca = parse_amd_certificate(evidence.endorsement_ca, "evidence.endorsement_ca")
     return SnpEndorsements(
         key=key,
-        ca=parse_amd_certificate(evidence.endorsement_ca, "evidence.endorsement_ca"),
+        ca=ca,
         root=root,
-        crl=_newest(context.crls, root),
+        crl=_list(context.crls, ca, root),
     )
 
 
@@ -84,7 +87,20 @@ def _root_of(product: Product, anchors: TrustAnchors) -> AmdCertificate:
     raise EvidenceError.of(Reason.QUOTE_SIGNATURE, "anchors", f"none for {product}", f"a pinned {name}")
 
 
-def _newest(lists: Sequence[bytes], root: AmdCertificate) -> AmdCrl | None:
-    """By number, not by date. One of another product, or of nobody we know, says nothing here."""
-    signed = [crl for crl in (parse_amd_crl(each) for each in lists) if crl.issued_by(root)]
-    return max(signed, key=lambda crl: crl.number, default=None)
+def _list(lists: tuple[bytes, ...], ca: AmdCertificate, root: AmdCertificate) -> AmdCrl | None:
+    """The newest by number, not by date, of those that name `ca` if any does.
+
+    An ARK signs two lists, the ASK's and the ASVK's, which nothing inside tells apart: the newer one of the
+    other must not hide a revocation. One of another product, or of nobody we know, says nothing here.
+    """
+    signed = _signed(lists, root.der)
+    naming = [crl for crl in signed if crl.lists(ca)]
+    return max(naming or signed, key=lambda crl: crl.number, default=None)
+
+
+@lru_cache(_REMEMBERED)
+def _signed(lists: tuple[bytes, ...], root: bytes) -> tuple[AmdCrl, ...]:
+    """Those of `lists` that `root` signed, or remember them. A choice alone: `authenticate` verifies the
+    signature of the list that it is given, each time."""
+    issuer = parse_amd_certificate(root, "anchor")
+    return tuple(crl for crl in (parse_amd_crl(each) for each in lists) if crl.issued_by(issuer))
