@@ -11,8 +11,9 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
+from toposeal import strict_json
 from toposeal.evidence import rtmr
 from toposeal.evidence.event_log import EV_NO_ACTION, EventLog, LoggedEvent, LogKind, refusal
 from toposeal.limits import DIGEST_SIZE, MAX_EVENT_LOG_SIZE, MAX_LOGGED_EVENTS
@@ -31,8 +32,10 @@ def parse_dstack_log(data: bytes) -> EventLog:
     an event of the firmware without one.
     """
     value = _json(data)
-    if not isinstance(value, list) or len(value) > MAX_LOGGED_EVENTS:
-        raise refusal("events", type(value).__name__, f"an array of at most {MAX_LOGGED_EVENTS}")
+    if not isinstance(value, list):
+        raise refusal("json", type(value).__name__, "an array")
+    if len(value) > MAX_LOGGED_EVENTS:
+        raise refusal("events", len(value), f"at most {MAX_LOGGED_EVENTS}")
     events = tuple(_event(each, f"events[{place}]") for place, each in enumerate(value))
     return EventLog(LogKind.DSTACK, events, len(data))
 
@@ -41,10 +44,9 @@ def _json(data: bytes) -> object:
     if len(data) > MAX_EVENT_LOG_SIZE:
         raise refusal("size", f"{len(data)} bytes", f"at most {MAX_EVENT_LOG_SIZE}")
     try:
-        text = data.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_unique, parse_float=_number, parse_constant=_number)
-    except (ValueError, RecursionError) as error:
-        raise refusal("json", error, "strict JSON") from error
+        return strict_json.read(data)
+    except strict_json.JsonError as error:
+        raise refusal("json", error.found, error.expected) from error
 
 
 def _event(value: object, field: str) -> LoggedEvent:
@@ -103,8 +105,7 @@ def _integer(value: object, field: str, most: int) -> int:
 
 
 def _text(value: object, field: str) -> str:
-    """A string that UTF-8 can write: JSON can name halves of characters."""
-    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+    if not isinstance(value, str):
         raise refusal(field, type(value).__name__, "text")
     return value
 
@@ -113,14 +114,3 @@ def _bytes(value: object, field: str) -> bytes:
     if not isinstance(value, str) or _HEX.fullmatch(value) is None:
         raise refusal(field, value, "lower-case hexadecimal")
     return bytes.fromhex(value)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a repeated name")
-    return value
-
-
-def _number(text: str) -> NoReturn:
-    raise ValueError(f"the number {text}")
