@@ -24,6 +24,21 @@ TYPES = {
     _P + "extensions.filters.network.tcp_proxy.v3.TcpProxy",
     _P + "extensions.filters.listener.original_dst.v3.OriginalDst",
     _P + "extensions.filters.listener.tls_inspector.v3.TlsInspector",
+    _P + "extensions.access_loggers.stream.v3.StdoutAccessLog",
+    _P + "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+}
+# What may be said of a connection; nothing of what it carries.
+SAYABLE = {
+    "%FILTER_CHAIN_NAME%",
+    "%UPSTREAM_CLUSTER%",
+    "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+    "%RESPONSE_FLAGS%",
+    "%REQUESTED_SERVER_NAME%",
+    "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "%CONNECTION_TERMINATION_DETAILS%",
+    "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "%UPSTREAM_HOST%",
 }
 CLUSTER_FIELDS = {
     "name",
@@ -176,6 +191,11 @@ def _listeners(listeners: list[Json], clusters: set[str]) -> Iterator[str]:
             yield "a chain name twice"
         if "default_filter_chain" in listener:
             yield "a default chain"
+        (log,) = listener["access_log"]
+        if not set(log["typed_config"]["log_format"]["json_format"].values()) <= SAYABLE:
+            yield "a log that says too much"
+        if "filter" not in log:
+            yield "a log of every connection"
         for chain in chains:
             yield from _chain(listener["name"], chain, clusters)
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from toposeal.dataplane.envoy_json import (
+    ACCESS_FILTER_TYPE,
     CONNECTION_LIMIT_TYPE,
     ORIGINAL_DST_TYPE,
+    STDOUT_LOG_TYPE,
     TCP_PROXY_TYPE,
     TLS_INSPECTOR_TYPE,
     Json,
@@ -21,6 +23,7 @@ from toposeal.dataplane.envoy_json import (
     xds,
 )
 from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLUSTERS_FILE, LISTENERS_FILE
+from toposeal.dataplane.refusals import FIELDS
 from toposeal.dataplane.view import Layout
 from toposeal.limits import INBOUND_PORT, MAX_ENVOY_CONNECTIONS, OUTBOUND_PORT, TLS_INSPECTION_TIMEOUT
 
@@ -28,6 +31,11 @@ BLACKHOLE = "blackhole"
 CLOSED_VERSION = "closed"
 NODE_ID = "toposeal"
 ADMIN_MODE = 0o600
+# A flag of Envoy's, a handshake that failed, or one that took too long. The expression is the whole of it:
+# nothing that a stranger sends is ever evaluated.
+_FAILED = (
+    "response.flags != 0 || has(connection.transport_failure_reason) || has(connection.termination_details)"
+)
 
 
 def closed(layout: Layout) -> dict[str, bytes]:
@@ -74,6 +82,7 @@ def closed_listeners(layout: Layout) -> Sequence[Json]:
             "freebind": True,
             "traffic_direction": "OUTBOUND",
             "enable_reuse_port": False,
+            "access_log": [_refusals()],
         },
         {
             "name": "in",
@@ -88,6 +97,7 @@ def closed_listeners(layout: Layout) -> Sequence[Json]:
             "freebind": True,
             "traffic_direction": "INBOUND",
             "enable_reuse_port": False,
+            "access_log": [_refusals()],
         },
     ]
 
@@ -113,6 +123,19 @@ def _sentinel() -> Json:
             }
         ],
         "name": "sentinel",
+    }
+
+
+def _refusals() -> Json:
+    """Every connection that failed, and no other, as one line on standard output for the daemon."""
+    condition = {
+        "name": "envoy.access_loggers.extension_filters.cel",
+        "typed_config": {"@type": ACCESS_FILTER_TYPE, "expression": _FAILED},
+    }
+    return {
+        "name": "envoy.access_loggers.stdout",
+        "filter": {"extension_filter": condition},
+        "typed_config": {"@type": STDOUT_LOG_TYPE, "log_format": {"json_format": dict(FIELDS)}},
     }
 
 

@@ -18,6 +18,8 @@ SECRET_TYPE = _PREFIX + "extensions.transport_sockets.tls.v3.Secret"
 TCP_PROXY_TYPE = _PREFIX + "extensions.filters.network.tcp_proxy.v3.TcpProxy"
 ORIGINAL_DST_TYPE = _PREFIX + "extensions.filters.listener.original_dst.v3.OriginalDst"
 TLS_INSPECTOR_TYPE = _PREFIX + "extensions.filters.listener.tls_inspector.v3.TlsInspector"
+STDOUT_LOG_TYPE = _PREFIX + "extensions.access_loggers.stream.v3.StdoutAccessLog"
+ACCESS_FILTER_TYPE = _PREFIX + "extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 CONNECTION_LIMIT_TYPE = (
     _PREFIX + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
 )

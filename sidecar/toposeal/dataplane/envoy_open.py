@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import betterproto2
+import envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3
+import envoy_data_plane.envoy.extensions.access_loggers.stream.v3
 import envoy_data_plane.envoy.extensions.filters.listener.original_dst.v3
 import envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3  # noqa: F401 - registers types
 from envoy_data_plane.envoy.config.listener.v3 import FilterChain, Listener

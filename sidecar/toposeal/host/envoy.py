@@ -21,8 +21,10 @@ from toposeal.dataplane.view import Layout
 from toposeal.errors import PodError, Reason
 from toposeal.host.child import confined
 from toposeal.host.envoy_admin import EnvoyAdmin
+from toposeal.host.refusal_log import RefusalLog
 from toposeal.host.tasks import watched
 from toposeal.limits import (
+    ACCESS_LOG_FLUSH,
     ENVOY_ACK_TIMEOUT,
     ENVOY_FLOOR,
     ENVOY_POLL,
@@ -47,6 +49,8 @@ ARGUMENTS = (
     "--reject-unknown-dynamic-fields",
     "--log-level",
     "warning",
+    "--file-flush-interval-msec",
+    str(ACCESS_LOG_FLUSH),
 )
 LISTENERS = "listener_manager.lds"
 CLUSTERS = "cluster_manager.cds"
@@ -65,7 +69,9 @@ class Envoy:
         self._process = process
         self._admin = EnvoyAdmin(layout.admin)
         self._log: deque[str] = deque(maxlen=MAX_LOG_LINES)
+        self.refusals = RefusalLog()
         self._reading = watched(self._read_log())
+        self._refusing = watched(self._read_refusals())
 
     @classmethod
     async def start(cls, binary: str, layout: Layout, *, uid: int = ENVOY_UID) -> Envoy:
@@ -84,7 +90,7 @@ class Envoy:
             process = await asyncio.create_subprocess_exec(
                 *confined(command, uid=uid),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=MAX_LOG_LINE,
                 cwd=layout.xds,
@@ -112,6 +118,7 @@ class Envoy:
             self._process.kill()
         await self._process.wait()
         await self._reading
+        await self._refusing
 
     async def stats(self) -> Stats:
         """What an acknowledgement is measured against; taken before the files are written."""
@@ -169,6 +176,10 @@ class Envoy:
             # First lines only: what follows one is the file that Envoy could not parse, keys included.
             if _FIRST_LINE.match(line):
                 self._log.append(line.decode("utf-8", "replace"))
+
+    async def _read_refusals(self) -> None:
+        if self._process.stdout is not None:
+            await self.refusals.read(self._process.stdout)
 
     def _error(self, reason: Reason, expected: str) -> PodError:
         code = self._process.returncode

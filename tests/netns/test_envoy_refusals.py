@@ -1,0 +1,93 @@
+"""Every refusal of a sealed Envoy is counted and told in the journal with its reason (K1)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+from cryptography import x509
+from support.datapath import Hand, application, sealed_mesh, talk, tls_application
+from support.forge import DAY, NOW, TestMember
+from support.shop import role, topology
+
+from toposeal.topology.model import Call
+
+PORT = 8080
+PAIR = topology(
+    role("web", 1, calls=(Call("db", PORT), Call("db", PORT + 1))), role("db", 1, serves=(PORT, PORT + 1))
+)
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+
+def test_K1_every_refusal_is_told_with_its_reason(capfd: pytest.CaptureFixture[str]) -> None:
+    web, stranger = TestMember("web"), TestMember("web")
+    uri = x509.UniformResourceIdentifier
+    with sealed_mesh(PAIR, members={"web": web, "db": TestMember("db")}) as mesh:
+        db, said = mesh["db"].pod, Journal(capfd)
+
+        def dial(chain: str | None, key: str | None, sni: str = web.domain) -> bytes:
+            return Hand(mesh.outside, chain, key, sni).call(db.ipv4, PORT)
+
+        with application(db, PORT, b"served"):
+            assert mesh["web"].call("db", PORT) == b"served"
+            assert dial(web.chain_pem, web.key_pem) == b"served"
+            assert dial(None, None) == b""
+            assert said.next() == ("no_certificate", f"in|{PORT}|{web.domain}", web.domain)
+            assert dial(stranger.chain_pem, stranger.key_pem) == b""
+            assert said.next() == ("untrusted", f"in|{PORT}|{web.domain}", web.domain)
+            for name in (stranger.uri, f"spiffe://{web.domain}/db"):
+                assert dial(*web.forge(uri(name))) == b""
+                assert said.next() == ("wrong_name", f"in|{PORT}|{web.domain}", web.domain), said.last
+            assert dial(*web.forge(uri(web.uri), start=NOW - 2 * DAY, end=NOW - DAY)) == b""
+            assert said.next() == ("expired", f"in|{PORT}|{web.domain}", web.domain)
+            assert dial(stranger.chain_pem, stranger.key_pem, stranger.domain) == b""
+            assert said.next() == ("no_route", "", stranger.domain)
+            with mesh.outside.inside():
+                assert talk(db.ipv4, PORT, b"GET /CANARY HTTP/1.1\r\n\r\n") == b""
+            assert said.next() == ("tls", "", "")
+            assert mesh["web"].call("db", 81) == b""
+            assert said.next() == ("no_route", "", "")
+            assert said.last["destination"] == "240.10.0.1:81"
+        assert "CANARY" not in said.text
+
+
+def test_K1_a_server_that_is_not_the_member_is_told_by_its_client(capfd: pytest.CaptureFixture[str]) -> None:
+    rogue = TestMember("db")
+    members = {"web": TestMember("web"), "db": TestMember("db")}
+
+    def elsewhere(pods: object) -> dict[str, list[str]]:
+        return {"db": ["10.77.0.1"]}
+
+    with sealed_mesh(PAIR, members=members, addresses=elsewhere) as mesh:
+        said = Journal(capfd)
+        with tls_application(mesh.outside, PORT, rogue.chain_pem, rogue.key_pem, b"ROGUE"):
+            assert mesh["web"].call("db", PORT) == b""
+        assert said.next() == ("untrusted", f"out|db|{PORT}", "")
+        assert said.last["upstream"] == f"10.77.0.1:{PORT}"
+
+
+class Journal:
+    """What the journal of this process says of refusals, one after the other."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+        self.text = ""
+        self.last: dict[str, object] = {}
+        self._seen = 0
+
+    def next(self) -> tuple[object, object, object]:
+        end = time.monotonic() + 5
+        while len(events := self._events()) <= self._seen:
+            assert time.monotonic() < end, "it was never told"
+            time.sleep(0.02)
+        self.last = events[self._seen]
+        self._seen += 1
+        return self.last["kind"], self.last["chain"], self.last["sni"]
+
+    def _events(self) -> list[dict[str, object]]:
+        self.text += self._capfd.readouterr().out
+        found = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+        return [event for event in found if event["event"] == "refused"]

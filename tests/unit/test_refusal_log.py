@@ -1,0 +1,73 @@
+"""The journal of refusals: all are counted, few are told, and nothing stops the reading."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from toposeal.dataplane.refusals import FIELDS
+from toposeal.host import refusal_log
+from toposeal.host.refusal_log import RefusalLog
+from toposeal.limits import MAX_LOG_LINE, MAX_REFUSALS_PER_SECOND
+
+LINE = json.dumps({**dict.fromkeys(FIELDS), "flags": "NR", "source": "10.0.0.9:1"}).encode() + b"\n"
+
+
+def read(*chunks: bytes, pause_s: float = 0) -> RefusalLog:
+    """A log that has read `chunks`, with a pause before the last."""
+
+    async def run() -> RefusalLog:
+        stream, log = asyncio.StreamReader(), RefusalLog()
+        reading = asyncio.create_task(log.read(stream))
+        for chunk in chunks[:-1]:
+            stream.feed_data(chunk)
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(pause_s)
+        stream.feed_data(chunks[-1])
+        stream.feed_eof()
+        await reading
+        return log
+
+    return asyncio.run(run())
+
+
+def said(capfd: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+def test_a_refusal_becomes_an_event(capfd: pytest.CaptureFixture[str]) -> None:
+    assert read(LINE[:30], LINE[30:]).total == 1
+    (event,) = said(capfd)
+    assert (event["event"], event["kind"], event["source"]) == ("refused", "no_route", "10.0.0.9:1")
+
+
+def test_a_flood_is_counted_and_not_told(capfd: pytest.CaptureFixture[str]) -> None:
+    log = read(*[LINE * 1000] * 10)
+    assert log.total == 10_000
+    assert log.told == {"no_route": MAX_REFUSALS_PER_SECOND}
+    events = said(capfd)
+    assert len(events) == MAX_REFUSALS_PER_SECOND + 1
+    assert events[-1]["event"] == "refused_more"
+    assert events[-1]["count"] == 10_000 - MAX_REFUSALS_PER_SECOND
+
+
+def test_the_next_turn_has_an_allowance_of_its_own(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusal_log, "_TURN_S", 0.01)
+    read(LINE * (MAX_REFUSALS_PER_SECOND + 5), LINE, pause_s=0.1)
+    events = [event["event"] for event in said(capfd)]
+    assert events == ["refused"] * MAX_REFUSALS_PER_SECOND + ["refused_more", "refused"]
+
+
+@pytest.mark.parametrize("text", [b"nonsense\n", b"x" * (MAX_LOG_LINE + 1) + b"\n"], ids=["nonsense", "long"])
+def test_what_is_no_refusal_is_counted_alone(text: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    assert read(text, LINE).total == 2
+    assert [event["event"] for event in said(capfd)] == ["refused", "refused_more"]
+
+
+def test_a_line_without_an_end_takes_no_memory(capfd: pytest.CaptureFixture[str]) -> None:
+    assert read(*[b"x" * 60_000] * 50, b"\n" + LINE).total == 2
+    assert [event["event"] for event in said(capfd)] == ["refused", "refused_more"]
