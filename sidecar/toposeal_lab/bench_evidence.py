@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from toposeal._wire.evidence_pb2 import TDX, Evidence
 from toposeal.evidence import amd_x509, certificates, collateral, pck, snp_certs
 from toposeal.evidence.binding import Binding, Purpose, Status
 from toposeal.evidence.kind import EvidenceKind
+from toposeal.evidence.rtmr import extend, instance_event
 from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.snp_tcb import Product
 from toposeal.host.verdict_cache import VerdictCache
@@ -210,7 +212,10 @@ def _question() -> Question:
     binding = Binding(
         Purpose.SEAL, digest, digest, 1, digest, "web", digest, digest, challenge, Status.COMMITTED
     )
-    quote = LabHost(vendor, bytes(16)).quote(binding.report_data(), lab_measurements("web", MESH))
+    guest = lab_measurements("web", MESH)
+    register = extend(guest.rtmr[3], instance_event(binding.iid))
+    guest = replace(guest, rtmr=(*guest.rtmr[:3], register))
+    quote = LabHost(vendor, bytes(16)).quote(binding.report_data(), guest)
     context = AppraisalContext(vendor.anchors(), (vendor.collateral(),), vendor.created)
     return Evidence(tee=TDX, quote=quote), binding, topology, context
 
