@@ -169,7 +169,8 @@ def test_keys_that_signed_the_launch_are_demanded_and_none_is_open() -> None:
 
 def test_a_machine_that_hides_is_no_machine() -> None:
     lent = chip(kind=KeyKind.VLEK)
-    for data in (report(shape=ReportShape(mask_chip_id=True)), report(lent)):
+    claimed = report(lent, ReportShape(patches={0x1A0: b"\x01" * 64}))
+    for data in (report(shape=ReportShape(mask_chip_id=True)), report(lent), claimed):
         made = drafted(SNP, data, NOTHING)
         assert made.platforms == "any"
         assert made.lines[-1].origin is Origin.OPEN

@@ -191,6 +191,17 @@ def test_before_generations_every_component_counts() -> None:
         assert diagnosed(made, tcb={"tcbLevels": [level]}).reason is reason
 
 
+def test_of_a_generation_the_module_has_its_own_levels() -> None:
+    """TCB info's first two components are not its: they would call every module of a generation too old."""
+    level = {"tcb": {"pcesvn": 11, **components(9, 9, 6)}, "tcbStatus": "UpToDate"}
+    assert diagnosed(quote(td_attributes=bytes(8)), tcb={"tcbLevels": [level]}).reason is Reason.TD_ATTRIBUTES
+
+
+def test_a_quoting_enclave_reaches_the_lowest_of_its_levels() -> None:
+    levels = [{"tcb": {"isvsvn": svn}, "tcbStatus": "UpToDate"} for svn in (6, 4)]
+    assert diagnosed(quote(td_attributes=bytes(8)), qe={"tcbLevels": levels}).reason is Reason.TD_ATTRIBUTES
+
+
 def diagnosed(quote: TdxQuote, **spec: Any) -> EvidenceError:
     pck = parse_pck_chain(quote.auth.pck_chain)
     return diagnose(quote, pck, parse_collateral(PKI.collateral(**spec)), REFUSAL)
