@@ -54,8 +54,10 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class _Credentials:
-    uid: int
+class Credentials:
+    """What the kernel judges a process by, as far as modes go."""
+
+    uid: int  # of the file system
     gids: frozenset[int]
     overrides: bool  # CAP_DAC_OVERRIDE
 
@@ -87,12 +89,12 @@ def _others() -> list[int]:
     return [pid for pid in pids[:_MAX_PROCESSES] if pid != os.getpid()]
 
 
-def _credentials(pid: int) -> _Credentials:
+def _credentials(pid: int) -> Credentials:
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
         status = dict(line.rstrip("\n").split(":", 1) for line in file if ":" in line)
     gids = [*status["Gid"].split(), *status["Groups"].split()]
-    return _Credentials(
-        uid=int(status["Uid"].split()[-1]),  # of the file system
+    return Credentials(
+        uid=int(status["Uid"].split()[-1]),
         gids=frozenset(int(gid) for gid in gids),
         overrides=bool(int(status["CapEff"], 16) & _DAC_OVERRIDE),
     )
@@ -119,7 +121,7 @@ def _is_another_container(pid: int) -> bool:
     return same("net") and not same("mnt")
 
 
-def _can_use(pid: int, who: _Credentials, place: Place) -> bool:
+def _can_use(pid: int, who: Credentials, place: Place) -> bool:
     """Whether the place stands at the same path under its root, and its mode lets it in."""
     try:
         found = os.stat(f"/proc/{pid}/root{place.path}")
