@@ -41,6 +41,14 @@ def test_digests_are_those_of_the_agents_own_tests() -> None:
     assert binary.digest.hex().startswith("dad5f0e226318ffa9839b75a472c6aa7fdb5834949d0a0a2")
 
 
+def test_an_entry_is_laid_out_as_in_a_log_from_the_field() -> None:
+    """One of Alibaba Cloud's, as Confidential Containers' trustee keeps it."""
+    data = b"LEAA\x24\0\0\0coco.com some-operation some-content"
+    event = parse_aael(agent_event("coco.com", "some-operation", "some-content").encode()).events[0]
+    assert (event.data, event.register) == (data, 3)
+    assert event.digest.hex().startswith("2330183d89750c6a374ac9827d33a33636e7876733544584")
+
+
 def test_binary_gives_each_entry_and_its_register() -> None:
     data = ONE.encode() + agent_event("x", "y", "z z", index=3).encode()
     log = parse_aael(data)
