@@ -63,6 +63,7 @@ def test_what_genuine_chains_differ_in_is_admitted(pem: bytes) -> None:
         CHAIN.replace(b"CERTIFICATE", b"X509 CERTIFICATE"),
         CHAIN[: len(CHAIN) // 2],
         CHAIN.replace(b"MII", b"MIJ", 1),
+        CHAIN[: CHAIN.index(b"\n-----END") - 1] + CHAIN[CHAIN.index(b"\n-----END") :],
     ],
 )
 def test_E10_another_spelling_is_refused(pem: bytes) -> None:
