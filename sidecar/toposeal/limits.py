@@ -42,6 +42,7 @@ MAX_DOCUMENT_SIZE = 16 << 20
 VERIFY_TIMEOUT = 10_000
 MAX_HTTP_HEADER = 8 << 10
 LIVE_QUOTES_PER_SECOND = 5
+MAX_LIVE_NONCES = 1024  # that one LIVE quote answers
 
 # Ports and addresses of the pod. 15000-15499 are the sidecar's; a topology may not use them.
 OUTBOUND_PORT = 15001
@@ -150,9 +151,21 @@ COLLATERAL_RETRY = 60_000  # first pause after a failed refresh; it doubles up t
 MAX_REMEMBERED_VERDICTS = 1_024  # of about 2 KiB: JOIN and SEAL of every member of a large mesh
 
 # NVIDIA's reference manifests (RIM): genuine ones take 20 KiB.
-MAX_RIM_SIZE = 256 << 10
+MAX_RIM_SIZE = 64 << 10
 MAX_RIMS = 4  # for one device: of its driver, of its VBIOS, and some to spare
 
 # Refused connections: so many are told each second, all are counted.
 MAX_REFUSALS_PER_SECOND = 20
 ACCESS_LOG_FLUSH = 250  # milliseconds until a line that Envoy has is on its way
+
+# Egress. Times in milliseconds.
+MAX_EGRESS_PER_ROLE = 64
+MAX_EGRESS_RANGES = 16  # that one host's addresses may be of
+MAX_EGRESS_CAS = 8
+MAX_EGRESS_CA_SIZE = 16 << 10
+MAX_EGRESS_ADDRESSES = 16  # of one host; more are left out
+EGRESS_TTL = (30_000, 300_000)  # how soon and how late a host is asked for again, whatever its answer says
+EGRESS_RETRY = 5_000  # after a host that nobody answers for
+DNS_ANSWER_TIMEOUT = 2_000  # of one server
+MAX_DNS_ANSWER = 4_096  # as much is asked for by EDNS; more comes over TCP
+MAX_NAMESERVERS = 3  # as resolv.conf(5)

@@ -79,6 +79,7 @@ def test_an_inactive_index_has_no_value() -> None:
         ("<ds:DigestMethod ", '<ds:DigestMethod Id="1" '),
         ("<ds:DigestValue>", "<ds:DigestValue>!"),
         ("<ds:DigestValue>", "<ds:DigestValue>AAAA"),
+        ("<ds:X509Certificate>", "<ds:X509Certificate>AA=="),
         ("<ds:SignatureValue>", "<ds:SignatureValue>AAAA"),
         ("<ds:X509Data>", "<ds:X509Data><ds:X509CRL></ds:X509CRL>"),
         ("<ds:KeyInfo>", "<ds:KeyInfo><ds:KeyValue></ds:KeyValue>"),

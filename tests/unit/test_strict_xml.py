@@ -6,7 +6,7 @@ import pytest
 from support.tdx import refusal
 
 from toposeal.errors import EvidenceError, Reason
-from toposeal.evidence.strict_xml import MAX_DEPTH, MAX_ELEMENTS, canonical, parse_xml
+from toposeal.evidence.strict_xml import MAX_ATTRIBUTES, MAX_DEPTH, MAX_ELEMENTS, canonical, parse_xml
 from toposeal.limits import MAX_RIM_SIZE
 
 # W3C Canonical XML 1.1, section 3: what of it this module knows, and how it has to be written.
@@ -116,9 +116,12 @@ def test_E14_depth_number_and_size_are_bounded() -> None:
     deep = MAX_DEPTH + 1
     assert canonical(parse_xml(b"<a>" * deep + b"</a>" * deep))
     assert refusal(parse_xml, b"<a>" * (deep + 1) + b"</a>" * (deep + 1)) is Reason.RIM
-    assert refusal(parse_xml, b"<a>" * 50_000) is Reason.RIM
+    assert refusal(parse_xml, b"<a>" * 20_000) is Reason.RIM
     assert len(parse_xml(b"<a>" + b"<b/>" * (MAX_ELEMENTS - 1) + b"</a>").elements()) == MAX_ELEMENTS - 1
     assert refusal(parse_xml, b"<a>" + b"<b/>" * MAX_ELEMENTS + b"</a>") is Reason.RIM
+    many = [f' a{number}="1"' for number in range(MAX_ATTRIBUTES + 1)]
+    assert len(parse_xml(f"<a{''.join(many[:-1])}/>".encode()).attributes) == MAX_ATTRIBUTES
+    assert refusal(parse_xml, f"<a{''.join(many)}/>".encode()) is Reason.RIM
     assert refusal(parse_xml, bytes(MAX_RIM_SIZE + 1)) is Reason.TOO_LARGE
 
 

@@ -174,6 +174,8 @@ def _base64(element: Element, size: int | None) -> bytes:
         decoded = base64.b64decode(joined, validate=True)
     except binascii.Error as error:
         raise refusal(element.raw, error, "base64") from error
+    if base64.b64encode(decoded).decode("ascii") != joined:
+        raise refusal(element.raw, "another spelling", "canonical base64")
     if size is not None and len(decoded) != size:
         raise refusal(element.raw, f"{len(decoded)} bytes", f"{size} bytes")
     return decoded

@@ -15,13 +15,14 @@ from toposeal.errors import EvidenceError, Reason
 from toposeal.limits import MAX_RIM_SIZE
 
 MAX_DEPTH = 16
-MAX_ELEMENTS = 4_096
+MAX_ELEMENTS = 1_024
+MAX_ATTRIBUTES = 128  # of one element
 _NAME = r"[A-Za-z_][A-Za-z0-9_.-]*(?::[A-Za-z_][A-Za-z0-9_.-]*)?"
 _VALUE = r'"[ !#-%\'-;=-~]*"'  # printable, without a quote, "&" or "<"
 _DECLARATION = re.compile(r'<\?xml version="1\.0"(?: encoding="(?:UTF-8|utf-8)")?\?>')
 _SPACE = re.compile(r"[ \t\n]*")
 _TEXT = re.compile(r"[ \t\n!-%'-;=?-~]+")  # without "&", "<" and ">"
-_START = re.compile(rf"<({_NAME})((?:[ \n]+{_NAME}={_VALUE})*)[ \n]*(/?)>")
+_START = re.compile(rf"<({_NAME})((?:[ \n]+{_NAME}={_VALUE}){{0,{MAX_ATTRIBUTES}}})[ \n]*(/?)>")
 _END = re.compile(rf"</({_NAME})[ \n]*>")
 _ATTRIBUTE = re.compile(rf"({_NAME})=({_VALUE})")
 
