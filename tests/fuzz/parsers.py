@@ -3,8 +3,8 @@
 Each parser gets a process and a corpus of its own in build/corpus, besides the kept one in tests/fuzz/corpus.
 A finding is printed and kept in build/crashes, and the exit code is 1.
 
-`tests/fuzz/parsers.py --keep PARSER ...` takes from build/corpus into the kept one what reaches code that
-nothing there reaches: the 16 smallest of at most 2 KiB.
+`tests/fuzz/parsers.py --keep PARSER ...` takes inputs of at most 2 KiB from build/corpus into the kept one
+that reach lines which nothing there reaches.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-KEPT, FOUND = ROOT / "tests" / "fuzz" / "corpus", ROOT / "build" / "found"
-_LARGEST, _MOST = 2048, 16
+KEPT = ROOT / "tests" / "fuzz" / "corpus"
+_LARGEST = 2048
 sys.path[:0] = [str(ROOT / "sidecar"), str(ROOT / "tests")]
 
 
@@ -25,39 +28,59 @@ def fuzz_one(name: str, seconds: str) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["toposeal"]):
-        from support.parsers import parsers
+        from support.parsers import one_parser
 
-    parser = parsers()[name]
+        parser = one_parser(name)
     corpus = ROOT / "build" / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)
     for number, example in enumerate(parser.examples):
         (corpus / f"example-{number}").write_bytes(example)
     crashes = ROOT / "build" / "crashes"
     crashes.mkdir(exist_ok=True)
-    options: list[str] = [
+    options = [
         f"-max_total_time={seconds}",
         f"-artifact_prefix={crashes}/{name}-",
         "-timeout=10",
         "-max_len=65536",
     ]
     folders = [str(corpus), *([str(KEPT / name)] if (KEPT / name).is_dir() else [])]
-    if seconds == "keep":
-        options, folders = ["-merge=1", "-max_len=2048"], [str(FOUND / name), str(KEPT / name), str(corpus)]
     atheris.Setup([sys.argv[0], *options, *folders], parser)
     atheris.Fuzz()
 
 
 def keep(name: str) -> None:
-    """Merge what was found into the kept corpus."""
-    (FOUND / name).mkdir(parents=True, exist_ok=True)
-    (KEPT / name).mkdir(exist_ok=True)
-    subprocess.run([sys.executable, __file__, "--one", name, "keep"], check=True)
-    known = {path.read_bytes() for path in (KEPT / name).iterdir()}
-    new = sorted(
-        {path.read_bytes() for path in (FOUND / name).iterdir()} - known, key=lambda data: (len(data), data)
-    )
-    for data in [each for each in new if len(each) <= _LARGEST][:_MOST]:
-        (KEPT / name / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+    """Take found inputs into the kept corpus, the smallest first, each for lines that none before reached."""
+    from support.parsers import one_parser
+
+    parser, folder = one_parser(name), KEPT / name
+    folder.mkdir(exist_ok=True)
+    seen: set[tuple[str, int]] = set()
+    for path in folder.iterdir():
+        seen |= reached(parser, path.read_bytes())
+    found = {path.read_bytes() for path in (ROOT / "build" / "corpus" / name).iterdir()}
+    for data in sorted((each for each in found if len(each) <= _LARGEST), key=lambda each: (len(each), each)):
+        lines = reached(parser, data)
+        if not lines <= seen:
+            seen |= lines
+            (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+def reached(parser: Callable[[bytes], object], data: bytes) -> set[tuple[str, int]]:
+    """The lines of toposeal that run while `data` is parsed."""
+    lines: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if "toposeal" not in frame.f_code.co_filename:
+            return None
+        lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return trace
+
+    sys.settrace(trace)
+    try:
+        parser(data)
+    finally:
+        sys.settrace(None)
+    return lines
 
 
 def main() -> int:

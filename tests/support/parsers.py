@@ -76,6 +76,11 @@ def parsers() -> Mapping[str, Parser]:
     }
 
 
+def one_parser(name: str) -> Parser:
+    """The parser of that name, without what only the others need."""
+    return _kept_kinds().get(name) or parsers()[name]
+
+
 def _owners_files(mesh: Mesh) -> dict[str, Parser]:
     root, payload = mesh.root, open_envelope(mesh.signed.envelope, mesh.root)
     name = mesh.signed.topology.mesh
