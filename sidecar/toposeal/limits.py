@@ -146,6 +146,7 @@ MAX_CACHED_FILES = 512  # of collateral: every file is at most MAX_COLLATERAL_SI
 MAX_MARKS = 1024  # platform families and list issuers: the vendors have a few dozen
 MAX_MARKS_SIZE = 256 << 10
 COLLATERAL_REFRESH = 12 * 3_600_000  # collateral in force is asked for anew this often
+COLLATERAL_WAIT = 20_000  # at start, for the first answers; without them the member is refused by itself
 COLLATERAL_RETRY = 60_000  # first pause after a failed refresh; it doubles up to COLLATERAL_REFRESH
 
 MAX_REMEMBERED_VERDICTS = 1_024  # of about 2 KiB: JOIN and SEAL of every member of a large mesh

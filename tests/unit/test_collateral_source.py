@@ -86,6 +86,7 @@ def test_a_file_is_what_it_is() -> None:
     source = FileSource(Bundle(tdx=(COLLATERAL,), crls=(CRL,)))
     source.want_tdx(PKI.fmspc, own=True)
     source.want_list(*GENOA)
+    source.settle(60)
     asyncio.run(source.run())
     assert (source.current(), source.marks) == (Current((COLLATERAL,), (CRL,)), Marks())
 
@@ -226,6 +227,24 @@ def test_a_thread_may_want_too(run: Callable[..., None]) -> None:
         await asyncio.sleep(0.05)
         await asyncio.to_thread(source.want_tdx, PKI.fmspc)
         await until(lambda: source.current().tdx)
+
+    run(work)
+
+
+def test_the_start_waits_for_what_is_our_own_and_not_for_ever(
+    run: Callable[..., None], server: VendorService
+) -> None:
+    async def work(source: CachedSource) -> None:
+        source.want_list(*GENOA)
+        await asyncio.to_thread(source.want_tdx, PKI.fmspc, own=True)
+        await asyncio.to_thread(source.settle, 15)
+        assert source.current().tdx and source.current().crls
+        source.want_tdx(b"absent")
+        await asyncio.to_thread(source.settle, 15)  # a peer's
+        source.want_tdx(b"absent", own=True)
+        start = time.monotonic()
+        await asyncio.to_thread(source.settle, 0.2)
+        assert 0.1 < time.monotonic() - start < 5
 
     run(work)
 

@@ -18,6 +18,7 @@ from toposeal.host.collateral_source import CollateralSource
 from toposeal.host.configfs_tsm import TDX_GUEST, ConfigfsTsm, TsmReport
 from toposeal.host.endorsements import Endorsed, Endorser
 from toposeal.host.quote_access import Interfaces
+from toposeal.limits import COLLATERAL_WAIT
 from toposeal.topology.model import Role
 
 
@@ -75,6 +76,9 @@ class PodEvidence:
         """
         report = self._tsm.report(binding.report_data(), deadline_s)
         evidence = self._tdx(report) if report.provider == TDX_GUEST else self._snp(report)
+        if binding.purpose is Purpose.JOIN and self._collateral is not None:
+            # Our own evidence is appraised before anybody else sees it: by what is still on its way, perhaps.
+            self._collateral.settle(COLLATERAL_WAIT / 1000)
         if binding.purpose is Purpose.JOIN:
             bound = gpu_binding(binding.mesh_id, binding.role, binding.iid, binding.anchor)
             evidence.gpus.extend(gpu_messages(self._gpus.collect(gpu_nonce(bound), deadline_s)))

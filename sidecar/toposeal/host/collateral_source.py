@@ -7,6 +7,7 @@ is refused where evidence is appraised, and never skipped.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class CollateralSource(Protocol):
     def current(self) -> Current: ...
     def want_tdx(self, fmspc: bytes, own: bool = False) -> None: ...
     def want_list(self, product: Product, kind: KeyKind) -> None: ...
+    def settle(self, timeout_s: float) -> None: ...
     async def run(self) -> None: ...
 
 
@@ -65,6 +67,9 @@ class FileSource:
 
     def want_list(self, product: Product, kind: KeyKind) -> None:
         """A file has what it has."""
+
+    def settle(self, timeout_s: float) -> None:
+        """It is all there from the start."""
 
     async def run(self) -> None:
         """Nothing is to be done."""
@@ -91,6 +96,9 @@ class CachedSource:
         self._wants: dict[str, _Want] = {}
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._had = threading.Condition()
+        self._needed: set[str] = set()
+        self._known: set[str] = set()
         self._current = Current()
         self._load(bundle, int(time.time()))
 
@@ -121,6 +129,11 @@ class CachedSource:
 
         self._soon(f"crl {product} {kind}", fetch, own=True)
 
+    def settle(self, timeout_s: float) -> None:
+        """Block until all that is our own to want has been had once, or `timeout_s` has passed."""
+        with self._had:
+            self._had.wait_for(lambda: self._needed <= self._known, timeout_s)
+
     async def run(self) -> None:
         """Fetch what is due, one part after the other, in a thread; never returns."""
         self._loop = asyncio.get_running_loop()
@@ -134,6 +147,9 @@ class CachedSource:
 
     def _soon(self, name: str, fetch: _Fetch, own: bool) -> None:
         """Evidence is appraised in threads; everything else here belongs to the loop."""
+        if own:
+            with self._had:
+                self._needed.add(name)
         if self._loop is None:
             self._want(name, fetch, own)
         else:
@@ -186,6 +202,9 @@ class CachedSource:
             self._lists[name] = found
         tdx = with_newest_lists([each.entry for each in self._entries.values()])
         self._current = Current(tdx, tuple(each.der for each in self._lists.values()))
+        with self._had:
+            self._known.add(name)
+            self._had.notify_all()
 
     def _load(self, bundle: Bundle, now: int) -> None:
         for entry in bundle.tdx:
@@ -194,7 +213,7 @@ class CachedSource:
             except EvidenceError as error:
                 _said(error)
         for found in self._cache.load_tdx(now)[:MAX_COLLATERAL_ENTRIES]:
-            self._take("", found)
+            self._take(f"tdx {found.fmspc.hex()}", found)
             self.want_tdx(found.fmspc)
         for product in Product:
             for kind in KeyKind:
