@@ -6,7 +6,7 @@ import pytest
 from support.tdx import refusal
 
 from toposeal.errors import PolicyError, Reason
-from toposeal.verification.shared_guest import refuse_shared_guests
+from toposeal.verification.shared_guest import refuse_shared_gpus, refuse_shared_guests
 
 ONE, OTHER = bytes([1] * 32), bytes([2] * 32)
 
@@ -32,3 +32,11 @@ def test_evidence_without_an_identity_of_the_guest_tells_nothing() -> None:
 def test_one_member_counted_twice_is_one_member() -> None:
     refuse_shared_guests([("web-0", ONE), ("web-0", ONE)])
     assert refusal(refuse_shared_guests, [("web-0", ONE), ("web-00", ONE)]) is Reason.SHARED_CVM
+
+
+def test_two_members_with_one_gpu_are_refused_by_name() -> None:
+    refuse_shared_gpus([("web-0", b"a"), ("web-0", b"b"), ("web-1", b"c")])
+    with pytest.raises(PolicyError) as refused:
+        refuse_shared_gpus([("web-0", b"a"), ("web-1", b"b"), ("web-2", b"a")])
+    assert refused.value.reason is Reason.GPU_DUPLICATE
+    assert refused.value.mismatches[0].field == "members.web-2.gpus"
