@@ -17,6 +17,7 @@ _FUNCTION = re.compile(r"`([a-z0-9_.]+):([a-z0-9_]+)`")
 SECTIONS = {  # rows at least: what was once shown stays shown
     "TDX": 24,
     "SNP": 24,
+    "GPU": 21,
     "What dcap-qvl leaves to its caller": 16,
     "The negative tests of other verifiers": 66,
     "Known flaws and attacks, and what holds against each": 31,
