@@ -22,6 +22,7 @@ from toposeal.evidence.gpu_report import parse_gpu_report
 from toposeal.evidence.kind import detect_kind
 from toposeal.evidence.log_reader import read_event_log
 from toposeal.evidence.pck import parse_pck_chain
+from toposeal.evidence.pcs_answers import signed_part
 from toposeal.evidence.snp_certs import parse_endorsement
 from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tcg_log import parse_ccel_table
@@ -41,9 +42,14 @@ from toposeal.topology.evidence_policy import parse_evidence_policy
 from toposeal.topology.owner import OwnerRoot
 from toposeal.topology.parse import parse_topology
 from toposeal.verification.ca_profile import parse_ca
+from toposeal.verification.collateral_authentic import ListAge
+from toposeal.verification.high_water import Marks, parse_marks
 
 CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus"
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "shop" / "topology.yaml"
+
+
+_ANSWER = b'{"tcbInfo":{"id":"TDX"},"signature":"00"}'
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ def _evidence(mesh: Mesh) -> dict[str, Parser]:
         "quote": Parser(parse_tdx_quote, [quote, *kept("quote", "genuine-*")]),
         "evidence-kind": Parser(detect_kind, [quote]),
         "collateral": Parser(parse_collateral, [mesh.collateral]),
+        "vendor-answer": Parser(lambda data: signed_part(data, "tcbInfo"), [_ANSWER]),
+        "marks": Parser(parse_marks, [Marks({"00" * 6: 1}, {"ab" * 32: ListAge(1, 2)}).dump()]),
         "pck-chain": Parser(parse_pck_chain, [quote[quote.index(b"-----BEGIN") :]]),
         "ca": Parser(lambda data: parse_ca(data, name), certificates),
     }

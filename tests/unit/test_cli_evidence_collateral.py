@@ -148,7 +148,7 @@ def test_C3_nothing_is_overwritten(fetch: Run) -> None:
     assert Path("bundle.json").read_bytes() == before
 
 
-def test_E9_the_cache_remembers_the_newest_and_stands_in_for_the_network(
+def test_E9_fault_14_the_cache_remembers_the_newest_and_stands_in_for_the_network(
     run: Run, fetch: Run, server: VendorService
 ) -> None:
     cached = ("--for", "quote", "--for", "report", "--cache", "cache")

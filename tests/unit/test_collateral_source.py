@@ -104,7 +104,6 @@ def test_what_is_wanted_is_fetched_in_the_background(run: Callable[..., None]) -
     run(work)
 
 
-# Fault 14: collateral unreachable, expired, lower number, malformed.
 @pytest.mark.parametrize(
     "fault",
     [
@@ -116,7 +115,7 @@ def test_what_is_wanted_is_fetched_in_the_background(run: Callable[..., None]) -
     ],
     ids=["unreachable", "unknown", "malformed", "cut", "too large"],
 )
-def test_V8_E9_a_restart_without_a_network_serves_what_the_disk_has(
+def test_V8_E9_fault_14_a_restart_without_a_network_serves_what_the_disk_has(
     run: Callable[..., None], server: VendorService, fault: Fault
 ) -> None:
     async def first(source: CachedSource) -> None:
@@ -136,7 +135,7 @@ def test_V8_E9_a_restart_without_a_network_serves_what_the_disk_has(
     run(second)
 
 
-def test_E9_a_service_that_goes_back_changes_nothing(
+def test_E9_fault_14_a_service_that_goes_back_changes_nothing(
     run: Callable[..., None], server: VendorService, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def newest(source: CachedSource) -> None:
@@ -157,7 +156,7 @@ def test_E9_a_service_that_goes_back_changes_nothing(
     assert '"reason": "collateral_rollback"' in capfd.readouterr().out
 
 
-def test_E9_expired_collateral_is_not_served_after_a_restart(
+def test_E9_fault_14_expired_collateral_is_not_served_after_a_restart(
     run: Callable[..., None], server: VendorService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def first(source: CachedSource) -> None:

@@ -73,7 +73,6 @@ def test_a_vlek_is_the_tables_or_the_owners() -> None:
     assert Endorser(ANCHORS, bundle).find(report(VLEK), b"", NOW) == found
 
 
-# Fault 13: the table is missing, old or of no use.
 @pytest.mark.parametrize(
     "table",
     [
@@ -86,11 +85,11 @@ def test_a_vlek_is_the_tables_or_the_owners() -> None:
     ],
     ids=["none", "unreadable", "old", "no certificate", "another kind", "another chip"],
 )
-def test_E10_without_a_good_table_the_owners_bundle_vouches(table: bytes) -> None:
+def test_E10_fault_13_without_a_good_table_the_owners_bundle_vouches(table: bytes) -> None:
     assert Endorser(ANCHORS, BUNDLE).find(report(CHIP), table, NOW) == FOUND
 
 
-def test_E10_without_table_and_bundle_amd_is_asked_once_and_the_cache_from_then_on(
+def test_E10_fault_13_without_table_and_bundle_amd_is_asked_once_and_the_cache_from_then_on(
     server: VendorService, tmp_path: Path
 ) -> None:
     cache = CollateralCache(str(tmp_path / "cache"), ANCHORS)
@@ -103,7 +102,7 @@ def test_E10_without_table_and_bundle_amd_is_asked_once_and_the_cache_from_then_
     assert Endorser(ANCHORS, cache=again).find(report(CHIP), b"", NOW) == FOUND
 
 
-def test_the_tables_certificate_is_kept_for_the_day_that_it_has_none(tmp_path: Path) -> None:
+def test_fault_13_the_tables_certificate_is_kept_for_the_day_that_it_has_none(tmp_path: Path) -> None:
     cache = CollateralCache(str(tmp_path / "cache"), ANCHORS)
     assert Endorser(ANCHORS, cache=cache).find(report(CHIP), TABLE, NOW) == FOUND
     assert Endorser(ANCHORS, cache=cache).find(report(CHIP), b"", NOW) == FOUND
