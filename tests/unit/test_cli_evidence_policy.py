@@ -100,5 +100,15 @@ def test_nothing_is_written_from_what_is_unsafe_or_false(
     assert f"[{reason}]" in err
 
 
+@pytest.mark.parametrize(("data", "noted"), [(b"\1" * 32 + bytes(32), True), (bytes(64), False)])
+def test_verify_notes_what_a_paravisor_would_write(run: Run, data: bytes, noted: bool) -> None:
+    """Not a refusal: others pad a nonce of theirs. With --report-data it is one."""
+    Path("padded").write_bytes(chip().report(data, WEB))
+    code, out, _ = run("verify", "padded", *SNP)
+    assert (code, "paravisor (Azure)" in out) == (0, noted)
+    code, out, _ = run("verify", "padded", *SNP, "--report-data", "11" * 64)
+    assert (code, "[paravisor]" in out) == (2, noted)
+
+
 def test_a_hostile_value_is_safe_for_a_terminal(run: Run) -> None:
     assert "\x1b" not in run("policy", "report", "--topology", "\x1b[2J")[1]

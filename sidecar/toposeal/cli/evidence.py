@@ -30,6 +30,7 @@ from toposeal.limits import (
 from toposeal.topology import strict_json
 from toposeal.topology.evidence_policy import STRICT, EvidencePolicy, parse_evidence_policy
 from toposeal.verification.evidence_check import Judgement, Supplied, judge, read_fields
+from toposeal.verification.report_data import is_padded_hash
 
 _MAX_CERTIFICATES_SIZE = 32 << 10
 _SHOWN = 400  # characters of one field: 64 bytes take 128, the decoded guest policy 200
@@ -106,11 +107,12 @@ def _verify(args: argparse.Namespace) -> int:
         judgement = Judgement(False, (refusal,))
     logged = evidence_log.check(kind, data, args.event_log)
     judgement = logged.judged(judgement)
+    fields = _readable(kind, data, supplied)
     if args.json:
-        verdict = _as_json(kind, judgement, _readable(kind, data, supplied))
+        verdict = _as_json(kind, judgement, fields)
         print(json.dumps(verdict | logged.as_json(judgement)))
     else:
-        _print_verdict(kind, judgement, chain(logged.notes(), _notes(kind, args)))
+        _print_verdict(kind, judgement, chain(logged.notes(), _notes(kind, args, fields)))
     return exit_code(judgement.refusals[0]) if judgement.refusals else Exit.OK
 
 
@@ -175,7 +177,7 @@ def _print_verdict(kind: EvidenceKind | None, judgement: Judgement, notes: Itera
             print(f"  note: {note}")
 
 
-def _notes(kind: EvidenceKind | None, args: argparse.Namespace) -> Iterator[str]:
+def _notes(kind: EvidenceKind | None, args: argparse.Namespace, fields: Mapping[str, Any]) -> Iterator[str]:
     """What this verdict does not say."""
     if kind is EvidenceKind.GPU:
         yield from evidence_gpu.notes(args)
@@ -184,6 +186,8 @@ def _notes(kind: EvidenceKind | None, args: argparse.Namespace) -> Iterator[str]
         yield "no --policy: no measurement, no configuration and no machine was compared"
     if args.report_data is None:
         yield "no --report-data: the evidence may be old, or of somebody else's making"
+        if is_padded_hash(bytes.fromhex(fields["report_data"])):
+            yield "REPORT_DATA is 32 bytes and zeros: a paravisor (Azure) puts a virtual TPM's key there"
 
 
 def _print_table(fields: Mapping[str, Any]) -> None:
