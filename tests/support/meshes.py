@@ -20,6 +20,7 @@ from toposeal.encoding import digest, encode
 from toposeal.evidence.auxiliary import aux_digest
 from toposeal.evidence.binding import Binding, live_binding
 from toposeal.evidence.gpu_certs import GpuEvidence
+from toposeal.evidence.nonce_tree import tree_root
 from toposeal.membership.hello import Hello, make_hello
 from toposeal.membership.identity import SignedIdentity, make_identity
 from toposeal.membership.manifest import Manifest, build_genesis, parse_manifest
@@ -112,8 +113,9 @@ class Mesh:
     def document(self, nonce: bytes = NONCE, answering: int = 0) -> bytes:
         """What member number `answering` serves for `nonce`."""
         pod = self.pods[answering]
-        live = LiveAnswer(pod.iid, nonce, pod.quote(live_binding(self.seal_binding(pod), nonce)))
-        return build_document(self.signed.envelope, self.sealed, live, (self.collateral,))
+        quote = pod.quote(live_binding(self.seal_binding(pod), tree_root((nonce,))))
+        live = LiveAnswer(pod.iid, (nonce,), quote)
+        return build_document(self.signed.envelope, self.sealed, live, 0, (self.collateral,))
 
     @cached_property
     def sealed(self) -> SealedManifest:

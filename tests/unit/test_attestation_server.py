@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import grp
-import itertools
 import os
 import stat
 import time
@@ -17,9 +16,9 @@ from support.tls import tls_server
 
 from toposeal.errors import LocalProtocolError, QuoteSourceError, Reason, ToposealError
 from toposeal.host import attestation_server
-from toposeal.host.attestation_server import Answer, AttestationServer
+from toposeal.host.attestation_server import Answer, AttestationServer, Build
 from toposeal.host.fetch import fetch_document
-from toposeal.limits import LIVE_QUOTES_PER_SECOND
+from toposeal.limits import MAX_LIVE_NONCES
 from toposeal.outside.endpoint import Endpoint
 
 PATH = b"/.well-known/toposeal/attestation"
@@ -29,8 +28,8 @@ GOOD = b"GET " + PATH + b"?nonce=" + NONCE.hex().encode() + b" HTTP/1.1\r\nHost:
 Ask = Callable[[bytes], Coroutine[Any, Any, bytes]]
 
 
-async def echo(nonce: bytes) -> bytes:
-    return b"document for " + nonce
+async def echo(nonce: bytes) -> Build:
+    return lambda: b"document for " + nonce
 
 
 def serving(tmp_path: Path, answer: Answer, scenario: Callable[[Ask], Coroutine[Any, Any, None]]) -> None:
@@ -145,7 +144,7 @@ def test_a_request_that_ends_early_is_refused(tmp_path: Path) -> None:
 def test_V4_a_member_that_is_not_active_answers_no_document(
     tmp_path: Path, error: ToposealError, status: int
 ) -> None:
-    async def refuse(nonce: bytes) -> bytes:
+    async def refuse(nonce: bytes) -> Build:
         raise error
 
     response = exchange(tmp_path, GOOD, refuse)
@@ -156,7 +155,7 @@ def test_V4_a_member_that_is_not_active_answers_no_document(
 def test_a_defect_of_ours_closes_the_connection_and_is_reported(tmp_path: Path) -> None:
     reported: list[dict[str, Any]] = []
 
-    async def broken(nonce: bytes) -> bytes:
+    async def broken(nonce: bytes) -> Build:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
         raise ZeroDivisionError
 
@@ -167,61 +166,33 @@ def test_a_defect_of_ours_closes_the_connection_and_is_reported(tmp_path: Path) 
     assert any(isinstance(context.get("exception"), ZeroDivisionError) for context in reported)
 
 
-def test_V10_quotes_are_asked_for_one_at_a_time_and_paced(tmp_path: Path) -> None:
-    running, starts = 0, []
-
-    async def slow(nonce: bytes) -> bytes:
-        nonlocal running
-        running += 1
-        assert running == 1
-        starts.append(time.monotonic())
-        await asyncio.sleep(0.01)
-        running -= 1
-        return nonce
-
-    async def scenario(ask: Ask) -> None:
-        responses = await asyncio.gather(*(ask(GOOD) for _ in range(3)))
-        assert [status_of(r) for r in responses] == [200] * 3
-
-    serving(tmp_path, slow, scenario)
-    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
-    assert min(gaps) >= 0.95 / LIVE_QUOTES_PER_SECOND
-
-
-def test_V10_whoever_finds_the_line_full_is_refused_at_once(tmp_path: Path) -> None:
-    release = asyncio.Event()
-
-    async def held(nonce: bytes) -> bytes:
-        await release.wait()
-        return nonce
-
-    async def scenario(ask: Ask) -> None:
-        waiting = [asyncio.create_task(ask(GOOD)) for _ in range(8)]
-        await asyncio.sleep(0.2)
-        assert status_of(await ask(GOOD)) == 429
-        release.set()
-        assert [status_of(r) for r in await asyncio.gather(*waiting)] == [200] * 8
-
-    serving(tmp_path, held, scenario)
-
-
-def test_a_caller_that_gives_up_in_line_leaves_its_place(
+def test_V10_only_so_many_documents_are_in_memory_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 0.3)
-    calls = 0
+    """Three callers, room for one document, and a first reader that takes none of it: the others wait until
+    it is cut off."""
+    monkeypatch.setattr(attestation_server, "_MAX_DOCUMENTS", 1)
+    monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 1.0)
+    made: list[float] = []
 
-    async def first_hangs(nonce: bytes) -> bytes:
-        nonlocal calls
-        calls += 1
-        await asyncio.sleep(10 if calls == 1 else 0)
-        return nonce
+    def large() -> bytes:
+        made.append(time.monotonic())
+        return bytes(32 << 20) if len(made) == 1 else b"small"
+
+    async def answer(nonce: bytes) -> Build:
+        return large
 
     async def scenario(ask: Ask) -> None:
-        assert await asyncio.gather(*(ask(GOOD) for _ in range(8))) == [b""] * 8
-        assert status_of(await ask(GOOD)) == 200
+        _, writer = await asyncio.open_unix_connection(str(tmp_path / "attestation.sock"))
+        writer.write(GOOD)
+        await asyncio.sleep(0.3)
+        assert len(made) == 1
+        responses = await asyncio.gather(ask(GOOD), ask(GOOD))
+        assert [status_of(r) for r in responses] == [200, 200]
+        assert made[1] - made[0] > 0.9
+        writer.close()
 
-    serving(tmp_path, first_hangs, scenario)
+    serving(tmp_path, answer, scenario)
 
 
 def test_a_request_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +209,8 @@ def test_a_request_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 0.3)
 
-    async def large(nonce: bytes) -> bytes:
-        return bytes(16 << 20)
+    async def large(nonce: bytes) -> Build:
+        return lambda: bytes(16 << 20)
 
     async def scenario(ask: Ask) -> None:
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "attestation.sock"))
@@ -254,7 +225,7 @@ def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytes
 def test_R1_connections_above_the_cap_are_closed_at_once(tmp_path: Path) -> None:
     async def scenario(ask: Ask) -> None:
         path = str(tmp_path / "attestation.sock")
-        idle = [await asyncio.open_unix_connection(path) for _ in range(64)]
+        idle = [await asyncio.open_unix_connection(path) for _ in range(MAX_LIVE_NONCES)]
         await asyncio.sleep(0.1)
         reader, writer = await asyncio.open_unix_connection(path)
         assert await reader.read() == b""

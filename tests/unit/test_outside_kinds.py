@@ -18,6 +18,7 @@ from toposeal.errors import Reason, ToposealError
 from toposeal.evidence.auxiliary import gpu_messages
 from toposeal.evidence.binding import Binding, gpu_binding, gpu_nonce, live_binding
 from toposeal.evidence.gpu_certs import GpuEvidence
+from toposeal.evidence.nonce_tree import tree_root
 from toposeal.outside.document import LiveAnswer, build_document
 from toposeal.outside.model import VerifiedMesh
 from toposeal.outside.verify import verify_document
@@ -62,8 +63,9 @@ def mixed(snp: Sequence[int] = (0, 2), numbers: Sequence[int] = (1, 2, 3), **pol
 
 def document(mesh: Mesh, crls: Sequence[bytes] = CRLS) -> bytes:
     pod = mesh.pods[0]
-    live = LiveAnswer(pod.iid, NONCE, pod.quote(live_binding(mesh.seal_binding(pod), NONCE)))
-    return build_document(mesh.signed.envelope, mesh.sealed, live, (mesh.collateral,), crls)
+    quote = pod.quote(live_binding(mesh.seal_binding(pod), tree_root((NONCE,))))
+    live = LiveAnswer(pod.iid, (NONCE,), quote)
+    return build_document(mesh.signed.envelope, mesh.sealed, live, 0, (mesh.collateral,), crls)
 
 
 def verified(mesh: Mesh, shown: bytes, **parts: Any) -> VerifiedMesh:

@@ -25,6 +25,7 @@ from toposeal.errors import (
     UsageError,
 )
 from toposeal.evidence.binding import Binding, Purpose, Status, live_binding
+from toposeal.evidence.nonce_tree import tree_root
 from toposeal.membership.hello import make_hello
 from toposeal.membership.identity import SignedIdentity, make_identity
 from toposeal.membership.sealed import join_of
@@ -39,6 +40,7 @@ from toposeal.verification.anchors import VENDOR_ANCHORS
 from toposeal_lab.simtdx import lab_measurements
 
 Change = Callable[[AttestationDocument], object]
+CHALLENGE = tree_root((NONCE,))
 OTHER_NONCE = bytes([5]) * 32
 
 
@@ -162,7 +164,7 @@ def test_V1_an_answer_to_another_nonce_is_refused() -> None:
 
 def test_V1_an_old_answer_relabelled_with_the_new_nonce_is_refused() -> None:
     error = refusal_after(
-        lambda d: setattr(d.live, "challenge", OTHER_NONCE), mesh().request(nonce=OTHER_NONCE)
+        lambda d: setattr(d.live, "challenge", tree_root((OTHER_NONCE,))), mesh().request(nonce=OTHER_NONCE)
     )
     assert first(error) == (EvidenceError, Reason.REPORT_DATA, "quote.report_data")
 
@@ -444,7 +446,7 @@ def test_E3_a_quote_of_another_purpose_is_no_seal(purpose: Purpose) -> None:
     for binding in (
         replace(mesh().seal_binding(pod), purpose=purpose),
         join_of(pod.signed.identity),
-        live_binding(mesh().seal_binding(pod), NONCE),
+        live_binding(mesh().seal_binding(pod), CHALLENGE),
     ):
         assert with_seal(0, pod.quote(binding)).reason is Reason.REPORT_DATA
 
@@ -479,7 +481,7 @@ def test_a_live_answer_of_another_member_than_it_names_is_refused() -> None:
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.ACTIVE])
 def test_V4_a_member_that_is_not_active_proves_nothing(status: Status) -> None:
     pod = mesh().pods[0]
-    binding = replace(live_binding(mesh().seal_binding(pod), NONCE), status=status)
+    binding = replace(live_binding(mesh().seal_binding(pod), CHALLENGE), status=status)
     error = refusal_after(lambda d: d.live.evidence.CopyFrom(pod.quote(binding)))
     assert first(error)[:2] == (EvidenceError, Reason.REPORT_DATA)
 
@@ -487,7 +489,7 @@ def test_V4_a_member_that_is_not_active_proves_nothing(status: Status) -> None:
 def not_live() -> list[Binding]:
     pod = mesh().pods[0]
     seal = mesh().seal_binding(pod)
-    relabelled = [replace(live_binding(seal, NONCE), purpose=p) for p in Purpose if p is not Purpose.LIVE]
+    relabelled = [replace(live_binding(seal, CHALLENGE), purpose=p) for p in Purpose if p is not Purpose.LIVE]
     return [seal, join_of(pod.signed.identity), *relabelled]
 
 

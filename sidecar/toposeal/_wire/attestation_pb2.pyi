@@ -25,14 +25,20 @@ class MemberRecord(_message.Message):
     def __init__(self, identity: _Optional[bytes] = ..., ik_signature: _Optional[bytes] = ..., ca_signature: _Optional[bytes] = ..., hello: _Optional[_Union[_peer_pb2.Signed, _Mapping]] = ..., commit: _Optional[_Union[_peer_pb2.Commit, _Mapping]] = ..., gpus: _Optional[_Iterable[_Union[_evidence_pb2.GpuEvidence, _Mapping]]] = ...) -> None: ...
 
 class Live(_message.Message):
-    __slots__ = ("iid", "challenge", "evidence")
+    __slots__ = ("iid", "challenge", "evidence", "leaf", "leaves", "path")
     IID_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    LEAVES_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     iid: bytes
     challenge: bytes
     evidence: _evidence_pb2.Evidence
-    def __init__(self, iid: _Optional[bytes] = ..., challenge: _Optional[bytes] = ..., evidence: _Optional[_Union[_evidence_pb2.Evidence, _Mapping]] = ...) -> None: ...
+    leaf: int
+    leaves: int
+    path: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, iid: _Optional[bytes] = ..., challenge: _Optional[bytes] = ..., evidence: _Optional[_Union[_evidence_pb2.Evidence, _Mapping]] = ..., leaf: _Optional[int] = ..., leaves: _Optional[int] = ..., path: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class AttestationDocument(_message.Message):
     __slots__ = ("topology", "manifest", "members", "live", "collateral", "crls")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from toposeal.daemon.live_window import LiveWindows
 from toposeal.daemon.node import Node
 from toposeal.host.collateral_source import CollateralSource
 from toposeal.membership.state import Own
@@ -9,14 +12,16 @@ from toposeal.outside.document import LiveAnswer, build_document
 
 
 class Answers:
-    """Makes one document for one nonce."""
+    """Makes one document for one nonce; those who ask together share a quote."""
 
     def __init__(self, node: Node, own: Own, collateral: CollateralSource) -> None:
-        self._node, self._own, self._collateral = node, own, collateral
+        self._own, self._collateral = own, collateral
+        self._windows = LiveWindows(lambda challenge: node.live(challenge))
 
-    async def answer(self, nonce: bytes) -> bytes:
-        """The attestation document for `nonce` (32 bytes). Raises ToposealError unless active."""
-        sealed, evidence = await self._node.live(nonce)
-        live = LiveAnswer(self._own.iid, nonce, evidence)
+    async def answer(self, nonce: bytes) -> Callable[[], bytes]:
+        """What makes the attestation document for `nonce` (32 bytes). Raises ToposealError unless active."""
+        answered = await self._windows.ask(nonce)
+        sealed, evidence = answered.live
+        live = LiveAnswer(self._own.iid, answered.nonces, evidence)
         envelope, parts = self._own.topology.envelope, self._collateral.current()
-        return build_document(envelope, sealed, live, parts.tdx, parts.crls)
+        return lambda: build_document(envelope, sealed, live, answered.leaf, parts.tdx, parts.crls)

@@ -1,7 +1,7 @@
 """Serves attestation documents as HTTP/1.1 on a Unix socket, behind Envoy; it proves nothing itself.
 
 Every connection comes from a stranger. One request each, one exact target, fixed answers: nothing of
-the request is ever reflected. Quotes are asked for one at a time and at most five a second (V10).
+the request is ever reflected. How many quotes they cost is the answerer's to limit (V10).
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 
-from toposeal.errors import QuoteSourceError, Reason, RemoteProtocolError, ToposealError
-from toposeal.limits import LIVE_QUOTES_PER_SECOND, MAX_HTTP_HEADER, VERIFY_TIMEOUT
+from toposeal.errors import QuoteSourceError, Reason, ToposealError
+from toposeal.limits import MAX_HTTP_HEADER, MAX_LIVE_NONCES, VERIFY_TIMEOUT
 from toposeal.outside.endpoint import ATTESTATION_PATH, ATTESTATION_TYPE
 
-Answer = Callable[[bytes], Awaitable[bytes]]
+Build = Callable[[], bytes]
+Answer = Callable[[bytes], Awaitable[Build]]
 
-_MAX_CONNECTIONS = 64  # a document each may be in memory
-_MAX_CALLERS = 8  # in line for a quote: what the pace serves within their patience
+_MAX_CONNECTIONS = MAX_LIVE_NONCES
+_MAX_DOCUMENTS = 64  # in memory, each as large as it gets
 _REQUEST_TIMEOUT_S = 5.0
 _EXCHANGE_TIMEOUT_S = VERIFY_TIMEOUT / 1000  # later than this nobody waits for the answer
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,512}) HTTP/1\.[01]")
@@ -33,7 +35,8 @@ _STATUS_OF = {
 
 
 class AttestationServer:
-    """One listening Unix socket. `answer` makes the document for a nonce of 32 bytes.
+    """One listening Unix socket. `answer` waits for the evidence on a nonce of 32 bytes, and gives what then
+    builds the document.
 
     `answer` refuses with ToposealError: NOT_ACTIVE and a failing quote source become 503. Any other
     exception is ours, closes that connection and reaches the event loop's exception handler.
@@ -41,7 +44,7 @@ class AttestationServer:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._line = _QuoteLine()
+        self._documents = asyncio.Semaphore(_MAX_DOCUMENTS)
         self._connections = 0
         self._server: asyncio.Server | None = None
 
@@ -61,54 +64,33 @@ class AttestationServer:
         try:
             if self._connections <= _MAX_CONNECTIONS:
                 async with asyncio.timeout(_EXCHANGE_TIMEOUT_S):
-                    writer.write(await self._respond(reader))
-                    await writer.drain()
+                    build = await self._respond(reader)
+                    async with self._documents:
+                        writer.write(build())
+                        await writer.drain()
         except (TimeoutError, ConnectionError):
             pass  # a stranger that is slow or gone is owed nothing
         finally:
             self._connections -= 1
             writer.transport.abort()  # close() would keep the document for one who never reads
 
-    async def _respond(self, reader: asyncio.StreamReader) -> bytes:
+    async def _respond(self, reader: asyncio.StreamReader) -> Build:
+        """Whatever takes time; the document itself is made when there is room for it."""
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
-            return _response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return partial(_response, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except asyncio.IncompleteReadError:
-            return _response(HTTPStatus.BAD_REQUEST)
+            return partial(_response, HTTPStatus.BAD_REQUEST)
         nonce = _parse_request(head)
         if isinstance(nonce, HTTPStatus):
-            return _response(nonce)
+            return partial(_response, nonce)
         try:
-            async with self._line.turn():
-                return _response(HTTPStatus.OK, await self._answer(nonce))
+            document = await self._answer(nonce)
         except ToposealError as error:
-            return _response(_status_of(error))
-
-
-class _QuoteLine:
-    """One quote at a time, spaced out, with few callers in line; whoever comes then is refused."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._callers = 0
-        self._next_at = 0.0
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Raises RemoteProtocolError(RATE_LIMITED) when the line is full."""
-        if self._callers >= _MAX_CALLERS:
-            raise RemoteProtocolError.of(Reason.RATE_LIMITED, "callers", self._callers, "a free place")
-        self._callers += 1
-        try:
-            async with self._lock:
-                loop = asyncio.get_running_loop()
-                await asyncio.sleep(self._next_at - loop.time())
-                self._next_at = loop.time() + 1 / LIVE_QUOTES_PER_SECOND
-                yield
-        finally:
-            self._callers -= 1
+            return partial(_response, _status_of(error))
+        return lambda: _response(HTTPStatus.OK, document())
 
 
 def _parse_request(head: bytes) -> bytes | HTTPStatus:

@@ -14,6 +14,7 @@ from toposeal._wire import peer_pb2 as wire_peer
 from toposeal.encoding import decode, encode
 from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.evidence.auxiliary import gpu_messages
+from toposeal.evidence.nonce_tree import audit_path, tree_root
 from toposeal.limits import (
     MAX_COLLATERAL_ENTRIES,
     MAX_COLLATERAL_SIZE,
@@ -28,27 +29,36 @@ from toposeal.membership.votes import commit_message
 
 @dataclass(frozen=True)
 class LiveAnswer:
-    """The answering member's LIVE evidence on an outside verifier's challenge."""
+    """The answering member's LIVE evidence on a window of outside verifiers' nonces (32 bytes each)."""
 
     iid: bytes  # 48
-    challenge: bytes  # 32
-    evidence: wire_evidence.Evidence
+    nonces: Sequence[bytes]
+    evidence: wire_evidence.Evidence  # on the root of their tree
 
 
 def build_document(
     envelope: bytes,
     sealed: SealedManifest,
     live: LiveAnswer,
+    leaf: int = 0,
     collateral: Sequence[bytes] = (),
     crls: Sequence[bytes] = (),
 ) -> bytes:
-    """The document's bytes; `envelope` is the signed topology that `sealed` rests on."""
+    """The document's bytes for nonce number `leaf` of the window; `envelope` is the signed topology that
+    `sealed` rests on."""
     return encode(
         wire.AttestationDocument(
             topology=envelope,
             manifest=sealed.manifest.body,
             members=[_record(member) for member in sealed.members],
-            live=wire.Live(iid=live.iid, challenge=live.challenge, evidence=live.evidence),
+            live=wire.Live(
+                iid=live.iid,
+                challenge=tree_root(live.nonces),
+                evidence=live.evidence,
+                leaf=leaf,
+                leaves=len(live.nonces),
+                path=audit_path(leaf, live.nonces),
+            ),
             collateral=collateral,
             crls=crls,
         )

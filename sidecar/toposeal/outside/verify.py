@@ -21,6 +21,7 @@ from toposeal.errors import (
 )
 from toposeal.evidence.auxiliary import aux_digest, read_gpus
 from toposeal.evidence.binding import gpu_binding, live_binding
+from toposeal.evidence.nonce_tree import root_of
 from toposeal.membership.hello import Hello, verify_hello
 from toposeal.membership.identity import Identity, verify_identity
 from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches, parse_manifest
@@ -68,10 +69,7 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     strangers before a manifest exists, and SEAL repeats all that they prove.
     """
     parts = parse_document(document)  # (1)
-    if parts.live.challenge != request.nonce:  # (2)
-        raise RemoteProtocolError.of(
-            Reason.NONCE_MISMATCH, "live.challenge", parts.live.challenge, request.nonce.hex()
-        )
+    _expect_nonce(parts.live, request.nonce)  # (2)
     topology = _accept(parts.topology, request)  # (3)
     manifest = _manifest(parts.manifest, topology, mesh_id(request.owner.canonical, request.mesh))  # (4)
     _check_bounds(manifest, topology)  # (5)
@@ -106,6 +104,12 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
         proven_now=next(m for m in members if m.iid == live.binding.iid),
         expires_at=min(evidence.expires_at for evidence in (*seals, live)),
     )
+
+
+def _expect_nonce(live: wire.Live, nonce: bytes) -> None:
+    """The caller's nonce is a leaf under the root that the LIVE quote is made for."""
+    wanted = root_of(nonce, live.leaf, live.leaves, live.path)
+    _require_equal(Reason.NONCE_MISMATCH, ("live.challenge", live.challenge, wanted))
 
 
 def introductions(

@@ -11,6 +11,7 @@ from toposeal._wire.attestation_pb2 import AttestationDocument
 from toposeal._wire.evidence_pb2 import Evidence
 from toposeal._wire.peer_pb2 import Manifest
 from toposeal.encoding import encode
+from toposeal.evidence.nonce_tree import tree_root
 from toposeal_lab.attacks.stage import Stage
 from toposeal_lab.checks import expect
 from toposeal_lab.mitm import document_of, relay
@@ -69,7 +70,7 @@ def _changed(document: bytes, change: Change) -> bytes:
 
 
 def _set_nonce(nonce: bytes, document: AttestationDocument) -> None:
-    document.live.challenge = nonce
+    document.live.challenge = tree_root((nonce,))
 
 
 def _next_epoch(document: AttestationDocument) -> None:
