@@ -79,10 +79,18 @@ def _logs() -> dict[str, dict[str, bytes]]:
 def _gpu() -> dict[str, dict[str, bytes]]:
     from support.snp import NOW
 
-    from toposeal_lab.simgpu.device import LabGpu
-    from toposeal_lab.simgpu.pki import LabNvidia
+    from toposeal_lab.simgpu import DeviceShape, LabGpu, LabNvidia, LabRimSigner
+    from toposeal_lab.simgpu.pki import firmware
 
-    return {"gpu-report": {"report": LabGpu(LabNvidia.create(NOW)).report(bytes(range(32)))}}
+    device = LabGpu(LabNvidia.create(NOW))
+    blackwell = DeviceShape(model="GB100")
+    golden = {index: [value] for index, value in enumerate(device.measurements()[:4])}
+    return {
+        "gpu-report": {"report": device.report(bytes(range(32)))},
+        "gpu-chain": {"chain": device.chain},
+        "gpu-firmware": {"tcb-info": firmware(device.key, blackwell)[1]},
+        "rim": {"rim": LabRimSigner.create(NOW).manifest("GH100", "550.90.07", golden)},
+    }
 
 
 def main() -> None:

@@ -18,11 +18,14 @@ from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, spl
 from toposeal.evidence.bundle import parse_bundle
 from toposeal.evidence.collateral import parse_collateral
 from toposeal.evidence.ghcb_table import parse_certificate_table
+from toposeal.evidence.gpu_certs import parse_gpu_chain
+from toposeal.evidence.gpu_firmware import TCB_INFO, read_firmware
 from toposeal.evidence.gpu_report import parse_gpu_report
 from toposeal.evidence.kind import detect_kind
 from toposeal.evidence.log_reader import read_event_log
 from toposeal.evidence.pck import parse_pck_chain
 from toposeal.evidence.pcs_answers import signed_part
+from toposeal.evidence.rim import parse_rim
 from toposeal.evidence.snp_certs import parse_endorsement
 from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tcg_log import parse_ccel_table
@@ -128,6 +131,9 @@ def _kept_kinds() -> dict[str, Parser]:
         "event-log": read_event_log,
         "ccel-table": parse_ccel_table,
         "gpu-report": parse_gpu_report,
+        "gpu-chain": parse_gpu_chain,
+        "gpu-firmware": lambda data: read_firmware(TCB_INFO, data),
+        "rim": parse_rim,
     }
     return {name: Parser(accept, kept(name, "genuine-*")) for name, accept in accepts.items()}
 
