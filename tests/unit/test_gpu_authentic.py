@@ -157,7 +157,7 @@ def test_E18_a_provisioner_speaks_for_its_own_model() -> None:
         assert reason(LabGpu(other).evidence(NONCE)) is Reason.SIGNING_KEY
 
 
-@pytest.mark.parametrize("flags", ["0210000000", "0220000000", "0240000000"])
+@pytest.mark.parametrize("flags", ["0090000001", "00a0000001", "00c0000001"])
 def test_E18_a_device_open_to_debuggers_is_refused(flags: str) -> None:
     """Where its certificate can say so: Blackwell's does, Hopper's has no such flags."""
     vendor = nvidia("GB100")

@@ -14,7 +14,7 @@ from toposeal_lab.simgpu.pki import DeviceShape, firmware, fwid, tlv
 DIGEST = bytes(range(48))
 KEY = tlv(0x30, b"")
 SHA256 = tlv(0x30, bytes.fromhex("0609608648016503040201") + tlv(0x04, bytes(32)))
-FLAGS = tlv(0x87, bytes.fromhex("0200000000"))
+FLAGS = tlv(0x87, bytes.fromhex("0080000001"))
 
 
 def test_hopper_names_the_device_key() -> None:
@@ -36,11 +36,11 @@ def test_blackwell_has_flags() -> None:
 @pytest.mark.parametrize(
     ("flags", "unsafe"),
     [
-        ("0210000000", ("debug",)),
-        ("0220000000", ("recovery",)),
-        ("0270000000", ("notSecure", "recovery", "debug")),
-        ("0280000000", ()),
-        ("020f000040", ()),
+        ("0090000001", ("debug",)),
+        ("00a0000001", ("recovery",)),
+        ("0070000000", ("notSecure", "recovery", "debug")),
+        ("0080000001", ()),
+        ("000f000040", ()),
     ],
 )
 def test_E18_an_open_device_says_so(flags: str, unsafe: tuple[str, ...]) -> None:

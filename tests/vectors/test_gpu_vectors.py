@@ -97,6 +97,13 @@ def test_the_chain_of_a_blackwell_is_read() -> None:
     assert chain.root.der in VENDOR_ANCHORS.nvidia_roots
 
 
+def test_E18_a_genuine_device_in_debug_says_so() -> None:
+    """Of a laboratory of NVIDIA's: the second identity of a Blackwell chip."""
+    chain = parse_gpu_chain((OWN / "gb100/fsp-debug-chain.pem").read_bytes())
+    assert (chain.firmware.unsafe, chain.leaf.common_name) == (("debug",), "GB100 A01 FSP FMC LF")
+    assert chain.root.der in VENDOR_ANCHORS.nvidia_roots
+
+
 def test_E18_reports_and_chains_are_not_interchangeable(hopper: Vector) -> None:
     for report, chain in (
         (hopper.evidence.report, LS10.chain),

@@ -1,7 +1,7 @@
 """Is a GPU's report authentic: signed by a device that NVIDIA made, for our nonce, by the firmware named?
 
 Whether it is acceptable is for `verification.gpu_policy` and `verification.gpu_rim`. Revocation is not
-checked: NVIDIA answers by OCSP alone for devices, and nothing here asks a network (SECURITY.md). No IO.
+checked: NVIDIA answers by OCSP and CRL, and nothing here asks a network (SECURITY.md). No IO.
 """
 
 from __future__ import annotations

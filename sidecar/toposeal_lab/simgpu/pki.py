@@ -43,7 +43,7 @@ class DeviceShape:
     leaf_name: str | None = None
     leaf_is_ca: bool = False
     fwid: bytes = FWID
-    flags: bytes = bytes.fromhex("0200000000")  # of a TcbInfo: unused bits, then the flags
+    flags: bytes = bytes.fromhex("0080000001")  # of a TcbInfo: no unused bits, then the flags
     firmware: tuple[x509.ObjectIdentifier, bytes] | None = None  # the DICE extension
     extra: Sequence[Extension] = field(default_factory=tuple)  # in the leaf
     not_after: datetime = _NEVER
