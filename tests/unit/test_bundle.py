@@ -65,6 +65,17 @@ def test_E10_another_chip_tcb_or_kind_vouches_for_nothing() -> None:
     assert FULL.for_report(masked) is None
 
 
+def test_E10_a_certificate_of_another_product_says_nothing() -> None:
+    """Its layout of the TCB version is another one: that is no fault of the report's."""
+    turin, genoa = chip(Product.TURIN), GENOA
+    mixed = Bundle(endorsements=(genoa.certificate, turin.certificate))
+    found = mixed.for_report(report(turin))
+    assert found is not None and found.key == pem.encode(turin.certificate)
+    unnamed = parse_snp_report(VLEK.report(bytes(64), WEB, ReportShape(version=2)))
+    lent = Bundle(endorsements=(chip(Product.TURIN, KeyKind.VLEK).certificate,))
+    assert lent.for_report(unnamed) is None
+
+
 def test_a_turin_chip_is_known_by_its_eight_bytes() -> None:
     turin = chip(Product.TURIN)
     bundle = Bundle(endorsements=(turin.certificate,))

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.collateral import crl
 from support.snp import NOW as SNP_NOW
 from support.snp import amd, chip
 from support.tdx import NOW, PKI
 
 from toposeal.errors import EvidenceError, Reason, ToposealError, UsageError
+from toposeal.evidence.collateral import parse_collateral
 from toposeal.evidence.snp_certs import KeyKind
 from toposeal.evidence.snp_tcb import Product
 from toposeal.host import collateral_cache
@@ -212,6 +214,31 @@ def test_S8_two_processes_raise_the_marks_together(opened: Open) -> None:
     assert opened().marks == other.marks
 
 
+def test_families_stored_at_different_times_survive_together(
+    opened: Open, said: list[tuple[str, Reason]]
+) -> None:
+    """The younger list of the second is above the mark of the first's own, which is the same list's."""
+    cache = opened()
+    cache.store_tdx(PKI.collateral(tcb={"fmspc": "00" * 6}), NOW)
+    younger = crl(PKI.platform_ca, days=1)
+    cache.store_tdx(PKI.collateral(parts={"pck_crl": younger.hex()}), NOW)
+    found = opened().load_tdx(NOW)
+    assert [each.fmspc for each in found] == [bytes(6), PKI.fmspc]
+    assert {parse_collateral(each.entry).pck_crl.der for each in found} == {younger}
+    assert said == []
+
+
+def test_F6_what_cannot_be_removed_is_said(
+    opened: Open, folder: Path, said: list[tuple[str, Reason]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened()
+    (folder / "x.new-0123456789abcdef").mkdir()
+    monkeypatch.setattr(collateral_cache, "MAX_CACHED_FILES", 1)
+    (folder / "crl-x.der").mkdir()
+    opened().store_tdx(COLLATERAL, NOW)
+    assert said == [("x.new-0123456789abcdef", Reason.USAGE), ("crl-x.der", Reason.USAGE)]
+
+
 def test_F6_a_disk_that_takes_nothing_ends_nothing(
     opened: Open, said: list[tuple[str, Reason]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +297,17 @@ def test_V9_a_place_that_is_no_directory_is_the_callers_mistake(tmp_path: Path) 
     (linked / "lock").symlink_to("elsewhere")
     with pytest.raises(UsageError, match="lock"):
         CollateralCache(str(linked), ANCHORS)
+
+
+def test_V9_a_file_system_without_locks_is_the_callers_mistake(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_locks(descriptor: int, operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", without_locks)
+    with pytest.raises(UsageError, match="locked"):
+        CollateralCache(str(folder), ANCHORS)
 
 
 def test_the_journal_names_the_file(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

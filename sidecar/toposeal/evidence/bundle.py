@@ -139,11 +139,14 @@ def names_report(key: Endorsement, report: SnpReport) -> bool:
     """Whether a certificate is of the kind, chip and TCB version that `report` names; no signature is
     looked at, and a masked chip is named by none."""
     kind = KeyKind.VLEK if report.signing_key == SIGNED_BY_VLEK else KeyKind.VCEK
-    if key.kind is not kind or decode_tcb(report.reported_tcb, key.product, "report.reported_tcb") != key.tcb:
+    if key.kind is not kind or report.product not in (None, key.product):
         return False
-    if kind is KeyKind.VLEK:
-        return report.product in (None, key.product)
-    return key.hwid.ljust(len(report.chip_id), b"\0") == report.chip_id
+    if kind is KeyKind.VCEK and key.hwid.ljust(len(report.chip_id), b"\0") != report.chip_id:
+        return False
+    try:
+        return decode_tcb(report.reported_tcb, key.product, "report.reported_tcb") == key.tcb
+    except EvidenceError:  # the layout of another product
+        return False
 
 
 def _array(value: dict[str, Any], name: str, limit: int) -> list[Any]:

@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from toposeal.errors import EvidenceError, Reason, ToposealError, UsageError, printable
@@ -31,6 +31,7 @@ from toposeal.verification.collateral_authentic import (
 )
 from toposeal.verification.high_water import Marks, parse_marks
 from toposeal.verification.model import TrustAnchors
+from toposeal.verification.stapled import with_newest_lists
 
 _MARKS, _LOCK = "marks.json", "lock"
 _TDX = re.compile(r"tdx-[0-9a-f]{12}\.json", re.ASCII)
@@ -65,13 +66,12 @@ class CollateralCache:
         self._rising = threading.Lock()
         try:
             os.makedirs(directory, _DIRECTORY_MODE, exist_ok=True)
-            names = os.listdir(directory)
         except OSError as error:
-            expected = "a directory that can be written"
-            raise UsageError.of(Reason.USAGE, printable(directory), error.strerror, expected) from error
+            raise _unusable(directory, error, "a directory that can be written") from error
         with self._locked():
+            names = self._names()
             for name in filter(_LEFTOVER.fullmatch, names):
-                os.unlink(self._path(name))
+                self._remove(name)
             self.marks = self._read_marks(names)
 
     def store_tdx(self, entry: bytes, now: int) -> AuthenticCollateral:
@@ -87,17 +87,27 @@ class CollateralCache:
 
     def load_tdx(self, now: int) -> tuple[AuthenticCollateral, ...]:
         """Every entry that holds at `now`, by FMSPC; what does not is said and left out."""
-        found = []
-        for name in sorted(filter(_TDX.fullmatch, self._names())):
-            data = self._read(name)
+        read = {name: self._read(name) for name in sorted(filter(_TDX.fullmatch, self._names()))}
+        held = self._holding({name: data for name, data in read.items() if data is not None}, now)
+        # Families were stored at different times; each is judged with the newest lists of them all.
+        shared = with_newest_lists([entry.entry for entry in held.values()])
+        found = self._holding(dict(zip(held, shared, strict=True)), now, self.marks)
+        return tuple(found.values())
+
+    def _holding(
+        self, entries: Mapping[str, bytes], now: int, marks: Marks | None = None
+    ) -> dict[str, AuthenticCollateral]:
+        """Those that hold, and are not below `marks`, by name; of the others it is said why."""
+        found = {}
+        for name, data in entries.items():
             try:
-                entry = None if data is None else authenticate_collateral(data, self._anchors, now)
-                if entry is not None:
-                    self.marks.check(entry)
-                    found.append(entry)
+                entry = authenticate_collateral(data, self._anchors, now)
+                if marks is not None:
+                    marks.check(entry)
+                found[name] = entry
             except EvidenceError as error:
                 self._say(name, error)
-        return tuple(found)
+        return found
 
     def store_list(self, der: bytes, product: Product, kind: KeyKind, now: int) -> AuthenticList:
         """The same for AMD's revocation list of `product` that the CA of `kind` names."""
@@ -174,8 +184,7 @@ class CollateralCache:
         try:
             return os.listdir(self._directory)
         except OSError as error:
-            expected = "a directory that can be read"
-            self._say(".", UsageError.of(Reason.USAGE, self._directory, error.strerror, expected))
+            self._say(".", _unusable(self._directory, error, "a directory that can be read"))
             return []
 
     def _read(self, name: str) -> bytes | None:
@@ -192,13 +201,19 @@ class CollateralCache:
         kept = [each for each in self._names() if _ENTRY.fullmatch(each) and each != name]
         excess = len(kept) + 1 - MAX_CACHED_FILES
         for oldest in sorted(kept, key=self._modified)[: max(excess, 0)]:
-            os.unlink(self._path(oldest))
+            self._remove(oldest)
         write_atomic(self._path(name), data, _MODE)
+
+    def _remove(self, name: str) -> None:
+        try:
+            os.unlink(self._path(name))
+        except OSError as error:
+            self._say(name, _unusable(name, error, "a file that can be removed"))
 
     def _modified(self, name: str) -> float:
         try:
             return os.stat(self._path(name), follow_symlinks=False).st_mtime
-        except FileNotFoundError:
+        except OSError:  # it has gone, and needs no removal
             return 0.0
 
     def _path(self, name: str) -> str:
@@ -211,13 +226,19 @@ class CollateralCache:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
         except OSError as error:
-            expected = "a file that can be written"
-            raise UsageError.of(Reason.USAGE, printable(path), error.strerror, expected) from error
+            raise _unusable(path, error, "a file that can be written") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:  # a file system without locks
+                raise _unusable(path, error, "a file that can be locked") from error
             yield
         finally:
             os.close(descriptor)
+
+
+def _unusable(path: str, error: OSError, expected: str) -> UsageError:
+    return UsageError.of(Reason.USAGE, printable(path), error.strerror, expected)
 
 
 def _vcek_name(product: Product, chip_id: bytes, tcb: SnpTcb) -> str:
