@@ -230,6 +230,30 @@ def test_a_thread_may_want_too(run: Callable[..., None]) -> None:
     run(work)
 
 
+def test_the_owners_lists_serve_until_and_beside_the_fetched_ones(
+    run: Callable[..., None], server: VendorService
+) -> None:
+    forged, seed = amd().crl(signer=amd().keys.ask), amd().crl(revoked=(amd().asvk,))
+
+    async def work(source: CachedSource) -> None:
+        assert source.current().crls == (seed,)
+        source.want_list(*GENOA)
+        await until(lambda: len(source.current().crls) == 2)
+        assert source.current().crls == (CRL, seed)
+
+    run(work, Bundle(crls=(forged, seed, seed)))
+
+
+def test_L4_no_more_lists_are_served_than_a_document_may_carry(run: Callable[..., None]) -> None:
+    async def work(source: CachedSource) -> None:
+        assert len(source.current().crls) == 6
+        source.want_list(*GENOA)
+        await until(lambda: CRL in source.current().crls)
+        assert len(source.current().crls) == 6
+
+    run(work, Bundle(crls=tuple(amd().crl() for _ in range(8))))
+
+
 def test_the_start_waits_for_what_is_our_own_and_not_for_ever(
     run: Callable[..., None], server: VendorService
 ) -> None:

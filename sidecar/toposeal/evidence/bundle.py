@@ -27,6 +27,7 @@ from toposeal.limits import (
     MAX_BUNDLE_SIZE,
     MAX_COLLATERAL_ENTRIES,
     MAX_COLLATERAL_SIZE,
+    MAX_CRLS,
 )
 
 _KINDS = frozenset({"tdx", "snp"})
@@ -118,7 +119,7 @@ def parse_bundle(data: bytes) -> Bundle:
         tdx=tuple(_entry(each) for each in _array(value, "tdx", MAX_COLLATERAL_ENTRIES)),
         endorsements=tuple(_endorsement(t) for t in _texts(snp, "endorsements", MAX_BUNDLE_ENDORSEMENTS)),
         chains=tuple(_chain(text) for text in _texts(snp, "chains", _MAX_CHAINS)),
-        crls=tuple(_list(text) for text in _texts(snp, "crls", _MAX_CHAINS)),
+        crls=tuple(_list(text) for text in _texts(snp, "crls", MAX_CRLS)),
     )
     if bundle == EMPTY:
         raise _invalid("", "nothing", "at least one part")

@@ -116,6 +116,10 @@ class CollateralCache:
         self._keep(self.marks.raised_by_list(found, kind), f"crl-{product}-{kind}.der", der)
         return found
 
+    def check_list(self, der: bytes, now: int) -> AuthenticList:
+        """Verify a list of which nobody says which of its issuer's two it is: it has no mark and no file."""
+        return authenticate_amd_list(der, self._anchors, now)
+
     def load_list(self, product: Product, kind: KeyKind, now: int) -> AuthenticList | None:
         name = f"crl-{product}-{kind}.der"
         data = self._read(name)

@@ -21,7 +21,7 @@ from toposeal.host import journal
 from toposeal.host.collateral_cache import CollateralCache
 from toposeal.host.kds import Kds
 from toposeal.host.pcs import Pcs
-from toposeal.limits import COLLATERAL_REFRESH, COLLATERAL_RETRY, MAX_COLLATERAL_ENTRIES
+from toposeal.limits import COLLATERAL_REFRESH, COLLATERAL_RETRY, MAX_COLLATERAL_ENTRIES, MAX_CRLS
 from toposeal.verification.collateral_authentic import AuthenticCollateral, AuthenticList
 from toposeal.verification.high_water import Marks
 from toposeal.verification.stapled import with_newest_lists
@@ -93,6 +93,7 @@ class CachedSource:
         self._cache, self._pcs, self._kds = cache, pcs, kds
         self._entries: dict[bytes, AuthenticCollateral] = {}
         self._lists: dict[str, AuthenticList] = {}
+        self._seeds: list[bytes] = []
         self._wants: dict[str, _Want] = {}
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -201,12 +202,23 @@ class CachedSource:
         else:
             self._lists[name] = found
         tdx = with_newest_lists([each.entry for each in self._entries.values()])
-        self._current = Current(tdx, tuple(each.der for each in self._lists.values()))
+        self._current = Current(tdx, self._crls())
         with self._had:
             self._known.add(name)
             self._had.notify_all()
 
+    def _crls(self) -> tuple[bytes, ...]:
+        """The lists that were fetched, then the owner's, as many as a document may carry."""
+        fetched = [each.der for each in self._lists.values()]
+        return tuple(dict.fromkeys((*fetched, *self._seeds)))[:MAX_CRLS]
+
     def _load(self, bundle: Bundle, now: int) -> None:
+        for der in bundle.crls:
+            try:
+                self._seeds.append(self._cache.check_list(der, now).der)
+            except EvidenceError as error:
+                _said(error)
+        self._current = Current((), self._crls())
         for entry in bundle.tdx:
             try:
                 self._cache.store_tdx(entry, now)
