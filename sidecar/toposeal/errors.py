@@ -125,6 +125,7 @@ class Reason(StrEnum):
     MEMBERS_INCOMPLETE = "members_incomplete"
     STATUS_NOT_ACTIVE = "status_not_active"
     LINEAGE_CHANGED = "lineage_changed"
+    EPOCH_ROLLBACK = "epoch_rollback"
     NETWORK = "network"
     USAGE = "usage"
 

@@ -43,6 +43,8 @@ VERIFY_TIMEOUT = 10_000
 MAX_HTTP_HEADER = 8 << 10
 LIVE_QUOTES_PER_SECOND = 5
 MAX_LIVE_NONCES = 1024  # that one LIVE quote answers
+MAX_VISITS = 1024  # meshes that one file of last visits remembers
+MAX_VISITS_SIZE = 1 << 20
 
 # Ports and addresses of the pod. 15000-15499 are the sidecar's; a topology may not use them.
 OUTBOUND_PORT = 15001

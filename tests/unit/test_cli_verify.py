@@ -23,6 +23,9 @@ from support.serving import serve_documents
 from support.tls import tls_server
 
 from toposeal.cli.main import entry
+from toposeal.errors import NetworkError, Reason
+from toposeal.host import ask_all
+from toposeal.outside.endpoint import Endpoint
 from toposeal.outside.verify import verify_document
 from toposeal.pki.mint import mint_ingress_leaf
 
@@ -99,7 +102,9 @@ def test_json_is_one_object_and_nothing_else(run: Run, url: str, mesh: Mesh) -> 
             }
             for member in verified.members
         ],
+        "proven": [found["proven"][0]],
     }
+    assert found["proven"] == [mesh.pods[WEB].iid.hex()]
 
 
 def test_V6_the_version_is_shown_when_no_lowest_one_was_asked_for(run: Run, url: str) -> None:
@@ -336,3 +341,73 @@ def test_it_loads_nothing_that_it_does_not_need() -> None:
     out = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
     heavy = {"asyncio", "grpc", "yaml", "tomllib", "multiprocessing", "concurrent.futures", "hypothesis"}
     assert heavy & set(out.stdout.split()) == set()
+
+
+def at_home(mesh: Mesh, answers: dict[str, int]) -> Callable[..., bytes]:
+    """A `fetch_document` that reaches members by their addresses: each answers as number `answers` says,
+    by default as itself."""
+    places = {pod.hello.addresses[0]: place for place, pod in enumerate(mesh.pods)}
+
+    def fetch(endpoint: Endpoint, nonce: bytes, timeout_s: float) -> bytes:
+        host, port = endpoint.dial
+        assert port == 8444
+        place = answers.get(host, places[host])
+        if place < 0:
+            raise NetworkError.of(Reason.NETWORK, "connection", "refused", "an answer")
+        return mesh.document(nonce, answering=place)
+
+    return fetch
+
+
+def test_all_members_prove_themselves_now(
+    run: Run, url: str, mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask_all, "fetch_document", at_home(mesh, {}))
+    code, out, _ = run(url, "--all")
+    assert code == 0
+    assert out.splitlines()[1] == "proven now: 4 members; committed to this manifest: 4"
+
+
+@pytest.mark.parametrize(("answer", "code", "reason"), [(-1, 3, "network"), (0, 2, "manifest_mismatch")])
+def test_V3_a_member_that_does_not_answer_for_itself_is_named(
+    run: Run, url: str, mesh: Mesh, monkeypatch: pytest.MonkeyPatch, answer: int, code: int, reason: str
+) -> None:
+    """Silent, or answered for by another member, as its host may arrange."""
+    silent = mesh.pods[1]
+    monkeypatch.setattr(ask_all, "fetch_document", at_home(mesh, {silent.hello.addresses[0]: answer}))
+    found, out, _ = run(url, "--all", "--json")
+    assert found == code
+    verdict = json.loads(out)
+    assert verdict["reasons"] == [reason]
+    assert silent.signed.identity.ca.domain in verdict["mismatches"][0]["field"]
+
+
+def test_V6_another_lineage_than_last_time_is_refused_until_it_is_named(
+    run: Run, url: str, mesh: Mesh, tmp_path: Path
+) -> None:
+    state = str(tmp_path / "visits.json")
+    assert run(url, "--state", state)[0] == 0
+    assert run(url, "--state", state)[0] == 0
+    second = build_mesh(now=mesh.now, seed=2, pki=mesh.pki)
+    folder = tmp_path / "second"
+    folder.mkdir()
+    with serve_documents(folder, lambda nonce: second.document(nonce, answering=WEB)) as server:
+        code, out, _ = run(server.url, "--state", state, "--json")
+        assert (code, json.loads(out)["reasons"]) == (4, ["lineage_changed"])
+        named = second.manifest.digest.hex()
+        assert run(server.url, "--state", state, "--new-lineage", named)[0] == 0
+    assert run(url, "--state", state)[0] == 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--new-lineage", "00" * 48),
+        ("--state", "/dev/null"),
+        ("--state", "/nonexistent/x/visits.json", "--new-lineage", "AB" * 48),
+    ],
+)
+def test_C3_state_and_lineage_are_checked_before_anybody_is_asked(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    assert run("https://127.0.0.1:1", *arguments)[0] == 1

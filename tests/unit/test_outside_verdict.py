@@ -35,6 +35,7 @@ def test_json_has_exactly_the_documented_members() -> None:
         "epoch",
         "manifest_digest",
         "members",
+        "proven",
     ]
     assert (found["verified"], found["reasons"]) == (True, [])
     assert json.loads(json.dumps(found)) == found
@@ -108,11 +109,11 @@ def test_the_hint_prefers_the_member_that_answered() -> None:
 
 
 def test_the_hint_leaves_the_address_open_when_another_member_has_the_ingress() -> None:
-    mesh = replace(verified(), proven_now=verified().members[0])
+    mesh = replace(verified(), proven=verified().members[:1])
     assert "::HOST:8443 https://" in (curl_hint(mesh, "10.0.0.9", "pins.pem") or "")
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_there_is_no_hint_without_an_ingress(count: int) -> None:
-    mesh = replace(verified(), proven_now=verified().members[0], members=verified().members[:count])
+    mesh = replace(verified(), proven=verified().members[:1], members=verified().members[:count])
     assert curl_hint(mesh, "10.0.0.9", "pins.pem") is None

@@ -86,7 +86,7 @@ def test_the_honest_document_verifies_and_says_who_runs_what() -> None:
     assert found.manifest_digest == found.lineage == manifest.digest
     assert [(m.role, m.iid) for m in found.members] == [(e.role, e.iid) for e in manifest.members]
     assert [m.role for m in found.members] == ["api", "api", "db", "web"]
-    assert found.proven_now == found.members[0]
+    assert found.proven == found.members[:1]
     assert NOW < found.expires_at < NOW + 40 * 86_400
     assert found.pins.count("BEGIN CERTIFICATE") == 4
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from toposeal.cli.exits import Exit, exit_code
 from toposeal.errors import Reason, ToposealError, UsageError, printable
 from toposeal.host.files import write_new
 from toposeal.host.verifier import verify_with
+from toposeal.limits import DIGEST_SIZE
 from toposeal.outside.endpoint import Endpoint
 from toposeal.outside.model import VerifiedMesh
 from toposeal.outside.verdict import Verdict, curl_hint
@@ -37,6 +39,9 @@ def register(subparsers: Any) -> None:
     add("--ca-out", metavar="FILE", help="new file for the members' CA certificates, PEM")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     add("--collateral", metavar="FILE", help="own TDX collateral instead of what the mesh sends")
+    add("--all", action="store_true", help="ask every other member too, at its own address")
+    add("--state", metavar="FILE", help="remember this visit, and refuse older numbers or another lineage")
+    add("--new-lineage", metavar="HEX", help="with --state: the lineage to expect instead of the last one")
     add("--connect", metavar="HOST:PORT", help="where to connect, if not to the URL's host")
     parser.set_defaults(run=_run)
 
@@ -60,12 +65,24 @@ def _decide(args: argparse.Namespace) -> Verdict:
             min_version=_FIRST_VERSION if args.min_version is None else args.min_version,
             collateral=args.collateral,
             connect=args.connect,
+            all_members=args.all,
+            state=args.state,
+            new_lineage=_lineage(args.new_lineage),
         )
         if args.ca_out is not None:
             write_new(args.ca_out, mesh.pins.encode("ascii"), _PUBLIC)
     except ToposealError as error:
         return Verdict(error)
     return Verdict(mesh, tuple(_notes(args, mesh)))
+
+
+def _lineage(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    if re.fullmatch(rf"[0-9a-f]{{{2 * DIGEST_SIZE}}}", text, re.ASCII) is None:
+        expected = f"{DIGEST_SIZE} bytes in lower-case hexadecimal"
+        raise UsageError.of(Reason.USAGE, "--new-lineage", text, expected)
+    return bytes.fromhex(text)
 
 
 def _notes(args: argparse.Namespace, mesh: VerifiedMesh) -> Iterator[str]:

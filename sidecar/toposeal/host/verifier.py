@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from toposeal.errors import TopologyError, UsageError
+from toposeal.errors import Reason, TopologyError, UsageError
 from toposeal.evidence.bundle import EMPTY
 from toposeal.host.collateral_file import read_bundle
 from toposeal.host.entropy import random_bytes
 from toposeal.host.fetch import fetch_document
 from toposeal.host.files import read_once
+from toposeal.host.visits_file import check_visits, remember
 from toposeal.limits import MAX_OWNER_ROOT_SIZE, NONCE_SIZE, VERIFY_TIMEOUT
 from toposeal.outside.endpoint import Endpoint
 from toposeal.outside.model import VerifiedMesh, VerifyRequest
@@ -30,13 +31,18 @@ def verify(
     min_version: int = 1,
     collateral: Path | None = None,
     connect: str | None = None,
+    all_members: bool = False,
+    state: Path | None = None,
+    new_lineage: bytes | None = None,
     timeout_s: float = VERIFY_TIMEOUT / 1000,
 ) -> VerifiedMesh:
     """Check the mesh behind `url` (https://HOST:PORT) now, on a nonce drawn for this call. Blocks.
 
     `owner` is the owner root's content or its file, `min_version` the lowest topology version that is
     not a rollback, `collateral` a file that replaces what the mesh sends, `connect` a HOST:PORT to
-    dial instead of the URL's. Only the hardware vendors' roots are trusted.
+    dial instead of the URL's. `all_members` asks every other member too, at its own address, and each has
+    to answer. `state` is a file of last visits: numbers never fall and the lineage stays, unless it is
+    `new_lineage` (48 bytes). Only the hardware vendors' roots are trusted.
 
     Raises UsageError (arguments), NetworkError (no answer in `timeout_s`), EvidenceError or
     RemoteProtocolError (something does not hold), PolicyError (it holds and is not acceptable).
@@ -49,6 +55,9 @@ def verify(
         min_version=min_version,
         collateral=collateral,
         connect=connect,
+        all_members=all_members,
+        state=state,
+        new_lineage=new_lineage,
         timeout_s=timeout_s,
     )
 
@@ -62,11 +71,18 @@ def verify_with(
     min_version: int,
     collateral: Path | None,
     connect: str | None,
+    all_members: bool = False,
+    state: Path | None = None,
+    new_lineage: bytes | None = None,
     timeout_s: float = VERIFY_TIMEOUT / 1000,
 ) -> VerifiedMesh:
     """`verify` under the roots of a composition root; only the lab's are not the vendors'."""
     endpoint = Endpoint.parse(url, connect)
     parts = EMPTY if collateral is None else read_bundle(os.fspath(collateral))
+    if new_lineage is not None and state is None:
+        raise UsageError.of(Reason.USAGE, "new_lineage", "no state", "a file of last visits")
+    if state is not None:
+        check_visits(os.fspath(state))
     request = VerifyRequest(
         owner=_owner_root(owner),
         mesh=mesh,
@@ -74,7 +90,14 @@ def verify_with(
         nonce=random_bytes(NONCE_SIZE),
         context=AppraisalContext(anchors, parts.tdx, int(time.time()), parts.crls),
     )
-    return verify_document(fetch_document(endpoint, request.nonce, timeout_s), request)
+    found = verify_document(fetch_document(endpoint, request.nonce, timeout_s), request)
+    if all_members:
+        from toposeal.host.ask_all import ask_others  # threads, which one document does not need
+
+        found = ask_others(found, request, timeout_s)
+    if state is not None:
+        remember(os.fspath(state), found, new_lineage)
+    return found
 
 
 def _owner_root(owner: bytes | Path) -> OwnerRoot:

@@ -36,6 +36,12 @@ class Endpoint:
         own = _parse_url(url)
         return cls(*own, dial=own if connect is None else _parse_host_port(connect))
 
+    @classmethod
+    def of_member(cls, domain: str, address: str, port: int) -> Endpoint:
+        """Where a verified member says that it is: nobody else can answer as `domain`, and who does is
+        checked by its answer."""
+        return cls(domain, port, dial=(address, port))
+
     @property
     def authority(self) -> str:
         """The value of the Host header."""

@@ -53,19 +53,27 @@ class VerifiedMember:
 class VerifiedMesh:
     """The one result: a mesh that the owner declared and that all its members committed to.
 
-    `proven_now` answered this nonce; all others proved only that they committed to this manifest.
+    `proven` answered nonces of this call, the first of them the one that was asked first; all others
+    proved only that they committed to this manifest.
     Constructed by `verify_document` alone.
     """
 
     mesh: str
+    mesh_id: bytes  # 48, of owner root and name
     owner_root: bytes  # SHA-384 of the owner root
     topology_version: int
     lineage: bytes  # D of the genesis; another value than last time means a new mesh (V6)
     epoch: int
     manifest_digest: bytes  # D, 48
+    attestation_port: int  # where every member answers
     members: tuple[VerifiedMember, ...]  # ascending (role, iid)
-    proven_now: VerifiedMember
+    proven: tuple[VerifiedMember, ...]  # never empty
     expires_at: int  # Unix seconds: the earliest expiry of the collateral and certificates used
+
+    @property
+    def proven_now(self) -> VerifiedMember:
+        """The member that was asked first."""
+        return self.proven[0]
 
     @property
     def pins(self) -> str:

@@ -32,6 +32,7 @@ class Verdict:
             "epoch": mesh.epoch,
             "manifest_digest": mesh.manifest_digest.hex(),
             "members": [_member_json(member) for member in mesh.members],
+            "proven": [member.iid.hex() for member in mesh.proven],
         }
 
     def as_text(self) -> str:
@@ -79,9 +80,10 @@ def _member_json(member: VerifiedMember) -> dict[str, object]:
 
 
 def _mesh_lines(mesh: VerifiedMesh) -> Iterator[str]:
-    now = mesh.proven_now
+    now, count = mesh.proven_now, len(mesh.proven)
     yield f"VERIFIED {mesh.mesh}: topology version {mesh.topology_version}, epoch {mesh.epoch}"
-    yield f"proven now: 1 member ({now.role} {_label(now)}); committed to this manifest: {len(mesh.members)}"
+    proven = f"1 member ({now.role} {_label(now)})" if count == 1 else f"{count} members"
+    yield f"proven now: {proven}; committed to this manifest: {len(mesh.members)}"
     yield ""
     rows = [("ROLE", "MEMBER", "TEE", "TCB", "PLATFORM", "ADDRESS"), *map(_row, mesh.members)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -95,13 +95,15 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     members = tuple(_verified(m, s, topology) for m, s in zip(introduced, seals, strict=True))
     return VerifiedMesh(
         mesh=topology.mesh,
+        mesh_id=manifest.mesh_id,
         owner_root=request.owner.digest,
         topology_version=topology.version,
         lineage=manifest.digest if manifest.is_genesis else manifest.lineage,
         epoch=manifest.epoch,
         manifest_digest=manifest.digest,
+        attestation_port=topology.attestation_port,
         members=members,
-        proven_now=next(m for m in members if m.iid == live.binding.iid),
+        proven=tuple(m for m in members if m.iid == live.binding.iid),
         expires_at=min(evidence.expires_at for evidence in (*seals, live)),
     )
 
@@ -110,6 +112,20 @@ def _expect_nonce(live: wire.Live, nonce: bytes) -> None:
     """The caller's nonce is a leaf under the root that the LIVE quote is made for."""
     wanted = root_of(nonce, live.leaf, live.leaves, live.path)
     _require_equal(Reason.NONCE_MISMATCH, ("live.challenge", live.challenge, wanted))
+
+
+def with_answer(mesh: VerifiedMesh, member: VerifiedMember, other: VerifiedMesh) -> VerifiedMesh:
+    """`mesh`, proven by `member` too: `other` is what verification of its own document gave.
+
+    Raises RemoteProtocolError where another member answered, or one of another manifest.
+    """
+    _require_equal(
+        Reason.MANIFEST_MISMATCH,
+        ("manifest_digest", other.manifest_digest, mesh.manifest_digest),
+        ("live.iid", other.proven_now.iid, member.iid),
+    )
+    expires_at = min(mesh.expires_at, other.expires_at)
+    return replace(mesh, proven=(*mesh.proven, *other.proven), expires_at=expires_at)
 
 
 def introductions(
