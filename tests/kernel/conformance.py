@@ -65,7 +65,7 @@ SCENARIOS = {
     "foreign": Scenario(blob="foreign"),
     "garbage": Scenario(blob="garbage"),
     "slow": Scenario(delay_ms=200),
-    "hanging": Scenario(delay_ms=1500),
+    "hanging": Scenario(delay_ms=2500),
     "racing": SNP,
     "parallel": Scenario(),
 }
@@ -311,11 +311,20 @@ def _drivers_leave(bed: Bed) -> None:
 
 
 def _reader(name: str, report: str) -> None:
-    _print(name, "reader", _ask(report, 1.0))
+    lasts = SCENARIOS[name].blob in ("empty", "foreign", "garbage")
+    _print(name, "reader", _ask(report, 1.0 if lasts else 30.0))
+    _left(name, report)
+
+
+def _left(name: str, report: str) -> None:
+    """What is in the directory when every request has ended, abandoned ones too."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join()
     _say(name, "left", lambda: os.listdir(report))
 
 
-def _ask(report: str, deadline: float = 5.0) -> str:
+def _ask(report: str, deadline: float = 30.0) -> str:
     """What our reader says, without the words that differ from run to run."""
     try:
         answer = ConfigfsTsm(report).report(DATA, deadline)
@@ -342,7 +351,7 @@ def _hanging(report: str) -> None:
             first = refusal.mismatches[0].field
             _print("hanging", step, f"refused at {first}, may pass: {refusal.retry}")
     _print("hanging", "third", f"outblob {len(source.report(DATA, 30).outblob)}")
-    _say("hanging", "left", lambda: os.listdir(report))
+    _left("hanging", report)
 
 
 _RACED = re.compile(r"sev_guest .* own report data True|refused at .*, may pass")
@@ -369,16 +378,16 @@ def _racing(report: str) -> None:
     _print("racing", "another wrote", written > 0)
     _print("racing", "own report or a refusal that may pass", all(map(_RACED.fullmatch, answers)))
     _print("racing", "afterwards", _ask(report))
-    _say("racing", "left", lambda: os.listdir(report))
+    _left("racing", report)
 
 
 def _parallel(report: str) -> None:
     """Readers of their own entries do not disturb one another."""
     outcomes: list[str] = []
-    threads = [threading.Thread(target=lambda: outcomes.append(_ask(report, 30))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: outcomes.append(_ask(report))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     _print("parallel", f"{len(outcomes)} readers", ", ".join(sorted(set(outcomes))))
-    _say("parallel", "left", lambda: os.listdir(report))
+    _left("parallel", report)
