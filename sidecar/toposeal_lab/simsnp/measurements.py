@@ -38,7 +38,6 @@ class SnpMeasurements:
             author_key_digests=None,
         )
 
-
     def declared(self) -> dict[str, object]:
         """`reference` as a topology declares it."""
         fields = ("measurement", "host_data", "family_id", "image_id")
