@@ -184,6 +184,13 @@ def test_E10_an_endorsement_of_another_kind_ca_or_time_is_refused() -> None:
     assert refusal(authenticate_endorsement, chip().certificate, ask(), late) is Reason.COLLATERAL_INVALID
 
 
+def test_E10_a_certificate_that_is_no_ca_issues_nothing() -> None:
+    genuine = ask()
+    plain = replace(genuine, ca=replace(genuine.ca, extensions={}))
+    found = refusal(authenticate_endorsement, chip().certificate, plain, SNP_NOW)
+    assert found is Reason.COLLATERAL_SIGNER
+
+
 def test_amds_lists_are_an_arks() -> None:
     found = authenticate_amd_list(amd().crl(), AMD_ANCHORS, SNP_NOW)
     assert (found.age, found.valid_until) == (ListAge(0, SNP_NOW - DAY), SNP_NOW - DAY + 365 * DAY)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +214,18 @@ def test_S8_two_processes_raise_the_marks_together(opened: Open) -> None:
     other.store_tdx(PKI.collateral(tcb={"fmspc": "00" * 6}), NOW)
     assert other.marks.evaluations == {PKI.fmspc.hex(): 21, "00" * 6: 20}
     assert opened().marks == other.marks
+
+
+def test_S8_one_writer_at_a_time(opened: Open, folder: Path) -> None:
+    cache = opened()
+    stored = threading.Thread(target=cache.store_tdx, args=(COLLATERAL, NOW))
+    with (folder / "lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        stored.start()
+        stored.join(0.3)
+        assert not (folder / ENTRY).exists()
+    stored.join(10)
+    assert (folder / ENTRY).exists()
 
 
 def test_families_stored_at_different_times_survive_together(

@@ -21,7 +21,7 @@ from toposeal.host.collateral_cache import CollateralCache
 from toposeal.host.endorsements import Endorsed, Endorser
 from toposeal.host.kds import Kds
 from toposeal.verification.anchors import VENDOR_ANCHORS
-from toposeal_lab.simsnp import LabChip, ReportShape, certificate_table
+from toposeal_lab.simsnp import LabAmd, LabChip, ReportShape, RsaKeys, certificate_table
 from toposeal_lab.simsnp.pki import der, pem
 from toposeal_lab.vendor_service import Fault, VendorService, vendor_service
 
@@ -131,6 +131,15 @@ def test_nothing_at_all_is_refused_with_every_reason(server: VendorService) -> N
     assert missing(Endorser(ANCHORS), report(CHIP), lone) == (Reason.COLLATERAL_MISSING,)
     server.faults["/vcek"] = Fault(status=404)
     assert missing(Endorser(ANCHORS, kds=Kds(server.service)), report(CHIP)) == (Reason.NETWORK,)
+
+
+def test_E10_a_forged_certificate_with_the_right_names_vouches_for_nothing(server: VendorService) -> None:
+    keys = amd().keys
+    forger = LabAmd.create(Product.GENOA, NOW, RsaKeys(keys.ark, keys.asvk, keys.ask))
+    forged = LabChip(forger, bytes(range(1, 65))).certificate
+    table = certificate_table([(ghcb_table.VCEK, forged), (ghcb_table.ASK, ASK)])
+    assert missing(Endorser(ANCHORS), report(CHIP), table) == (Reason.COLLATERAL_SIGNER,)
+    assert Endorser(ANCHORS, kds=Kds(server.service)).find(report(CHIP), table, NOW) == FOUND
 
 
 def test_E17_certificates_under_another_root_vouch_for_nothing() -> None:

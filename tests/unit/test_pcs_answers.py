@@ -59,6 +59,20 @@ def test_signed_texts_keep_every_byte() -> None:
     assert signed_part(f'{{"signature":"00","tcbInfo":{odd}}}'.encode(), "tcbInfo") == (odd, "00")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"tcbInfo":{},"signature":"00","more":1}',
+        b'{"more":{},"tcbInfo":{},"signature":"00"}',
+        b'{"tcbInfo":[],"signature":"00"}',
+        b'{"tcbInfo":{},"signature":null}',
+    ],
+)
+def test_E14_an_answer_has_two_members_and_no_other(body: bytes) -> None:
+    with pytest.raises(EvidenceError, match="other members"):
+        signed_part(body, "tcbInfo")
+
+
 def test_a_pccs_writes_lists_as_text() -> None:
     der = bytes.fromhex(PARTS["pck_crl"])
     as_pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)

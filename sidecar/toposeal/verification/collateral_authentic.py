@@ -126,7 +126,7 @@ def authenticate_amd_ca(
         raise EvidenceError.of(Reason.COLLATERAL_SIGNER, "chain.ca", ca.common_name, wanted)
     for anchor in anchors.amd_roots:
         root = parse_amd_certificate(anchor, "anchor")
-        if root.common_name == f"ARK-{product}" and root.may_sign_certificates() and ca.issued_by(root):
+        if root.common_name == f"ARK-{product}" and ca.issued_by(root):
             _expect_now("chain.ca", ca.not_before, ca.not_after, now)
             return AmdCa(ca, root, product, kind, min(ca.not_after, root.not_after))
     raise EvidenceError.of(
