@@ -18,7 +18,7 @@ from toposeal.verification.model import TrustAnchors
 # Command, its one line of help, the module whose `register` makes its parser.
 COMMANDS = {
     "verify": ("check a running mesh from outside and pin its CAs", "toposeal.cli.verify"),
-    "evidence": ("show or verify a TDX quote or an SNP report", "toposeal.cli.evidence"),
+    "evidence": ("show or verify one quote, report or log; fetch collateral", "toposeal.cli.evidence"),
     "topology": ("check, sign and digest the owner's declaration", "toposeal.cli.topology"),
     "run": ("attest this pod and open its network once the mesh is sealed", "toposeal.cli.run"),
     "envoy": ("print the Envoy configuration that the daemon writes", "toposeal.cli.envoy"),
