@@ -145,7 +145,7 @@ def _label(event: Event) -> str:
 @contextmanager
 def _sealed(quote_delay_ms: int) -> Iterator[World]:
     """A mesh whose last member was started when all others waited for it, all gates open."""
-    with world(lambda name, event: None, quote_delay_ms) as made:
+    with world(lambda name, event: None, quote_delay_ms=quote_delay_ms) as made:
         for name in MEMBERS:
             if name != LAST:
                 made.start(name)
