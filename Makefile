@@ -1,6 +1,6 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-vectors test-netns test-sim sim compose-test lint format coverage \
+.PHONY: help demo test test-unit test-vectors test-netns test-sim sim compose-test programs lint format coverage \
         coverage-table kernel bench differential fuzz proto lock images clean
 
 BIN := .venv/bin
@@ -35,6 +35,10 @@ sim:  ## the same for longer: make sim SEEDS=5000; a seed that fails prints itse
 
 compose-test:  ## the images under a real, isolated Docker engine (root)
 	@.ci/run prepare compose
+
+programs:  ## PostgreSQL, Redis, gRPC, WebSockets, a gibibyte, 30,000 connections through a sealed mesh (root)
+	@.ci/prepare programs
+	@$(BIN)/pytest -q tests/programs $(ARGS)
 
 lint:  ## ruff and mypy --strict
 	@.ci/run prepare lint

@@ -186,9 +186,15 @@ class World:
 
 @contextmanager
 def world(
-    roles: Mapping[str, str], *, replicas: int | None = None, leaf_ms: int = 600_000
+    roles: Mapping[str, str],
+    *,
+    replicas: int | None = None,
+    leaf_ms: int = 600_000,
+    ports: Sequence[int] = (PORT,),
 ) -> Iterator[World]:
-    """Pods named and of roles as in `roles`. With `replicas` the topology wants another number of `db`."""
+    """Pods named and of roles as in `roles`; `db` serves `ports`. With `replicas` the topology wants another
+    number of `db`.
+    """
     now = int(time.time())
     vendor = LabPki.create(now)
     tees = {n: TdxTee(lab_measurements(role, MESH), secrets.token_bytes(16)) for n, role in roles.items()}
@@ -201,7 +207,7 @@ def world(
         node = stack.enter_context(Node())
         made = World(directory, node, vendor)
         count = sum(role == "db" for role in roles.values()) if replicas is None else replicas
-        for name, data in public_files(declare(now - 60, count, leaf_ms), vendor).items():
+        for name, data in public_files(declare(now - 60, count, leaf_ms, ports=ports), vendor).items():
             (directory / name).write_bytes(data)
             (directory / name).chmod(0o644)
         for name, role in roles.items():
@@ -209,7 +215,9 @@ def world(
         yield made
 
 
-def declare(issued_at: int, replicas: int, leaf_ms: int, version: int = 1) -> Declaration:
+def declare(
+    issued_at: int, replicas: int, leaf_ms: int, version: int = 1, ports: Sequence[int] = (PORT,)
+) -> Declaration:
     """The owner's topology of both roles, signed with a key that nobody keeps."""
     key = Ed25519PrivateKey.generate()
     root = OwnerRoot.of([([spki(key.public_key())], 1)])
@@ -222,8 +230,8 @@ def declare(issued_at: int, replicas: int, leaf_ms: int, version: int = 1) -> De
         "timers": {"leaf_lifetime_ms": leaf_ms},
         "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
         "roles": {
-            "web": _role("web", 1, [], [{"role": "db", "port": PORT}]),
-            "db": _role("db", replicas, [PORT], []),
+            "web": _role("web", 1, [], [{"role": "db", "port": port} for port in ports]),
+            "db": _role("db", replicas, list(ports), []),
         },
     }
     return Declaration(root, sign(canonical(document), [key]))
