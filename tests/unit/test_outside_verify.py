@@ -37,7 +37,7 @@ from toposeal.topology.dsse import sign
 from toposeal.topology.owner import OwnerRoot, spki
 from toposeal.topology.strict_json import canonical
 from toposeal.verification.anchors import VENDOR_ANCHORS
-from toposeal_lab.simtdx import lab_measurements
+from toposeal_lab.simtdx import LabPki, lab_measurements
 
 Change = Callable[[AttestationDocument], object]
 CHALLENGE = tree_root((NONCE,))
@@ -500,6 +500,18 @@ def test_V4_E3_a_quote_of_another_purpose_is_no_live_answer(binding: Binding) ->
 
 
 # Roots, collateral, clock.
+
+
+def test_E9_one_bad_entry_of_the_documents_collateral_does_not_spoil_the_others() -> None:
+    foreign = LabPki.create(NOW).collateral()
+
+    def add(message: AttestationDocument) -> None:
+        good = message.collateral[0]
+        del message.collateral[:]
+        message.collateral.extend([b"{}", foreign, good])
+
+    assert verify_document(changed(document(), add), mesh().request()).members
+
 
 
 def test_E17_a_simulated_mesh_is_refused_by_the_vendors_roots() -> None:

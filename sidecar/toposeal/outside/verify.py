@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from toposeal._wire import attestation_pb2 as wire
 from toposeal.errors import (
+    EvidenceError,
     Mismatch,
     PolicyError,
     Reason,
@@ -34,8 +35,10 @@ from toposeal.topology.accept import accept
 from toposeal.topology.model import Topology
 from toposeal.verification.appraise import appraise
 from toposeal.verification.appraise_gpu import appraise_gpus
+from toposeal.verification.high_water import Marks
 from toposeal.verification.model import AppraisalContext, VerifiedEvidence
 from toposeal.verification.shared_guest import refuse_shared_gpus, refuse_shared_guests
+from toposeal.verification.stapled import accept_stapled
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     introduced = introductions(parts.members, manifest, topology)  # (6) (7) (8)
     context = request.context
     if not context.collateral:
-        context = replace(context, collateral=tuple(parts.collateral))
+        context = replace(context, collateral=_stapled(parts, context))
     if not context.crls:
         context = replace(context, crls=tuple(parts.crls))
     commits = [_commit(r, m, manifest) for r, m in zip(parts.members, introduced, strict=True)]  # (9)
@@ -106,6 +109,15 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
         proven=tuple(m for m in members if m.iid == live.binding.iid),
         expires_at=min(evidence.expires_at for evidence in (*seals, live)),
     )
+
+
+def _stapled(parts: wire.AttestationDocument, context: AppraisalContext) -> tuple[bytes, ...]:
+    """The document's own collateral, as far as the vendor made it and it is in force: one bad entry does
+    not spoil the others. Where none holds, appraisal, which makes the same checks, names the cause."""
+    try:
+        return accept_stapled(parts.collateral, context.anchors, Marks(), context.now)
+    except EvidenceError:
+        return tuple(parts.collateral)
 
 
 def _expect_nonce(live: wire.Live, nonce: bytes) -> None:
