@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import strategies as st
+from support.forge import pem
 
 from toposeal.limits import POD_DNS_PORT, RESERVED_PORTS, TIMER_BOUNDS
+from toposeal.pki.mint import mint_ca, serial_number
 from toposeal.topology import strict_json
 from toposeal.topology.model import Topology
 from toposeal.topology.parse import parse_topology
@@ -91,6 +95,40 @@ def _machines(draw: st.DrawFn, index: int) -> dict[str, Any]:
     }
 
 
+_sometimes: st.SearchStrategy[Any] = st.booleans()
+_RANGES = ("10.0.0.0/8", "192.0.2.0/24", "198.51.100.7/32", "2001:db8::/32", "fd00::/8")
+
+
+@st.composite
+def _egress(draw: st.DrawFn) -> dict[str, Any]:
+    """No `egress` at all, or hosts under a domain of their own and ranges that do not overlap."""
+    hosts = st.from_regex(r"e[a-z0-9]{60}\.[a-z]{2,5}", fullmatch=True)
+    entries: list[dict[str, Any]] = [
+        {"host": host, "port": draw(ports)} for host in draw(_distinct(hosts, 0, 3))
+    ]
+    for entry in entries:
+        entry |= draw(
+            st.one_of(
+                st.just({}), st.fixed_dictionaries({"within": _distinct(st.sampled_from(_RANGES), 1, 2)})
+            )
+        )
+        entry |= draw(st.one_of(st.just({}), st.just({"tls_ca": egress_ca()})))
+    entries += [
+        {"cidr": cidr, "port": draw(ports)} for cidr in draw(_distinct(st.sampled_from(_RANGES), 0, 3))
+    ]
+    return {"egress": entries} if entries or draw(_sometimes) else {}
+
+
+@cache
+def egress_ca() -> str:
+    """A CA of somebody outside."""
+    return pem(
+        mint_ca(
+            ec.derive_private_key(7, ec.SECP256R1()), "elsewhere", serial_number(bytes(20)), 1_767_225_600
+        )
+    )
+
+
 @st.composite
 def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]:
     opened = draw(_distinct(ports.filter(lambda port: port != attestation_port), 0, 5))
@@ -103,6 +141,7 @@ def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]
         "serves": serves,
         "calls": [],
         "ingress": [{"port": port, "target": draw(st.sampled_from(serves))} for port in ingress],
+        **draw(_egress()),
     }
 
 
@@ -149,6 +188,13 @@ def _timers(draw: st.DrawFn) -> dict[str, int]:
     return timers
 
 
+def _resolvers(roles: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    hosts = any("host" in entry for role in roles.values() for entry in role.get("egress", []))
+    return (
+        st.sampled_from([{}, {"resolver": "10.96.0.10"}, {"resolver": "fd00::53"}]) if hosts else st.just({})
+    )
+
+
 @st.composite
 def documents(draw: st.DrawFn, min_roles: int = 1, max_roles: int = 4) -> dict[str, Any]:
     """A valid topology as the plain JSON value of its payload."""
@@ -168,6 +214,7 @@ def documents(draw: st.DrawFn, min_roles: int = 1, max_roles: int = 4) -> dict[s
         **draw(st.one_of(st.just({}), st.fixed_dictionaries({"timers": _timers()}))),
         **{kind: draw(policy) for kind, policy in _POLICIES.items() if kind in needed or draw(st.booleans())},
         "roles": roles,
+        **draw(_resolvers(roles)),
     }
 
 

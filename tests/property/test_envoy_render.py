@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
+import itertools
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -42,6 +45,18 @@ addresses = st.lists(
 ).map(tuple)
 
 
+# What an answer must not lead to.
+HOSTILE = (
+    "127.0.0.1",
+    "169.254.169.254",
+    "240.10.0.1",
+    "::1",
+    "fe80::1",
+    "::ffff:10.0.0.1",
+    "100.100.100.200",
+)
+
+
 @st.composite
 def views(draw: st.DrawFn) -> PodView:
     """A sealed mesh within its bounds, as one of its members sees it."""
@@ -51,7 +66,11 @@ def views(draw: st.DrawFn) -> PodView:
         for _ in range(draw(st.integers(max(role.min_replicas, not members), role.max_replicas))):
             members.append(mesh_member(topology, role.name, len(members), draw(addresses)))
     members.sort(key=lambda m: (m.role, m.iid))
-    return PodView(topology, draw(st.sampled_from(members)), tuple(members), draw(st.integers(1, 1 << 40)))
+    own = draw(st.sampled_from(members))
+    anything = st.one_of(addresses, st.just(members[0].addresses), st.just(HOSTILE))
+    hosts = [entry.host for entry in topology.roles[own.role].egress if entry.host]
+    resolved = {host: draw(anything) for host in hosts if draw(st.booleans())}
+    return PodView(topology, own, tuple(members), draw(st.integers(1, 1 << 40)), resolved)
 
 
 def edges_in(view: PodView) -> set[tuple[int, str]]:
@@ -106,6 +125,37 @@ def test_D6_every_configuration_holds_every_rule(view: PodView) -> None:
     assert violations(files) == []
     assert rendered_in(files) == edges_in(view)  # D4: no edge in either direction but the topology's
     assert rendered_out(files) == edges_out(view)
+
+
+@hypothesis.given(views())
+@hypothesis.settings(max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
+def test_D6_nothing_in_clear_leads_to_a_member_or_to_what_no_destination_is(view: PodView) -> None:
+    """Whatever DNS answers and whatever range is named: said without the plan."""
+    files = opened(view, ENVOY_LAYOUT)
+    withheld = {address for member in view.members for address in member.addresses} | set(HOSTILE)
+    for cluster in resources(files["cds.json"]):
+        if cluster["name"].startswith("egress|"):
+            dialled = {e["socket_address"]["address"] for e in walk(cluster) if "socket_address" in e}
+            assert not dialled & withheld
+    ports = {entry.port: entry.cidr for entry in view.topology.roles[view.own.role].egress if entry.cidr}
+    out = resources(files["lds.json"])[0]["filter_chains"]
+    for address, (port, cidr) in itertools.product(withheld, ports.items()):
+        if ipaddress.ip_address(address) in ipaddress.ip_network(cidr):
+            assert leads(out, address, port) == {"blackhole"}
+
+
+def leads(chains: list[dict[str, Any]], address: str, port: int) -> set[str]:
+    """Where Envoy takes a connection: the most specific range wins."""
+    found: dict[int, set[str]] = {}
+    for chain in chains:
+        match = chain["filter_chain_match"]
+        for place in match.get("prefix_ranges", []):
+            network = ipaddress.ip_network(f"{place['address_prefix']}/{place['prefix_len']}")
+            if match["destination_port"] == port and ipaddress.ip_address(address) in network:
+                found.setdefault(place["prefix_len"], set()).update(
+                    item["cluster"] for item in walk(chain) if "cluster" in item
+                )
+    return found[max(found)]
 
 
 @hypothesis.given(views())

@@ -53,7 +53,7 @@ def test_a_role_has_policy_and_machines_of_each_kind_that_it_may_run_on(topology
 
 def _declared(document: dict[str, Any]) -> dict[str, Any]:
     """`document` with its unordered lists as sets, what it leaves out filled in, short forms spelled out."""
-    defaults = dict.fromkeys(KINDS)
+    defaults = dict.fromkeys((*KINDS, "resolver"))
     timers = {**vars(Timers()), **document.get("timers", {})}
     roles = {name: _declared_role(role) for name, role in document["roles"].items()}
     return {**defaults, **_sets(document), "timers": timers, "roles": roles}
@@ -70,7 +70,16 @@ def _declared_role(role: dict[str, Any]) -> dict[str, Any]:
         "serves": sorted(role["serves"]),
         "calls": sorted(role["calls"], key=lambda call: (call["role"], call["port"])),
         "ingress": sorted(role["ingress"], key=lambda entry: entry["port"]),
+        "egress": sorted(map(_declared_egress, role.get("egress", [])), key=_place),
     }
+
+
+def _declared_egress(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"host": None, "cidr": None, "tls_ca": None, **entry, "within": sorted(entry.get("within", []))}
+
+
+def _place(entry: dict[str, Any]) -> tuple[str, str, int]:
+    return entry["host"] or "", entry["cidr"] or "", entry["port"]
 
 
 def _spelled_out(register: Any) -> Any:
@@ -95,6 +104,7 @@ def _said(topology: Topology) -> dict[str, Any]:
         "issued_at": topology.issued_at,
         "owner_root": topology.owner_root_digest.hex(),
         "attestation_port": topology.attestation_port,
+        "resolver": topology.resolver,
         "timers": vars(topology.timers),
         "tdx": None if topology.tdx is None else _said_of_tdx(topology.tdx),
         "snp": None if topology.snp is None else _said_of_snp(topology.snp),
@@ -129,6 +139,7 @@ def _said_of_role(role: Role) -> dict[str, Any]:
         "serves": sorted(role.serves),
         "calls": [vars(call) for call in role.calls],
         "ingress": [vars(entry) for entry in role.ingress],
+        "egress": [{**vars(entry), "within": list(entry.within)} for entry in role.egress],
     }
 
 

@@ -141,7 +141,8 @@ def application(pod: Pod, port: int, answer: bytes, address: str = "0.0.0.0") ->
     """A program of the pod, in clear, that sends `answer` to whatever it is sent; what it was sent."""
     seen: list[bytes] = []
     with pod.inside():
-        listener = socket.create_server((address, port), backlog=64)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = socket.create_server((address, port), family=family, backlog=64)
 
     def serve() -> None:
         with contextlib.suppress(OSError):

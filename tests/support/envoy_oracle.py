@@ -6,6 +6,7 @@ field or extension fails here until somebody has thought about it.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,7 +41,9 @@ SAYABLE = {
     "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
     "%UPSTREAM_HOST%",
 }
+FORBIDDEN = [ipaddress.ip_network(n) for n in ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127")]
 CLUSTER_FIELDS = {
+    "lb_policy",
     "name",
     "type",
     "connect_timeout",
@@ -61,6 +64,7 @@ NOBODY = {
 }
 TLS_FIELDS = {"tls_params", "tls_certificate_sds_secret_configs", "validation_context", "alpn_protocols"}
 AFTER_HANDSHAKE = "ON_DOWNSTREAM_TLS_HANDSHAKE"
+TLS12 = {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"}
 TLS13 = {
     "tls_minimum_protocol_version": "TLSv1_3",
     "tls_maximum_protocol_version": "TLSv1_3",
@@ -105,9 +109,13 @@ def _types(values: list[Json]) -> Iterator[str]:
 
 
 def _is_sound(context: Json) -> bool:
-    """Nobody; or one CA, whose own leaves alone count, with the exact URI of the member it belongs to."""
+    """Nobody; or one CA, whose own leaves alone count, with the exact URI of the member it belongs to; or
+    one host outside, by CAs that the topology gives.
+    """
     if context == NOBODY:
         return True
+    if context["match_typed_subject_alt_names"][0]["san_type"] == "DNS":
+        return _is_host(context)
     (matcher,) = context["match_typed_subject_alt_names"]
     uri = matcher["matcher"]["exact"]
     return (
@@ -119,17 +127,36 @@ def _is_sound(context: Json) -> bool:
     )
 
 
+def _is_host(context: Json) -> bool:
+    (matcher,) = context["match_typed_subject_alt_names"]
+    host = matcher["matcher"]["exact"]
+    return (
+        set(context) == {"trusted_ca", "match_typed_subject_alt_names"}
+        and matcher == {"san_type": "DNS", "matcher": {"exact": host}}
+        and "." in host
+        and "BEGIN CERTIFICATE" in context["trusted_ca"]["inline_string"]
+    )
+
+
 def trusted(value: Any) -> list[str]:
     """The trust domains whose members `value` lets in."""
     return [
         matcher["matcher"]["exact"].removeprefix("spiffe://").partition("/")[0]
         for item in walk(value)
         for matcher in item.get("match_typed_subject_alt_names", [])
+        if matcher["san_type"] == "URI"
     ]
 
 
 def _tls(context: Json) -> Iterator[str]:
     common = context["common_tls_context"]
+    if _to_host(common):
+        if context["@type"] != UPSTREAM or common["tls_params"] != TLS12 or len(common) != 2:
+            yield f"TLS to a host outside: {sorted(common)}"
+        name = common["validation_context"]["match_typed_subject_alt_names"][0]["matcher"]["exact"]
+        if context.get("max_session_keys") != 0 or context.get("sni") != name:
+            yield "resumption to a host outside, or another SNI"
+        return
     if not set(common) <= TLS_FIELDS or common["tls_params"] != TLS13:
         yield f"TLS parameters {common.get('tls_params')}, {sorted(common)}"
     secrets = [secret["name"] for secret in common.get("tls_certificate_sds_secret_configs", [])]
@@ -151,10 +178,23 @@ def _tls(context: Json) -> Iterator[str]:
         yield f"a mesh port with secrets {secrets}"
 
 
+def _to_host(common: Json) -> bool:
+    matchers = common.get("validation_context", {}).get("match_typed_subject_alt_names", [])
+    return [matcher["san_type"] for matcher in matchers] == ["DNS"]
+
+
 def _cluster(cluster: Json) -> Iterator[str]:
     name = cluster["name"]
-    if not set(cluster) <= CLUSTER_FIELDS or cluster["type"] != "STATIC":
+    if not set(cluster) <= CLUSTER_FIELDS:
         yield f"{name}: fields {sorted(set(cluster) - CLUSTER_FIELDS)}"
+    if name == "egress|ranges":
+        if (cluster["type"], cluster["lb_policy"]) != ("ORIGINAL_DST", "CLUSTER_PROVIDED"):
+            yield f"{name}: {cluster['type']}"
+        if "load_assignment" in cluster:
+            yield f"{name}: endpoints"
+        return
+    if cluster["type"] != "STATIC" or "lb_policy" in cluster:
+        yield f"{name}: {cluster['type']}"
     endpoints = [e for e in walk(cluster["load_assignment"]) if "endpoint" in e]
     addresses = [e["endpoint"]["address"] for e in endpoints]
     if name.startswith("out|") or name == "probe-call":
@@ -163,6 +203,10 @@ def _cluster(cluster: Json) -> Iterator[str]:
         own = [address["socket_address"]["address"] for address in addresses]
         if own != [cluster["upstream_bind_config"]["source_address"]["address"]]:
             yield f"{name}: {own} in clear, not bound to the pod's own address"
+    elif name.startswith("egress|"):
+        for address in (ipaddress.ip_address(a["socket_address"]["address"]) for a in addresses):
+            if any(address in network for network in FORBIDDEN):
+                yield f"{name}: {address}"
     elif any("pipe" not in address for address in addresses):
         yield f"{name}: {addresses} in clear"
 
@@ -206,8 +250,8 @@ def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
         yield f"{name}: any port"
     if name != "sentinel" and ("transport_socket" in chain) != (listener == "in"):
         yield f"{name}: no TLS"
-    if listener == "out" and name != "sentinel" and [r["prefix_len"] for r in match["prefix_ranges"]] != [32]:
-        yield f"{name}: more than one address"
+    if listener == "out" and name != "sentinel":
+        yield from _outbound(name, match, chain)
     proxy = chain["filters"][0]["typed_config"]
     if listener == "in" and name != "sentinel" and proxy.get("upstream_connect_mode") != AFTER_HANDSHAKE:
         yield f"{name}: connects before the handshake"
@@ -217,3 +261,17 @@ def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
     targets |= {c["name"] for item in walk(chain) if "clusters" in item for c in item["clusters"]}
     if len(chain["filters"]) != 1 or not targets <= clusters:
         yield f"{name}: leads to {targets}"
+
+
+def _outbound(name: str, match: Json, chain: Json) -> Iterator[str]:
+    """One address, but for a range that the topology names, which leads to where it was dialled."""
+    (place,) = match["prefix_ranges"]
+    network = ipaddress.ip_network(f"{place['address_prefix']}/{place['prefix_len']}")
+    (target,) = {item["cluster"] for item in walk(chain) if "cluster" in item} or {""}
+    if target == "egress|ranges":
+        if not name.startswith("egress|") or any(
+            network.version == other.version and network.overlaps(other) for other in FORBIDDEN
+        ):
+            yield f"{name}: everything in {network}"
+    elif network.num_addresses != 1:
+        yield f"{name}: more than one address"

@@ -28,6 +28,7 @@ def role(name: str, replicas: int, **edges: tuple[object, ...]) -> Role:
         serves=edges.get("serves", ()),  # type: ignore[arg-type]
         calls=edges.get("calls", ()),  # type: ignore[arg-type]
         ingress=edges.get("ingress", ()),  # type: ignore[arg-type]
+        egress=edges.get("egress", ()),  # type: ignore[arg-type]
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -10,9 +11,11 @@ from support.network import Network, signed_topology
 
 from toposeal.daemon import opening as opening_module
 from toposeal.daemon.opening import Opening
+from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.errors import PodError, Reason
 from toposeal.gate.machine import State
 from toposeal.host.gate import Gate
+from toposeal.membership.sealed import SealedManifest
 
 
 class Turning:
@@ -82,3 +85,48 @@ def test_F6_a_renewal_that_fails_is_tried_again_sooner(
 def test_S9_a_renewal_with_a_defect_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     _, error = run_opening(Turning(ZeroDivisionError()), monkeypatch, 3)
     assert isinstance(error, ZeroDivisionError)
+
+
+class Updated(Turning):
+    """A gate that takes or refuses other addresses; what it was opened with and changed to."""
+
+    def __init__(self, *outcomes: BaseException | None) -> None:
+        super().__init__(*outcomes)
+        self.views: list[tuple[int, dict[str, tuple[str, ...]]]] = []
+
+    async def open(self, view: PodView, secrets: object) -> None:  # type: ignore[override]
+        self.views.append((view.generation, dict(view.resolved)))
+
+    async def update(self, view: PodView) -> None:
+        self.views.append((view.generation, dict(view.resolved)))
+        if self.outcomes and (outcome := self.outcomes.pop(0)) is not None:
+            raise outcome
+
+
+def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An update that fails is an alarm; the next has a generation of its own."""
+    refusal = PodError.of(Reason.ENVOY_REJECTED, "envoy", "no", "an update that it takes")
+    gate = Updated(refusal, None)
+
+    async def go() -> None:
+        network = Network(signed_topology({"db": (1, 1), "web": (1, 1)}))
+        own = network.boot("web").member.own
+        view = PodView(own.topology.topology, cast(MeshMember, None), (), 1)
+        monkeypatch.setattr(opening_module, "pod_view", lambda sealed, iid, generation: view)
+        opening = Opening(cast(Gate, gate), own, lambda roles: None)
+        await opening.resolved({"api.example.com": ("8.8.8.8",)})
+        sealed = SimpleNamespace(members=(), manifest=SimpleNamespace(epoch=1))
+        await opening.open(cast(SealedManifest, sealed))
+        await opening.resolved({"api.example.com": ("8.8.4.4",)})
+        await opening.resolved({"api.example.com": ("9.9.9.9",)})
+
+    monkeypatch.setattr(opening_module, "new_leaves", lambda own: {})
+    asyncio.run(go())
+    assert gate.views == [
+        (1, {"api.example.com": ("8.8.8.8",)}),
+        (2, {"api.example.com": ("8.8.4.4",)}),
+        (3, {"api.example.com": ("9.9.9.9",)}),
+    ]
+    assert capfd.readouterr().out.count('"event": "alarm", "reason": "envoy_rejected"') == 1

@@ -7,8 +7,9 @@ import struct
 import pytest
 from support.shop import role, topology
 
-from toposeal.dataplane.dns import MAX_ANSWER, answer, names
+from toposeal.dataplane.dns import MAX_ANSWER, answer, host_names, names
 from toposeal.limits import DNS_TTL
+from toposeal.topology.egress import Egress
 
 SHOP = topology(role("web", 1), role("db", 1), role("api", 2))
 TABLE = names(SHOP, SHOP.roles)
@@ -234,3 +235,10 @@ def test_recursion_desired_is_echoed() -> None:
         message = answer(query("db", flags=flags), TABLE)
         assert message is not None
         assert message[2] & 0x01 == flags >> 8
+
+
+def test_hosts_outside_are_names_of_their_own_role_alone() -> None:
+    egress = (Egress(443, host="api.example.com"), Egress(25, cidr="192.0.2.0/24"))
+    shop = topology(role("web", 1, egress=egress), role("db", 1))
+    assert host_names(shop, "web") == {b"\x03api\x07example\x03com\x00": bytes((240, 10, 128, 1))}
+    assert host_names(shop, "db") == {}

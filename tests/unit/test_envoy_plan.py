@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 from support.shop import MEMBERS, SHOP, member, role, topology, view
 
-from toposeal.dataplane.envoy_plan import OutsidePort, PodPlan, plan
+from toposeal.dataplane.envoy_plan import OutsideHost, OutsidePort, OutsideRange, PodPlan, plan
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.errors import LocalProtocolError, Reason
+from toposeal.topology.egress import Egress
 from toposeal.topology.model import Call
 
 
@@ -108,3 +109,54 @@ def test_a_member_with_two_cas_is_refused() -> None:
 def test_an_address_with_a_scope_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="scope"):
         planned(view("db"), members=(DB, dataclasses.replace(WEB, addresses=("fe80::1%eth0",))))
+
+
+OUTSIDE = topology(
+    role(
+        "web",
+        1,
+        egress=(
+            Egress(443, host="api.example.com"),
+            Egress(5432, host="ledger.corp.example", within=("10.0.0.0/8",), tls_ca="CA"),
+            Egress(25, cidr="10.77.0.0/24"),
+            Egress(26, cidr="100.64.0.0/10"),
+        ),
+    ),
+    role("db", 1),
+)
+OWN, OTHER = member("web", 11), member("db", 14)
+
+
+def outside(role_name: str = "web", **resolved: tuple[str, ...]) -> PodPlan:
+    named = {host.replace("_", "."): addresses for host, addresses in resolved.items()}
+    own = OWN if role_name == "web" else OTHER
+    return plan(PodView(OUTSIDE, own, (OTHER, OWN), 1, named))
+
+
+def test_a_host_outside_is_what_was_answered_for_it() -> None:
+    api, ledger = outside(
+        api_example_com=("8.8.8.8", "2606:4700::1"), ledger_corp_example=("10.1.1.1",)
+    ).hosts
+    assert api == OutsideHost("api.example.com", 443, "240.10.128.1", ("8.8.8.8", "2606:4700::1"), "")
+    assert ledger == OutsideHost("ledger.corp.example", 5432, "240.10.128.2", ("10.1.1.1",), "CA")
+
+
+def test_a_host_that_nobody_answers_for_leads_nowhere() -> None:
+    assert [host.addresses for host in outside().hosts] == [(), ()]
+
+
+def test_N2_what_no_answer_may_say_is_left_out() -> None:
+    """A member, a metadata service, loopback, a private address where none is admitted."""
+    bad = ("10.77.0.14", "10.77.0.11", "169.254.169.254", "127.0.0.1", "240.10.0.1")
+    api, ledger = outside(api_example_com=(*bad, "10.1.1.1"), ledger_corp_example=(*bad, "10.1.1.1")).hosts
+    assert (api.addresses, ledger.addresses) == ((), ("10.1.1.1",))
+
+
+def test_of_a_range_members_and_metadata_services_are_withheld() -> None:
+    near, far = outside().ranges
+    assert near == OutsideRange("10.77.0.0/24", 25, ("10.77.0.11", "10.77.0.14"))
+    assert far == OutsideRange("100.64.0.0/10", 26, ("100.100.100.200",))
+
+
+def test_D4_egress_is_the_own_roles_alone() -> None:
+    assert (outside("db").hosts, outside("db").ranges) == ((), ())

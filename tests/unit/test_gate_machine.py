@@ -17,6 +17,7 @@ WAY = [
     (Event.PROBED, State.OPEN, Effect.ANNOUNCE),
 ]
 OPENING = [State.CLOSED, State.RENDERING, State.WRITING, State.ACKING, State.PROBING]
+CHANGING = (State.ROTATING, State.UPDATING)
 FENCING = (Effect.KILL_ENVOY, Effect.WRITE_CLOSED, Effect.REPORT)
 
 
@@ -32,12 +33,12 @@ def test_a_failure_on_the_way_kills_envoy_first_and_fences(state: State) -> None
     assert step(state, Event.FAILED) == (State.FENCED, FENCING)
 
 
-@pytest.mark.parametrize("state", [*OPENING, State.OPEN, State.ROTATING])
+@pytest.mark.parametrize("state", [*OPENING, State.OPEN, *CHANGING])
 def test_D7_envoys_end_fences_from_anywhere(state: State) -> None:
     assert step(state, Event.ENVOY_EXITED) == (State.FENCED, FENCING)
 
 
-@pytest.mark.parametrize("state", [*OPENING, State.OPEN, State.ROTATING])
+@pytest.mark.parametrize("state", [*OPENING, State.OPEN, *CHANGING])
 def test_the_daemons_end_closes_without_a_report(state: State) -> None:
     assert step(state, Event.FENCE) == (State.FENCED, FENCING[:2])
 
@@ -46,6 +47,12 @@ def test_a_failed_rotation_leaves_the_gate_open_with_an_alarm() -> None:
     assert step(State.OPEN, Event.LEAF_DUE) == (State.ROTATING, (Effect.ROTATE,))
     assert step(State.ROTATING, Event.ACKNOWLEDGED) == (State.OPEN, ())
     assert step(State.ROTATING, Event.FAILED) == (State.OPEN, (Effect.ALARM,))
+
+
+def test_a_failed_change_of_hosts_leaves_the_gate_open_with_an_alarm() -> None:
+    assert step(State.OPEN, Event.HOSTS_CHANGED) == (State.UPDATING, (Effect.UPDATE,))
+    assert step(State.UPDATING, Event.ACKNOWLEDGED) == (State.OPEN, ())
+    assert step(State.UPDATING, Event.FAILED) == (State.OPEN, (Effect.ALARM,))
 
 
 def test_nothing_leaves_fenced() -> None:
@@ -57,8 +64,8 @@ def test_open_is_reached_by_a_probe_alone() -> None:
     for state, event in itertools.product(State, Event):
         following = TRANSITIONS[state].get(event)
         if following is not None and following[0] is State.OPEN:
-            assert (state, event) == (State.PROBING, Event.PROBED) or state is State.ROTATING
-        if following is not None and following[0] is State.ROTATING:
+            assert (state, event) == (State.PROBING, Event.PROBED) or state in CHANGING
+        if following is not None and following[0] in CHANGING:
             assert state is State.OPEN
 
 

@@ -7,8 +7,9 @@ import ipaddress
 import pytest
 from support.shop import role, topology
 
-from toposeal.dataplane.vips import vip
-from toposeal.limits import MAX_ROLES, PROBE_ADDRESS, VIP_NETWORK
+from toposeal.dataplane.vips import host_vip, vip
+from toposeal.limits import MAX_EGRESS_PER_ROLE, MAX_ROLES, PROBE_ADDRESS, VIP_NETWORK
+from toposeal.topology.egress import Egress
 
 
 def test_addresses_follow_the_order_of_names() -> None:
@@ -25,6 +26,21 @@ def test_N5_the_largest_topology_has_one_address_each_and_none_is_the_probes() -
     assert all(address.packed[3] not in (0, 255) for address in found)
     assert ipaddress.ip_address(PROBE_ADDRESS) not in found
     assert vip(large, sorted(names)[250]) == "240.10.1.1"
+
+
+def test_hosts_outside_have_addresses_of_their_own() -> None:
+    both = (Egress(443, host="b.example"), Egress(80, host="b.example"), Egress(25, cidr="192.0.2.0/24"))
+    shop = topology(role("web", 1, egress=both), role("db", 1, egress=(Egress(1, host="a.example"),)))
+    assert [host_vip(shop, host) for host in ("a.example", "b.example")] == ["240.10.128.1", "240.10.128.2"]
+    with pytest.raises(ValueError, match="not in list"):
+        host_vip(shop, "c.example")
+
+
+def test_N5_the_largest_topology_has_room_for_its_hosts() -> None:
+    last = MAX_ROLES * MAX_EGRESS_PER_ROLE - 1
+    hosts = tuple(Egress(1, host=f"h{n:05}.example") for n in range(last + 1))
+    found = ipaddress.IPv4Address(host_vip(topology(role("web", 1, egress=hosts)), f"h{last:05}.example"))
+    assert ipaddress.IPv4Address("240.10.128.0") < found < ipaddress.IPv4Address("240.10.255.0")
 
 
 def test_a_role_that_does_not_exist_has_none() -> None:

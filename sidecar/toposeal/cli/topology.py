@@ -17,6 +17,7 @@ from toposeal.names import mesh_id
 from toposeal.topology.accept import accept, check_succession
 from toposeal.topology.author import compile_yaml, payload_from_yaml
 from toposeal.topology.dsse import add_signatures, decode_envelope, sign
+from toposeal.topology.egress import Egress
 from toposeal.topology.gpu import GpuDemand
 from toposeal.topology.model import KINDS, Role, Topology
 from toposeal.topology.owner import OwnerRoot, PrivateKey
@@ -185,10 +186,16 @@ def _role_summary(role: Role) -> dict[str, Any]:
         "serves": list(role.serves),
         "calls": [f"{call.role}:{call.port}" for call in role.calls],
         "ingress": [f"{entry.port}->{entry.target}" for entry in role.ingress],
+        "egress": [_destination(entry) for entry in role.egress],
         "references": {kind: len(getattr(role, kind)) for kind in KINDS if getattr(role, kind)},
         "platforms": {kind: _machines(role, kind) for kind in KINDS if getattr(role, kind)},
         "gpus": None if role.gpus is None else _gpus(role.gpus),
     }
+
+
+def _destination(entry: Egress) -> str:
+    """`tls://` where the other end has to prove its name; everything else goes as the application sends it."""
+    return f"{'tcp' if entry.tls_ca is None else 'tls'}://{entry.host or entry.cidr}:{entry.port}"
 
 
 def _gpus(demand: GpuDemand) -> dict[str, Any]:
@@ -215,6 +222,8 @@ def _print_summary(report: Mapping[str, Any]) -> None:
         print(f"  {name}: {_bounds(role['replicas'])}")
         for field in ("serves", "calls", "ingress"):
             print(f"    {field} {', '.join(map(str, role[field])) or 'nothing'}")
+        if role["egress"]:
+            print(f"    egress {', '.join(role['egress'])}")
         for kind, count in role["references"].items():
             print(f"    {kind}: references {count}, platforms {role['platforms'][kind]}")
         if role["gpus"] is not None:

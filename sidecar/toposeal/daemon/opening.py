@@ -1,12 +1,14 @@
-"""The gate's two occasions: the seal, and half of a leaf's life. Nothing else ever changes what is open."""
+"""What opens the gate, the seal, and what may change afterwards: leaves, and addresses of hosts outside."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from toposeal.daemon.leaves import new_leaves
 from toposeal.dataplane.from_sealed import pod_view
+from toposeal.dataplane.view import PodView
 from toposeal.errors import ToposealError
 from toposeal.host import journal
 from toposeal.host.gate import Gate
@@ -22,13 +24,33 @@ class Opening:
     def __init__(self, gate: Gate, own: Own, publish: Callable[[Collection[str]], None]) -> None:
         self._gate, self._own, self._publish = gate, own, publish
         self._opened = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()  # the gate carries one change
+        self._view: PodView | None = None
+        self._hosts: Mapping[str, tuple[str, ...]] = {}
 
     async def open(self, sealed: SealedManifest) -> None:
         """Leaves, configuration, acknowledgement, probe; then the application has its network."""
-        await self._gate.open(pod_view(sealed, self._own.iid, 1), new_leaves(self._own))
+        async with self._one_at_a_time:
+            view = replace(pod_view(sealed, self._own.iid, 1), resolved=self._hosts)
+            await self._gate.open(view, new_leaves(self._own))
+            self._view = view
         self._publish({member.identity.role for member in sealed.members})
         self._opened.set()
         journal.event("gate", state=self._gate.state.value, epoch=sealed.manifest.epoch)
+
+    async def resolved(self, hosts: Mapping[str, tuple[str, ...]]) -> None:
+        """`hosts` are the addresses of the hosts outside from now on, or from the opening on. An update
+        that fails is an alarm, and made up for by the next.
+        """
+        async with self._one_at_a_time:
+            self._hosts = dict(hosts)
+            if self._view is None:
+                return
+            self._view = replace(self._view, resolved=self._hosts, generation=self._view.generation + 1)
+            try:
+                await self._gate.update(self._view)
+            except ToposealError as error:
+                journal.mismatch("alarm", error.mismatches[0])
 
     async def rotate(self) -> None:
         """New leaves at half life, for ever; a rotation that fails is tried again while the old serve."""
@@ -38,7 +60,8 @@ class Opening:
         while True:
             await asyncio.sleep((leaves.due_at - clock_ms()) / 1000)
             try:
-                await self._gate.rotate(new_leaves(self._own))
+                async with self._one_at_a_time:
+                    await self._gate.rotate(new_leaves(self._own))
                 leaves = schedule(clock_ms(), lifetime_ms)
             except ToposealError as error:
                 journal.mismatch("alarm", error.mismatches[0])

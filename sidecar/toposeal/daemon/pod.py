@@ -7,6 +7,7 @@ files, then keys and evidence; what opens is written only by `Opening`, and only
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -18,8 +19,10 @@ from toposeal.daemon.failure import cause
 from toposeal.daemon.identity import new_boot
 from toposeal.daemon.node import Node, Ports, not_active
 from toposeal.daemon.opening import Opening
+from toposeal.daemon.outside_hosts import OutsideHosts
 from toposeal.daemon.pod_evidence import PodEvidence
-from toposeal.dataplane.dns import names
+from toposeal.dataplane.dns import host_names, names
+from toposeal.dataplane.dns_client import Kind
 from toposeal.dataplane.firewall import Backend
 from toposeal.dataplane.layout import layout_under
 from toposeal.errors import Mismatch, PodError, Reason
@@ -32,6 +35,7 @@ from toposeal.host.entropy import random_bytes
 from toposeal.host.envoy import Envoy, find_envoy
 from toposeal.host.firewall_monitor import Monitor
 from toposeal.host.gate import Gate, GateParts
+from toposeal.host.host_resolver import HostResolver, nameservers
 from toposeal.host.journal import clock_ms
 from toposeal.host.peer_client import PeerClient
 from toposeal.host.peer_server import PeerServer
@@ -122,6 +126,7 @@ class Pod:
                 tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),
                 tasks.create_task(_for_ever("names", link.run())),
                 tasks.create_task(_for_ever("leaves", opening.rotate())),
+                tasks.create_task(_for_ever("egress", self._hosts(own.addresses, opening).run())),
             ]
             mismatch = await node.run()
             for watch in watches:
@@ -154,7 +159,17 @@ class Pod:
 
     def _publish(self, roles: Collection[str]) -> None:
         """Names that the pod's DNS knows: every role before the seal, then those with members (N4)."""
-        self._names.names = names(self._config.topology.topology, roles)
+        topology = self._config.topology.topology
+        self._names.names = {**names(topology, roles), **host_names(topology, self._config.role)}
+
+    def _hosts(self, addresses: Collection[str], opening: Opening) -> OutsideHosts:
+        """Asked for from the start, so that they are known when the gate opens."""
+        topology = self._config.topology.topology
+        versions = {ipaddress.ip_address(address).version for address in addresses}
+        kinds = [kind for version, kind in ((4, Kind.A), (6, Kind.AAAA)) if version in versions]
+        servers = nameservers() if topology.resolver is None else (topology.resolver,)
+        egress = topology.roles[self._config.role].egress
+        return OutsideHosts(egress, HostResolver(servers, kinds), opening.resolved)
 
     async def _addresses(self) -> tuple[str, ...]:
         """The pod's own addresses; the network may still be on its way."""

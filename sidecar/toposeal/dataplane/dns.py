@@ -1,6 +1,7 @@
 """The pod's DNS: one query's bytes in, one answer's bytes out. No IO.
 
-Every name of the mesh has one IPv4 address and nothing else; no other name exists. Answers are those
+Every name of the mesh, and every host outside that the pod's role names, has one IPv4 address and nothing
+else; no other name exists. Answers are those
 of RFC 1035 and 6891, authoritative, never larger than 512 bytes, and repeat the question as it was
 asked (its case too, which resolvers use as a nonce).
 """
@@ -13,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from toposeal.dataplane.vips import vip
+from toposeal.dataplane.vips import host_vip, vip
 from toposeal.limits import DNS_TTL
 from toposeal.topology.model import Topology
 
@@ -62,6 +63,15 @@ def names(topology: Topology, roles: Collection[str]) -> Names:
         table[_wire_name(role)] = address
         table[_wire_name(role, topology.mesh)] = address
     return table
+
+
+def host_names(topology: Topology, role: str) -> Names:
+    """The hosts outside the mesh that members of `role` may call."""
+    return {
+        _wire_name(*entry.host.split(".")): ipaddress.IPv4Address(host_vip(topology, entry.host)).packed
+        for entry in topology.roles[role].egress
+        if entry.host is not None
+    }
 
 
 def answer(query: bytes, table: Names | None) -> bytes | None:

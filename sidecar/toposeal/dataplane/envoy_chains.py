@@ -5,6 +5,7 @@ A connection that no chain matches is closed; there is no default chain.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -18,25 +19,46 @@ from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3 import (
 )
 from envoy_data_plane.google.protobuf import Any
 
+from toposeal.dataplane.envoy_closed import BLACKHOLE
 from toposeal.dataplane.envoy_clusters import (
     ATTESTATION,
+    ORIGINAL_DESTINATION,
     PROBE_ANSWER,
     PROBE_CALL,
     application_name,
+    host_name,
     role_name,
 )
-from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, PodPlan
+from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, OutsideRange, PodPlan
 from toposeal.dataplane.envoy_tls import ATTESTATION_ALPN, accepts, serves_anyone
 from toposeal.dataplane.view import Layout
 from toposeal.limits import CONNECT_ATTEMPTS, INBOUND_PORT, PROBE_ADDRESS, PROBE_PORT, TLS_HANDSHAKE_TIMEOUT
 
 
 def outbound_chains(plan: PodPlan) -> Iterator[FilterChain]:
-    """One per role and port that the pod may call, at the role's own address alone."""
+    """One per role and port that the pod may call, at the role's own address alone; the same for hosts
+    outside; and one per range, but for what is withheld of it.
+    """
     for edge in plan.outbound:
         name = role_name(edge.role, edge.port)
         yield _clear_chain(name, edge.vip, edge.port, _calls(name, edge))
+    for outside in plan.hosts:
+        name = host_name(outside.host, outside.port)
+        yield _clear_chain(name, outside.vip, outside.port, _to(name))
+    for part in plan.ranges:
+        yield from _range_chains(part)
     yield _clear_chain(PROBE_CALL, PROBE_ADDRESS, PROBE_PORT, _to(PROBE_CALL))
+
+
+def _range_chains(part: OutsideRange) -> Iterator[FilterChain]:
+    """Envoy takes the chain with the most specific address: what is withheld goes nowhere."""
+    name = f"egress|{part.cidr}|{part.port}"
+    withheld = [ipaddress.ip_network(address) for address in part.withheld]
+    network = ipaddress.ip_network(part.cidr)
+    if network not in withheld:
+        yield _clear_chain(name, str(network), part.port, _to(ORIGINAL_DESTINATION))
+    for address in part.withheld:
+        yield _clear_chain(f"{name}|{address}", address, part.port, _to(BLACKHOLE))
 
 
 def inbound_chains(plan: PodPlan, layout: Layout) -> Iterator[FilterChain]:
@@ -100,9 +122,12 @@ def _tls_chain(name: str, match: FilterChainMatch, socket: TransportSocket, clus
     )
 
 
-def _clear_chain(name: str, address: str, port: int, proxy: TcpProxy) -> FilterChain:
-    """The only chain of the outbound listener, which the pod's own processes alone can reach."""
-    only = CidrRange(address_prefix=address, prefix_len=32)
+def _clear_chain(name: str, place: str, port: int, proxy: TcpProxy) -> FilterChain:
+    """The only chain of the outbound listener, which the pod's own processes alone can reach; `place` is an
+    address or a range.
+    """
+    network = ipaddress.ip_network(place)
+    only = CidrRange(address_prefix=str(network.network_address), prefix_len=network.prefixlen)
     match = FilterChainMatch(destination_port=port, prefix_ranges=[only])
     return FilterChain(filter_chain_match=match, filters=_filters(proxy), name=name)
 

@@ -1,7 +1,9 @@
-"""Clusters: four kinds, and each says how it is protected. No IO.
+"""Clusters: six kinds, and each says how it is protected. No IO.
 
 role: TLS to each member of a role, with that member's own trust, and to nobody else;
 application: the pod's own address, in clear, and only if the pod really has it;
+host: a destination outside, in clear unless the topology gives CAs for it; original destination: the address
+that the application dialled, in clear, for ranges that the topology names;
 pipe: a socket of the daemon; blackhole: nothing (envoy_closed).
 """
 
@@ -15,6 +17,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakersThresholds,
     Cluster,
     ClusterDiscoveryType,
+    ClusterLbPolicy,
     ClusterTransportSocketMatch,
     UpstreamConnectionOptions,
 )
@@ -34,19 +37,24 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 )
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from toposeal.dataplane.envoy_plan import Outbound, Peer, PodPlan
-from toposeal.dataplane.envoy_tls import expects, expects_nobody
+from toposeal.dataplane.envoy_plan import Outbound, OutsideHost, Peer, PodPlan
+from toposeal.dataplane.envoy_tls import expects, expects_host, expects_nobody
 from toposeal.dataplane.view import Layout
 from toposeal.limits import CONNECT_TIMEOUT, INBOUND_PORT, MAX_CLUSTER_CONNECTIONS
 
 ATTESTATION = "attestation"
 PROBE_ANSWER = "probe-answer"
 PROBE_CALL = "probe-call"
+ORIGINAL_DESTINATION = "egress|ranges"
 _MATCH = "envoy.transport_socket_match"
 
 
 def role_name(role: str, port: int) -> str:
     return f"out|{role}|{port}"
+
+
+def host_name(host: str, port: int) -> str:
+    return f"egress|{host}|{port}"
 
 
 def application_name(port: int) -> str:
@@ -58,6 +66,10 @@ def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
     for edge in plan.outbound:
         if edge.servers:
             yield _role_cluster(edge, plan.own, layout)
+    for outside in plan.hosts:
+        yield _host_cluster(outside)
+    if plan.ranges:
+        yield _original_destination()
     for port in _application_ports(plan):
         yield _application_cluster(plan.application, port)
     yield _pipe_cluster(ATTESTATION, layout.attestation)
@@ -74,6 +86,23 @@ def _application_ports(plan: PodPlan) -> Sequence[int]:
 def _role_cluster(edge: Outbound, own: Peer, layout: Layout) -> Cluster:
     endpoints = [_endpoint(peer, address, edge.port) for peer in edge.servers for address in peer.addresses]
     return _tls_cluster(role_name(edge.role, edge.port), endpoints, edge.servers, own, layout)
+
+
+def _host_cluster(outside: OutsideHost) -> Cluster:
+    endpoints = [LbEndpoint(endpoint=Endpoint(address=_tcp(a, outside.port))) for a in outside.addresses]
+    cluster = _cluster(host_name(outside.host, outside.port), endpoints)
+    if outside.tls_ca:
+        cluster.transport_socket = expects_host(outside.host, outside.tls_ca)
+    return cluster
+
+
+def _original_destination() -> Cluster:
+    """Only where the chain of a range leads to it; it has no endpoints but what was dialled."""
+    cluster = _cluster(ORIGINAL_DESTINATION, [])
+    cluster.type = ClusterDiscoveryType.ORIGINAL_DST
+    cluster.lb_policy = ClusterLbPolicy.CLUSTER_PROVIDED
+    cluster.load_assignment = None
+    return cluster
 
 
 def _tls_cluster(

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from toposeal.dataplane.view import MeshMember, PodView
-from toposeal.dataplane.vips import vip
+from toposeal.dataplane.vips import host_vip, vip
 from toposeal.errors import LocalProtocolError, Reason
 from toposeal.names import spiffe_id
+from toposeal.topology.egress import METADATA, is_destination
 from toposeal.topology.model import Role
 
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
@@ -57,6 +58,29 @@ class OutsidePort:
 
 
 @dataclass(frozen=True)
+class OutsideHost:
+    """Connections to `vip`:`port` go to one of `addresses`, none of which is a member's.
+
+    In clear, as the application sends it; with `tls_ca` over TLS to whoever shows a certificate for `host`.
+    """
+
+    host: str
+    port: int
+    vip: str
+    addresses: tuple[str, ...]  # IP literals; none while nobody has answered for the host
+    tls_ca: str  # PEM, or empty
+
+
+@dataclass(frozen=True)
+class OutsideRange:
+    """Connections to `port` of any address of `cidr` go there in clear, but for those `withheld`."""
+
+    cidr: str
+    port: int
+    withheld: tuple[str, ...]  # IP literals of `cidr`: members' and metadata services'
+
+
+@dataclass(frozen=True)
 class PodPlan:
     generation: int  # positive; names the update
     own: Peer
@@ -65,6 +89,8 @@ class PodPlan:
     outbound: tuple[Outbound, ...]  # ascending (role, port)
     ingress: tuple[OutsidePort, ...]  # ascending port
     attestation_port: int
+    hosts: tuple[OutsideHost, ...]  # ascending (host, port)
+    ranges: tuple[OutsideRange, ...]  # ascending (cidr, port)
 
     @property
     def version(self) -> str:
@@ -84,6 +110,8 @@ def plan(view: PodView) -> PodPlan:
         outbound=tuple(_outbound(view, role)),
         ingress=tuple(OutsidePort(i.port, i.target) for i in role.ingress),
         attestation_port=view.topology.attestation_port,
+        hosts=tuple(_hosts(view, role)),
+        ranges=tuple(_ranges(view, role)),
     )
 
 
@@ -103,6 +131,30 @@ def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
         includes_self = call.role == own.name
         if servers or includes_self:
             yield Outbound(call.role, call.port, vip(view.topology, call.role), servers, includes_self)
+
+
+def _hosts(view: PodView, own: Role) -> Iterator[OutsideHost]:
+    """A name that leads to a member is no way around its identity: its addresses are left out."""
+    members = {address for member in view.members for address in member.addresses}
+    for entry in own.egress:
+        if entry.host is not None:
+            addresses = tuple(
+                address
+                for address in view.resolved.get(entry.host, ())
+                if address not in members and is_destination(ipaddress.ip_address(address), entry.within)
+            )
+            address = host_vip(view.topology, entry.host)
+            yield OutsideHost(entry.host, entry.port, address, addresses, entry.tls_ca or "")
+
+
+def _ranges(view: PodView, own: Role) -> Iterator[OutsideRange]:
+    """A member is called by its role's name, or not at all."""
+    members = {ipaddress.ip_address(address) for member in view.members for address in member.addresses}
+    for entry in own.egress:
+        if entry.cidr is not None:
+            network = ipaddress.ip_network(entry.cidr)
+            withheld = sorted(str(address) for address in {*members, *METADATA} if address in network)
+            yield OutsideRange(entry.cidr, entry.port, tuple(withheld))
 
 
 def _others(view: PodView) -> Iterator[MeshMember]:

@@ -3,7 +3,7 @@
 Three traps of Envoy's language fail open in silence: a validation context without trust admits any
 certificate, a cluster without a fallback socket speaks plaintext, and a store of several members' CAs
 lets each mint the others' names. No function here can express any of them: trust is exactly one `Peer`,
-or nobody. docs/adr/0011 says why these validators.
+one host outside by the CAs that the owner signed for it, or nobody. docs/adr/0011 says why these validators.
 """
 
 from __future__ import annotations
@@ -55,6 +55,25 @@ def expects(server: Peer, own: Peer, layout: Layout) -> TransportSocket:
 def expects_nobody(own: Peer) -> TransportSocket:
     """What a cluster falls back to: TLS that trusts no certificate at all, and shows none."""
     return _upstream(CommonTlsContext(tls_params=_tls13(), validation_context=_trusting_nobody()), own)
+
+
+def expects_host(host: str, authorities: str) -> TransportSocket:
+    """Client side towards a host outside: its certificate must be for `host` and by one of `authorities`
+    (PEM). It is shown none of ours.
+    """
+    matcher = StringMatcher(exact=host)
+    trust = CertificateValidationContext(
+        trusted_ca=DataSource(inline_string=authorities),
+        match_typed_subject_alt_names=[
+            SubjectAltNameMatcher(san_type=SubjectAltNameMatcherSanType.DNS, matcher=matcher)
+        ],
+    )
+    params = TlsParameters(
+        tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
+        tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
+    )
+    common = CommonTlsContext(tls_params=params, validation_context=trust)
+    return _tls_socket(UpstreamTlsContext(common_tls_context=common, sni=host, max_session_keys=0))
 
 
 def serves_anyone(layout: Layout, *, attestation_alpn: Sequence[str] = ()) -> TransportSocket:

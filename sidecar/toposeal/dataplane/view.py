@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from toposeal.topology.model import Topology
 
@@ -26,6 +27,7 @@ class PodView:
     own: MeshMember
     members: tuple[MeshMember, ...]  # all of the manifest, own included, ascending (role, iid)
     generation: int  # names the update; rises with each one
+    resolved: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # egress host -> IP literals
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""One synthetic address per role: what the pod's DNS answers and what its Envoy listens for. No IO."""
+"""A synthetic address for each role and each host outside: what DNS answers and Envoy listens for. No IO."""
 
 from __future__ import annotations
 
 from toposeal.topology.model import Topology
 
+_OUTSIDE = 128  # the first block of hosts outside the mesh; roles need two
 _PER_BLOCK = 250  # host parts 1 to 250: no network, no broadcast address, room for the probe's
 
 
@@ -12,5 +13,17 @@ def vip(topology: Topology, role: str) -> str:
 
     Raises ValueError for a role that the topology does not have.
     """
-    index = sorted(topology.roles).index(role)
-    return f"240.10.{index // _PER_BLOCK}.{index % _PER_BLOCK + 1}"
+    return _address(0, sorted(topology.roles).index(role))
+
+
+def host_vip(topology: Topology, host: str) -> str:
+    """The address of an egress host, by its place among those of all roles: 240.10.128.1 and so on.
+
+    Raises ValueError for a host that no role names.
+    """
+    hosts = {entry.host for role in topology.roles.values() for entry in role.egress if entry.host}
+    return _address(_OUTSIDE, sorted(hosts).index(host))
+
+
+def _address(block: int, index: int) -> str:
+    return f"240.10.{block + index // _PER_BLOCK}.{index % _PER_BLOCK + 1}"

@@ -22,6 +22,7 @@ class State(StrEnum):
     PROBING = "probing"  # Envoy runs them
     OPEN = "open"
     ROTATING = "rotating"  # open, with new leaves written
+    UPDATING = "updating"  # open, with other addresses of hosts outside written
     FENCED = "fenced"
 
 
@@ -32,6 +33,7 @@ class Event(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     PROBED = "probed"
     LEAF_DUE = "leaf_due"
+    HOSTS_CHANGED = "hosts_changed"  # hosts outside have other addresses
     FAILED = "failed"  # whatever was under way
     ENVOY_EXITED = "envoy_exited"
     FENCE = "fence"  # the daemon ends, for whatever reason
@@ -44,7 +46,8 @@ class Effect(StrEnum):
     PROBE = "probe"
     ANNOUNCE = "announce"  # the pod's network is open
     ROTATE = "rotate"  # write the new secrets and await their acknowledgement
-    ALARM = "alarm"  # the old leaves still serve
+    UPDATE = "update"  # render and write the new addresses and await their acknowledgement
+    ALARM = "alarm"  # the old leaves, or addresses, still serve
     WRITE_CLOSED = "write_closed"
     KILL_ENVOY = "kill_envoy"
     REPORT = "report"  # the fault, to whoever ends the pod
@@ -55,6 +58,10 @@ Step = tuple[State, tuple[Effect, ...]]
 _FAULT: Step = (State.FENCED, (Effect.KILL_ENVOY, Effect.WRITE_CLOSED, Effect.REPORT))
 _END: Step = (State.FENCED, (Effect.KILL_ENVOY, Effect.WRITE_CLOSED))
 _FAULTS: Mapping[Event, Step] = {Event.ENVOY_EXITED: _FAULT, Event.FENCE: _END}
+_CHANGE: Mapping[Event, Step] = {
+    Event.ACKNOWLEDGED: (State.OPEN, ()),
+    Event.FAILED: (State.OPEN, (Effect.ALARM,)),
+}
 _OPENING: Mapping[Event, Step] = {**_FAULTS, Event.FAILED: _FAULT}
 
 TRANSITIONS: Mapping[State, Mapping[Event, Step]] = MappingProxyType(
@@ -64,12 +71,13 @@ TRANSITIONS: Mapping[State, Mapping[Event, Step]] = MappingProxyType(
         State.WRITING: {**_OPENING, Event.WRITTEN: (State.ACKING, (Effect.AWAIT_ACKNOWLEDGEMENT,))},
         State.ACKING: {**_OPENING, Event.ACKNOWLEDGED: (State.PROBING, (Effect.PROBE,))},
         State.PROBING: {**_OPENING, Event.PROBED: (State.OPEN, (Effect.ANNOUNCE,))},
-        State.OPEN: {**_FAULTS, Event.LEAF_DUE: (State.ROTATING, (Effect.ROTATE,))},
-        State.ROTATING: {
+        State.OPEN: {
             **_FAULTS,
-            Event.ACKNOWLEDGED: (State.OPEN, ()),
-            Event.FAILED: (State.OPEN, (Effect.ALARM,)),
+            Event.LEAF_DUE: (State.ROTATING, (Effect.ROTATE,)),
+            Event.HOSTS_CHANGED: (State.UPDATING, (Effect.UPDATE,)),
         },
+        State.ROTATING: {**_FAULTS, **_CHANGE},
+        State.UPDATING: {**_FAULTS, **_CHANGE},
         # What was under way when the pod was fenced may still report.
         State.FENCED: dict.fromkeys(Event, (State.FENCED, ())),
     }

@@ -33,7 +33,7 @@ class GateParts:
 
 @dataclass
 class _Update:
-    """What is on its way to Envoy. A rotation has secrets alone."""
+    """What is on its way to Envoy. A rotation has secrets alone, a change of hosts none."""
 
     plan: PodPlan | None
     secrets: Mapping[str, bytes] = field(repr=False)
@@ -46,7 +46,8 @@ class _Update:
 
 
 class Gate:
-    """`start`, then `open` once, `rotate` whenever leaves are due, `fence` at the end.
+    """`start`, then `open` once, `rotate` and `update` whenever leaves or hosts outside change, `fence` at
+    the end.
 
     `on_fault` is called once, with the reason, if the gate fences itself: Envoy is dead then, and its
     directory holds the closed files. Only `fence` may be called while another call is under way.
@@ -86,17 +87,26 @@ class Gate:
         """New leaves, without cutting a connection. Raises ToposealError; unless the gate is fenced,
         the old leaves serve on.
         """
-        if self._state is State.OPEN:
-            self._fault = None
-        await self._carry(_Update(None, secrets), Event.LEAF_DUE)
-        if self._fault is not None or self._state is not State.OPEN:
-            raise self._reason()
+        await self._change(_Update(None, secrets), Event.LEAF_DUE)
+
+    async def update(self, view: PodView) -> None:
+        """The same mesh with other addresses of hosts outside, without cutting a connection. Raises as
+        `rotate`; the old addresses serve on then.
+        """
+        await self._change(_Update(plan(view), {}), Event.HOSTS_CHANGED)
 
     async def fence(self) -> None:
         """Close for good: Envoy killed, keys removed, closed files back."""
         await self._advance(Event.FENCE)
         await self._parts.renderer.close()
         await self._parts.probe.close()
+
+    async def _change(self, update: _Update, event: Event) -> None:
+        if self._state is State.OPEN:
+            self._fault = None
+        await self._carry(update, event)
+        if self._fault is not None or self._state is not State.OPEN:
+            raise self._reason()
 
     async def _carry(self, update: _Update, event: Event) -> None:
         """Afterwards the keys are in Envoy's files and no longer here."""
@@ -121,6 +131,7 @@ class Gate:
             Effect.AWAIT_ACKNOWLEDGEMENT: self._await_acknowledgement,
             Effect.PROBE: self._probe,
             Effect.ROTATE: self._rotate,
+            Effect.UPDATE: self._rotate,
             Effect.KILL_ENVOY: self._kill_envoy,
             Effect.WRITE_CLOSED: self._write_closed,
             Effect.REPORT: self._report,
@@ -152,6 +163,7 @@ class Gate:
         return Event.PROBED
 
     async def _rotate(self) -> Event:
+        await self._render()
         await self._write()
         return await self._await_acknowledgement()
 

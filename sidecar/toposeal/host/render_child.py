@@ -37,6 +37,8 @@ def _rehearsal() -> PodPlan:
         outbound=(Outbound("peer", 1, "192.0.2.1", (peer,), True),),
         ingress=(OutsidePort(2, 1),),
         attestation_port=3,
+        hosts=(),
+        ranges=(),
     )
 
 

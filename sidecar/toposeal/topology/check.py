@@ -13,6 +13,7 @@ from typing import Any
 
 from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_REPLICAS, POD_DNS_PORT, RESERVED_PORTS
+from toposeal.topology.egress import check_egress
 from toposeal.topology.model import KINDS, Role, TdxReference, Timers, Topology
 from toposeal.topology.schema import Findings, mismatch
 from toposeal.topology.snp import SnpPolicy, SnpReference
@@ -30,9 +31,11 @@ def check_topology(topology: Topology) -> None:
     findings.add(*_timers(topology.timers))
     findings.add(*_port("attestation_port", topology.attestation_port))
     findings.add(*_products(topology.snp))
+    findings.add(*_resolver(topology))
     for role in topology.roles.values():
         findings.add(*_edges(role, topology))
         findings.add(*_ports(role, topology.attestation_port))
+        findings.add(*check_egress(f"roles.{role.name}.egress", role.egress, topology.mesh, topology.roles))
         findings.add(*_kinds(role, topology))
         for index, reference in enumerate(role.tdx):
             findings.add(*_attributes(f"roles.{role.name}.tdx[{index}].td_attributes", reference))
@@ -63,6 +66,11 @@ def _timers(timers: Timers) -> Iterator[Mismatch]:
 def _products(policy: SnpPolicy | None) -> Iterator[Mismatch]:
     if policy is not None and not policy.products:
         yield mismatch("snp.products", "no product", "floors of one product at least: no other is admitted")
+
+
+def _resolver(topology: Topology) -> Iterator[Mismatch]:
+    if topology.resolver and not any(e.host for role in topology.roles.values() for e in role.egress):
+        yield mismatch("resolver", topology.resolver, "nothing: no role has egress to a host")
 
 
 def _edges(role: Role, topology: Topology) -> Iterator[Mismatch]:

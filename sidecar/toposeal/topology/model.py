@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from toposeal.topology.egress import Egress
 from toposeal.topology.gpu import GpuDemand
 from toposeal.topology.snp import SnpPolicy, SnpReference
 
@@ -91,6 +92,7 @@ class Role:
     serves: tuple[int, ...]  # ascending
     calls: tuple[Call, ...]  # ascending (role, port)
     ingress: tuple[Ingress, ...]  # ascending port
+    egress: tuple[Egress, ...] = ()  # ascending (host, cidr, port): destinations outside the mesh
 
 
 @dataclass(frozen=True)
@@ -105,3 +107,4 @@ class Topology:
     snp: SnpPolicy | None  # None: no role lists an SNP reference
     roles: Mapping[str, Role]  # ascending name, read-only
     digest: bytes  # 48: topo_digest over the exact signed payload bytes
+    resolver: str | None = None  # DNS server for egress hosts; None: those of the pod's resolv.conf

@@ -14,6 +14,7 @@ from toposeal.encoding import digest
 from toposeal.errors import TopologyError
 from toposeal.topology import strict_json
 from toposeal.topology.check import check_topology
+from toposeal.topology.egress import EGRESS, Egress, ServerAddress, ordered
 from toposeal.topology.gpu import GpuDemand
 from toposeal.topology.model import (
     Call,
@@ -61,9 +62,10 @@ _ROLE = Object(
         "ingress": ListOf(
             Object({"port": _PORT, "target": _PORT}, Ingress), 0, limits.MAX_PORTS_PER_ROLE, "entries"
         ),
+        "egress": EGRESS,
     },
     dict[str, Any],
-    optional=frozenset({"tdx", "snp", "gpus"}),
+    optional=frozenset({"tdx", "snp", "gpus", "egress"}),
 )
 
 TOPOLOGY = Object(
@@ -73,6 +75,7 @@ TOPOLOGY = Object(
         "issued_at": Integer(1, limits.MAX_TIME),
         "owner_root": _DIGEST,
         "attestation_port": _PORT,
+        "resolver": ServerAddress(),
         "timers": Object(
             {name: Integer(low, high) for name, (low, high) in limits.TIMER_BOUNDS.items()},
             Timers,
@@ -83,7 +86,7 @@ TOPOLOGY = Object(
         "roles": MapOf(_NAME, _ROLE, 1, limits.MAX_ROLES, "roles"),
     },
     dict[str, Any],
-    optional=frozenset({"timers", "tdx", "snp"}),
+    optional=frozenset({"resolver", "timers", "tdx", "snp"}),
 )
 
 
@@ -131,6 +134,7 @@ def _role(
     tdx: tuple[TdxReference, ...] = (),
     snp: tuple[SnpReference, ...] = (),
     gpus: GpuDemand | None = None,
+    egress: tuple[Egress, ...] = (),
 ) -> Role:
     return Role(
         name=name,
@@ -143,4 +147,5 @@ def _role(
         serves=tuple(sorted(serves)),
         calls=tuple(sorted(calls, key=lambda call: (call.role, call.port))),
         ingress=tuple(sorted(ingress, key=lambda entry: entry.port)),
+        egress=ordered(egress),
     )

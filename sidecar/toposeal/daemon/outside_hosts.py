@@ -1,0 +1,64 @@
+"""Which addresses the role's egress hosts stand for now; asked for again for as long as the pod lives."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from toposeal.dataplane.dns_client import Answer
+from toposeal.host import journal
+from toposeal.host.journal import clock_ms
+from toposeal.limits import EGRESS_RETRY, EGRESS_TTL, MAX_EGRESS_ADDRESSES
+from toposeal.topology.egress import Egress, is_destination
+
+Changed = Callable[[Mapping[str, tuple[str, ...]]], Awaitable[None]]
+
+
+class Resolves(Protocol):
+    async def resolve(self, host: str) -> Answer | None: ...
+
+
+class OutsideHosts:
+    """`resolved` holds what was answered last; `changed` is told after each change of it."""
+
+    def __init__(self, egress: Sequence[Egress], resolver: Resolves, changed: Changed) -> None:
+        self.resolved: dict[str, tuple[str, ...]] = {}
+        self._resolver, self._changed = resolver, changed
+        self._within: dict[str, tuple[tuple[str, ...], ...]] = {}
+        for entry in egress:
+            if entry.host is not None:
+                self._within[entry.host] = (*self._within.get(entry.host, ()), entry.within)
+        self._due = dict.fromkeys(self._within, clock_ms())
+
+    async def run(self) -> None:
+        """For ever, also without any host."""
+        while True:
+            due = [host for host, at in self._due.items() if at <= clock_ms()]
+            if any(await asyncio.gather(*(self._ask(host) for host in due))):
+                await self._changed(self.resolved)
+            if not self._due:
+                await asyncio.Event().wait()
+            await asyncio.sleep(max(0, min(self._due.values()) - clock_ms()) / 1000)
+
+    async def _ask(self, host: str) -> bool:
+        """Whether the answer is another one than before. Without an answer the last one stays in force."""
+        answer = await self._resolver.resolve(host)
+        if answer is None:
+            self._due[host] = clock_ms() + EGRESS_RETRY
+            return False
+        low, high = EGRESS_TTL
+        self._due[host] = clock_ms() + max(low, min(high, answer.ttl * 1000))
+        admitted = tuple(sorted(filter(lambda a: self._is_admitted(host, a), answer.addresses)))
+        admitted = admitted[:MAX_EGRESS_ADDRESSES]
+        if self.resolved.get(host) == admitted:
+            return False
+        self.resolved[host] = admitted
+        refused = len(answer.addresses) - len(admitted)
+        journal.event("egress", host=host, addresses=", ".join(admitted), refused=refused)
+        return True
+
+    def _is_admitted(self, host: str, address: str) -> bool:
+        """For one of the host's entries at least; the plan asks again for each."""
+        return any(is_destination(ipaddress.ip_address(address), within) for within in self._within[host])

@@ -1,0 +1,111 @@
+"""When hosts outside are asked for again, and which answers change anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from toposeal.daemon import outside_hosts
+from toposeal.daemon.outside_hosts import OutsideHosts
+from toposeal.dataplane.dns_client import Answer
+from toposeal.topology.egress import Egress
+
+API = Egress(443, host="api.example.com")
+LEDGER = Egress(5432, host="ledger.corp.example", within=("10.0.0.0/8",))
+RANGE = Egress(25, cidr="192.0.2.0/24")
+
+
+def answer(*addresses: str, ttl: int = 60) -> Answer:
+    return Answer(addresses, ttl, False)
+
+
+class Told:
+    """Answers in turn, silence after the last; what was changed to, and the pauses between."""
+
+    def __init__(self, **answers: list[Answer | None]) -> None:
+        self.answers = {host.replace("_", "."): list(given) for host, given in answers.items()}
+        self.changes: list[dict[str, tuple[str, ...]]] = []
+        self.pauses: list[float] = []
+        self.now = 0.0
+
+    async def resolve(self, host: str) -> Answer | None:
+        return self.answers[host].pop(0) if self.answers[host] else None
+
+    async def changed(self, resolved: Mapping[str, tuple[str, ...]]) -> None:
+        self.changes.append(dict(resolved))
+
+    def run(self, monkeypatch: pytest.MonkeyPatch, *egress: Egress, rounds: int) -> None:
+        async def sleep(seconds: float) -> None:
+            self.pauses.append(seconds)
+            self.now += seconds * 1000
+            if len(self.pauses) == rounds:
+                raise asyncio.CancelledError
+
+        async def go() -> None:
+            with pytest.raises(asyncio.CancelledError):
+                await OutsideHosts(egress, self, self.changed).run()
+
+        monkeypatch.setattr(outside_hosts, "clock_ms", lambda: int(self.now))
+        monkeypatch.setattr("asyncio.sleep", sleep)
+        asyncio.run(go())
+
+
+def test_a_change_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(api_example_com=[answer("8.8.8.8"), answer("8.8.8.8"), answer("9.9.9.9", "8.8.4.4")])
+    told.run(monkeypatch, API, rounds=3)
+    assert told.changes == [{"api.example.com": ("8.8.8.8",)}, {"api.example.com": ("8.8.4.4", "9.9.9.9")}]
+
+
+def test_the_time_to_live_counts_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    ttls = [answer("8.8.8.8", ttl=ttl) for ttl in (0, 60, 1 << 31)]
+    told = Told(api_example_com=[*ttls, None])
+    told.run(monkeypatch, API, rounds=4)
+    assert told.pauses == [30, 60, 300, 5]
+
+
+def test_without_an_answer_the_last_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(api_example_com=[answer("8.8.8.8"), None, None])
+    told.run(monkeypatch, API, rounds=3)
+    assert told.changes == [{"api.example.com": ("8.8.8.8",)}]
+    assert told.pauses == [60, 5, 5]
+
+
+def test_every_host_has_a_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(
+        api_example_com=[answer("8.8.8.8", ttl=40)], ledger_corp_example=[answer("10.0.0.1", ttl=100)]
+    )
+    told.run(monkeypatch, API, LEDGER, rounds=3)
+    assert told.changes == [{"api.example.com": ("8.8.8.8",), "ledger.corp.example": ("10.0.0.1",)}]
+    assert told.pauses == [40, 5, 5]
+
+
+def test_N2_addresses_that_are_none_are_left_out_and_counted(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = ("127.0.0.1", "169.254.169.254", "240.10.0.1", "10.0.0.1")
+    told = Told(api_example_com=[answer(*bad, "8.8.8.8"), answer(*bad)])
+    told.run(monkeypatch, API, rounds=2)
+    assert told.changes == [{"api.example.com": ("8.8.8.8",)}, {"api.example.com": ()}]
+    out = capfd.readouterr().out
+    assert '"addresses": "8.8.8.8", "refused": 4' in out
+
+
+def test_a_host_of_several_entries_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = Egress(80, host="api.example.com", within=("10.0.0.0/8",))
+    told = Told(api_example_com=[answer("8.8.8.8", "10.0.0.1", "11.0.0.1", "192.168.0.1")])
+    told.run(monkeypatch, API, inside, rounds=1)
+    assert told.changes == [{"api.example.com": ("10.0.0.1", "11.0.0.1", "8.8.8.8")}]
+
+
+def test_without_hosts_nobody_is_asked_and_nothing_ends() -> None:
+    async def go() -> None:
+        told = Told()
+        running = asyncio.create_task(OutsideHosts([RANGE], told, told.changed).run())
+        done, _ = await asyncio.wait({running}, timeout=0.05)
+        assert not done
+        assert told.changes == []
+        running.cancel()
+
+    asyncio.run(go())
