@@ -210,14 +210,7 @@ class Hand:
 
     def call(self, host: str, port: int, data: bytes = b"hi") -> bytes:
         """What an application sees after a handshake: data, or nothing for every kind of refusal."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.minimum_version = context.maximum_version = self.version
-        if self.alpn:
-            context.set_alpn_protocols(self.alpn)
-        if self.chain_pem is not None and self.key_pem is not None:
-            _load(context, self.chain_pem, self.key_pem)
-        answer = b""
+        context, answer = self.context(), b""
         with contextlib.suppress(OSError), self.place.inside():
             raw = socket.create_connection((host, port), TIMEOUT)
             with context.wrap_socket(raw, server_hostname=self.sni) as connection:
@@ -226,6 +219,17 @@ class Hand:
                     answer += more
                 self.session, self.reused = connection.session, connection.session_reused
         return answer
+
+    def context(self) -> ssl.SSLContext:
+        """With the credential and without any check of the server's."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.minimum_version = context.maximum_version = self.version
+        if self.alpn:
+            context.set_alpn_protocols(self.alpn)
+        if self.chain_pem is not None and self.key_pem is not None:
+            _load(context, self.chain_pem, self.key_pem)
+        return context
 
 
 def _load(context: ssl.SSLContext, chain_pem: str, key_pem: str) -> None:
