@@ -337,6 +337,17 @@ def test_a_part_of_a_list_is_no_list() -> None:
             assert parse_amd_crl(signed).serials == frozenset()
 
 
+def test_E14_an_extension_of_a_list_that_the_library_cannot_read_is_a_refusal() -> None:
+    """Issuer alternative name with an x400Address, which needs no signature to be met."""
+    unreadable = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.18"), b"\x30\x04\xa3\x02\x05\x00")
+    builder = x509.CertificateRevocationListBuilder().issuer_name(amd().ark.subject)
+    builder = builder.last_update(START).next_update(START + timedelta(days=1))
+    signed = builder.add_extension(unreadable, critical=False).sign(
+        amd().keys.ark, hashes.SHA384(), rsa_padding=PSS
+    )
+    refuse_list(signed.public_bytes(Encoding.DER))
+
+
 def sequence(content: bytes) -> bytes:
     size = (len(content).bit_length() + 7) // 8
     length = bytes([0x80 | size]) + len(content).to_bytes(size, "big")

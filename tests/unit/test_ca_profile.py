@@ -206,6 +206,20 @@ def test_K3_another_order_of_extensions_is_refused() -> None:
     assert refused(forge_ca(KEY, basic=None, extra=extra)) == "ca.encoding"
 
 
+@pytest.mark.parametrize(
+    ("oid", "value"),
+    [
+        ("2.5.29.17", tlv(0x30, tlv(0xA3, b"\x05\x00"))),  # subject alternative name: an x400Address
+        ("2.5.29.18", tlv(0x30, tlv(0xA5, b""))),  # issuer alternative name: an ediPartyName
+        ("1.3.6.1.5.5.7.1.24", tlv(0x30, tlv(0x02, b"\x7f"))),  # TLS feature: a number that means nothing
+    ],
+)
+def test_E14_S9_an_extension_that_the_library_cannot_read_is_a_refusal(oid: str, value: bytes) -> None:
+    """Anybody may send such a certificate: as an error of our own it would fence the member."""
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+    assert "ca.fields" in refused(forge_ca(KEY, extra=(extension, False)))
+
+
 def test_K3_an_extension_twice_is_refused() -> None:
     honest = x509.load_der_x509_certificate(forge_ca(KEY))
     usage = bytes.fromhex("300e0603551d0f0101ff040403020204")

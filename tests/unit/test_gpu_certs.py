@@ -88,6 +88,18 @@ def test_E14_no_critical_extension_is_passed_over() -> None:
     assert refusal(parse_gpu_chain, odd(extra=[unknown]).chain) is Reason.CERTIFICATE_INVALID
 
 
+@pytest.mark.parametrize(
+    ("oid", "value"),
+    [
+        ("2.5.29.18", tlv(0x30, tlv(0xA3, b"\x05\x00"))),  # issuer alternative name: an x400Address
+        ("1.3.6.1.5.5.7.1.24", tlv(0x30, tlv(0x02, b"\x7f"))),  # TLS feature: a number that means nothing
+    ],
+)
+def test_E14_an_extension_that_the_library_cannot_read_is_a_refusal(oid: str, value: bytes) -> None:
+    unreadable = (x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), False)
+    assert refusal(parse_gpu_chain, odd(extra=[unreadable]).chain) is Reason.CERTIFICATE_INVALID
+
+
 def test_a_certificate_without_constraints_is_no_ca() -> None:
     vendor, device = nvidia(), gpu()
     name = device.device.subject

@@ -21,8 +21,18 @@ _PEM = re.compile(
     _BEGIN + rb"((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2}\n)" + _END[:-1] + rb"(?:\n|\Z)"
 )
 
-# All that `cryptography` raises over hostile DER; x509's own exceptions are not ValueErrors.
-X509_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+# All that `cryptography` raises over hostile DER; x509's own exceptions are not ValueErrors. KeyError: a TLS
+# feature (RFC 7633) that it does not know.
+X509_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True)

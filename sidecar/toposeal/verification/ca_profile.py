@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from toposeal.errors import Mismatch, Reason, RemoteProtocolError, printable
+from toposeal.evidence.certificates import X509_ERRORS
 from toposeal.limits import MAX_CA_LIFETIME, MAX_CERTIFICATE_SIZE
 from toposeal.names import ca_digest, member_domain
 
 SERIAL_BYTES = range(16, 21)  # DER content: unpredictable, and RFC 5280 4.1.2.2 allows at most 20
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")  # AlgorithmIdentifier, RFC 5758 3.2
-_UNREADABLE = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion)
 # Signs the template whose to-be-signed part is compared; the signature itself is thrown away.
 _TEMPLATE_KEY = ec.derive_private_key(1, ec.SECP256R1())
 
@@ -49,7 +49,7 @@ def parse_ca(der: bytes, mesh: str) -> CaCertificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         public_key = certificate.public_key()
-    except _UNREADABLE as error:
+    except X509_ERRORS as error:
         raise _refusal("ca", type(error).__name__, "one DER certificate") from error
     if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(
         public_key.curve, ec.SECP256R1
@@ -135,7 +135,7 @@ def _check_profile(certificate: x509.Certificate, key: ec.EllipticCurvePublicKey
     try:
         found = _fields(certificate)
         wrong = _range_mismatches(certificate)
-    except (*_UNREADABLE, x509.DuplicateExtension) as error:
+    except X509_ERRORS as error:
         raise _refusal("ca.fields", error, "the profile") from error
     if wrong:
         raise RemoteProtocolError(*wrong)
@@ -190,7 +190,7 @@ def _check_signature(certificate: x509.Certificate, der: bytes) -> None:
     """The own key signed it, and the rest of the bytes leave no freedom but the signature's value."""
     try:
         certificate.verify_directly_issued_by(certificate)
-    except (InvalidSignature, *_UNREADABLE) as error:
+    except (InvalidSignature, *X509_ERRORS) as error:
         raise _refusal("ca.signature", error or "invalid", "a signature of its own key") from error
     signature = certificate.signature
     end = _ECDSA_SHA256 + bytes([0x03, len(signature) + 1, 0]) + signature
