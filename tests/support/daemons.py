@@ -191,8 +191,9 @@ def world(
     replicas: int | None = None,
     leaf_ms: int = 600_000,
     ports: Sequence[int] = (PORT,),
+    web: Mapping[str, object] | None = None,
 ) -> Iterator[World]:
-    """Pods named and of roles as in `roles`; `db` serves `ports`. With `replicas` the topology wants another
+    """Pods named and of roles as in `roles`; `db` serves `ports`, `web` has more fields. With `replicas` the topology wants another
     number of `db`.
     """
     now = int(time.time())
@@ -207,7 +208,7 @@ def world(
         node = stack.enter_context(Node())
         made = World(directory, node, vendor)
         count = sum(role == "db" for role in roles.values()) if replicas is None else replicas
-        for name, data in public_files(declare(now - 60, count, leaf_ms, ports=ports), vendor).items():
+        for name, data in public_files(declare(now - 60, count, leaf_ms, 1, ports, web), vendor).items():
             (directory / name).write_bytes(data)
             (directory / name).chmod(0o644)
         for name, role in roles.items():
@@ -216,7 +217,12 @@ def world(
 
 
 def declare(
-    issued_at: int, replicas: int, leaf_ms: int, version: int = 1, ports: Sequence[int] = (PORT,)
+    issued_at: int,
+    replicas: int,
+    leaf_ms: int,
+    version: int = 1,
+    ports: Sequence[int] = (PORT,),
+    web: Mapping[str, object] | None = None,
 ) -> Declaration:
     """The owner's topology of both roles, signed with a key that nobody keeps."""
     key = Ed25519PrivateKey.generate()
@@ -230,7 +236,7 @@ def declare(
         "timers": {"leaf_lifetime_ms": leaf_ms},
         "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
         "roles": {
-            "web": _role("web", 1, [], [{"role": "db", "port": port} for port in ports]),
+            "web": {**_role("web", 1, [], [{"role": "db", "port": port} for port in ports]), **(web or {})},
             "db": _role("db", replicas, list(ports), []),
         },
     }
