@@ -183,8 +183,9 @@ def test_V7_no_redirect_is_followed_and_no_other_status_taken(tmp_path: Path, st
         (b"SSH-2.0-OpenSSH\r\n", "connection"),
         (b"HTTP/1.1 2x0 OK\r\n\r\n", "connection"),
         (answer(b"zz\r\n", "Content-Length: none", "Transfer-Encoding: chunked"), "connection"),
+        (answer(b"-5\r\nx", "Content-Length: none", "Transfer-Encoding: chunked"), "connection"),
     ],
-    ids=["html", "no type", "nothing", "not http", "bad status", "bad chunk"],
+    ids=["html", "no type", "nothing", "not http", "bad status", "bad chunk", "negative chunk"],
 )
 def test_what_is_not_a_document_is_a_network_error(tmp_path: Path, response: bytes, field: str) -> None:
     assert refusal_from(tmp_path, lambda tls: tls.sendall(response)).mismatches[0].field == field

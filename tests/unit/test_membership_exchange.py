@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from cryptography import x509
 from support.actors import Actor, Bench, kinds, of, subjects
+from support.forge import forge_ca, new_key
 from support.symbolic import signed_topology, symbolic_evidence
 
 from toposeal._wire import evidence_pb2 as wire_evidence
@@ -65,6 +67,18 @@ def test_P1_ca_certificates_of_two_peers_swapped_in_their_introductions(bench: B
         assert error.reason is Reason.SIGNATURE_INVALID
     bench.meet(a, b)
     assert set(bench.member.peers) == {a.iid, b.iid}
+
+
+def test_S9_a_stranger_with_an_unreadable_ca_certificate_is_refused(bench: Bench) -> None:
+    """An x400Address among its names: the refusal is the stranger's, never an error of our own."""
+    names = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), b"\x30\x04\xa3\x02\x05\x00")
+    message = bench.actor("db").introduction_message()
+    identity = wire.Identity.FromString(message.identity)
+    identity.ca_certificate = forge_ca(new_key(), extra=(names, False))
+    message.identity = encode(identity)
+    before = bench.member
+    assert bench.refuse(encode(wire.Envelope(introduction=message))).reason is Reason.CA_PROFILE
+    assert bench.member == before
 
 
 def test_P3_a_peer_that_shows_the_ca_key_of_another_is_refused(bench: Bench) -> None:

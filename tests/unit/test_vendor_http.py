@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import time
 from collections.abc import Iterator
@@ -123,6 +124,17 @@ def test_V7_a_slow_service_does_not_outlast_the_deadline(server: VendorService) 
     start = time.monotonic()
     assert "TimeoutError" in str(refusal(server, timeout_s=0.3))
     assert time.monotonic() - start < 1.4
+
+
+def test_V7_a_chunk_of_a_negative_size_is_a_network_error(
+    server: VendorService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anything else than NetworkError would end the task that fetches, and the daemon with it (S9)."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nx"
+    monkeypatch.setattr(
+        vendor_http.BoundedStream, "makefile", lambda *_: io.BufferedReader(io.BytesIO(chunked))
+    )
+    assert "ValueError" in str(refusal(server))
 
 
 def test_nobody_there_is_a_network_error(server: VendorService) -> None:

@@ -30,7 +30,7 @@ def fetch_document(endpoint: Endpoint, nonce: bytes, timeout_s: float = VERIFY_T
             tls.settimeout(remaining(deadline))
             tls.sendall(_request(endpoint, nonce))
             return _receive(tls, deadline)
-    except (OSError, UnicodeError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a chunk below 0
         found = f"{type(error).__name__}: {error}"
         raise refusal("connection", found, "an attestation document in time") from error
 

@@ -151,7 +151,7 @@ def _attempt(service: Service, target: str, timeout_s: float) -> Answer:
             tls.settimeout(remaining(deadline))
             tls.sendall(_request(service, target))
             return _receive(tls, deadline)
-    except (OSError, UnicodeError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a chunk below 0
         found = f"{type(error).__name__}: {error}"
         raise refusal(f"connection to {service.authority}", found, "an answer in time") from error
 
