@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from support.gpu import gpu, nvidia
+from support.forge import at
+from support.gpu import gpu, nvidia, odd
 from support.meshes import NONCE, Mesh, Pod, build_mesh, changed
 from support.snp import NOW, chip
 
@@ -113,6 +114,16 @@ def test_members_that_share_a_confidential_vm_are_refused_by_name() -> None:
     assert field == f"members.{mesh.pods[1].signed.identity.ca.domain}"
 
 
+def test_E1_live_evidence_of_another_guest_than_the_sealed_one_is_refused() -> None:
+    """It says all that it should, and its guest runs the same code: it is another guest all the same."""
+    mesh = mixed()
+    elsewhere = replace(mesh.pods[0], number=9)
+    twin = replace(mesh, pods=(elsewhere, *mesh.pods[1:]))
+    live = AttestationDocument.FromString(document(twin)).live
+    shown = changed(document(mesh), lambda message: message.live.CopyFrom(live))
+    assert refused(mesh, shown) == (Reason.IDENTITY_MISMATCH, "live.guest")
+
+
 def test_E6_an_snp_guest_of_another_role_is_refused() -> None:
     mesh = mixed()
     posing = replace(mesh.pods[0], role="web")
@@ -144,6 +155,14 @@ def test_E18_members_show_the_gpus_that_their_role_demands() -> None:
     assert [len(member.gpus) for member in found.members] == [2, 2, 0]
     assert len({device.device_id for member in found.members for device in member.gpus}) == 4
     assert {device.model for device in found.members[0].gpus} == {"GH100"}
+
+
+def test_V8_the_verdict_ends_when_the_certificates_of_a_gpu_do() -> None:
+    """A week before the collateral of the TEEs does."""
+    end = NOW + 7 * 86_400
+    devices = {n: odd(serial=f"{n}", pdi=bytes([n]) * 8, not_after=at(end)) for n in range(1, 5)}
+    mesh = with_gpus(lambda place, nonce: tuple(devices[2 * place + n].evidence(nonce) for n in (1, 2)))
+    assert verified(mesh, document(mesh)).expires_at == end
 
 
 @pytest.mark.parametrize(

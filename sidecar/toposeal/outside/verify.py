@@ -34,7 +34,7 @@ from toposeal.outside.model import VerifiedMember, VerifiedMesh, VerifyRequest
 from toposeal.topology.accept import accept
 from toposeal.topology.model import Topology
 from toposeal.verification.appraise import appraise
-from toposeal.verification.appraise_gpu import appraise_gpus
+from toposeal.verification.appraise_gpu import appraise_gpus, with_gpus
 from toposeal.verification.high_water import Marks
 from toposeal.verification.model import AppraisalContext, VerifiedEvidence
 from toposeal.verification.shared_guest import refuse_shared_gpus, refuse_shared_guests
@@ -65,7 +65,7 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     (10) each SEAL quote: authentic, acceptable, of the entry's role by measurement, saying exactly this;
     (11) each member's GPUs: those that its role demands, bound to it and to the entry's aux_digest (E18);
     (12) no two members in one confidential VM, where evidence can tell, none with another's GPU;
-    (13) the LIVE quote of a listed member on the nonce, status active (V1, V4).
+    (13) the LIVE quote of a listed member on the nonce, status active (V1, V4), from where it has sealed.
 
     Raises RemoteProtocolError and EvidenceError for what does not hold, PolicyError for what holds and
     is not acceptable. JOIN evidence and PONG are left out on purpose: they guard members against
@@ -95,6 +95,7 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     refuse_shared_guests((name, seal.guest) for name, seal in named)  # (12)
     refuse_shared_gpus((name, gpu.device_id) for name, seal in named for gpu in seal.gpus)
     live = _live(parts.live, manifest, topology, context)  # (13)
+    _expect_sealed_guest(live, seals)
     members = tuple(_verified(m, s, topology) for m, s in zip(introduced, seals, strict=True))
     return VerifiedMesh(
         mesh=topology.mesh,
@@ -227,7 +228,7 @@ def _with_gpus(
     gpus = read_gpus(record.gpus, "member.gpus")
     _require_equal(Reason.MANIFEST_MISMATCH, ("member.gpus", aux_digest(gpus), member.entry.aux_digest))
     bound = gpu_binding(identity.mesh_id, identity.role, identity.iid, identity.id_digest)
-    return replace(seal, gpus=appraise_gpus(gpus, bound, topology.roles[seal.role], context))
+    return with_gpus(seal, appraise_gpus(gpus, bound, topology.roles[seal.role], context))
 
 
 def _live(
@@ -237,6 +238,14 @@ def _live(
     if entry is None:
         raise RemoteProtocolError.of(Reason.UNKNOWN_MEMBER, "live.iid", live.iid, "a listed member")
     return appraise(live.evidence, live_binding(seal_of(manifest, entry), live.challenge), topology, context)
+
+
+def _expect_sealed_guest(live: VerifiedEvidence, seals: Sequence[VerifiedEvidence]) -> None:
+    """LIVE evidence comes from the guest that SEAL evidence came from, on the same machine."""
+    (seal,) = (each for each in seals if each.binding.iid == live.binding.iid)
+    names = ("tee", "platform", "guest")
+    fields = ((f"live.{name}", getattr(live, name), getattr(seal, name)) for name in names)
+    _require_equal(Reason.IDENTITY_MISMATCH, *fields)
 
 
 def _verified(member: Introduced, seal: VerifiedEvidence, topology: Topology) -> VerifiedMember:

@@ -5,14 +5,12 @@ Together with the module of each kind this is the only place that makes a Verifi
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from toposeal._wire.evidence_pb2 import SEV_SNP, TDX, Evidence
 from toposeal.errors import EvidenceError, PolicyError, Reason
 from toposeal.evidence.auxiliary import read_gpus
 from toposeal.evidence.binding import Binding, Purpose, gpu_binding
 from toposeal.topology.model import Topology
-from toposeal.verification.appraise_gpu import appraise_gpus
+from toposeal.verification.appraise_gpu import appraise_gpus, with_gpus
 from toposeal.verification.appraise_snp import appraise_snp
 from toposeal.verification.appraise_tdx import appraise_tdx
 from toposeal.verification.model import AppraisalContext, VerifiedEvidence
@@ -41,7 +39,7 @@ def appraise(
             )
         return verified
     bound = gpu_binding(expected.mesh_id, expected.role, expected.iid, expected.anchor)
-    return replace(verified, gpus=appraise_gpus(gpus, bound, topology.roles[verified.role], context))
+    return with_gpus(verified, appraise_gpus(gpus, bound, topology.roles[verified.role], context))
 
 
 def _appraise_tee(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from toposeal.errors import Mismatch, PolicyError, Reason
 from toposeal.evidence.binding import Binding, gpu_nonce
@@ -10,7 +11,7 @@ from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.topology.model import Role
 from toposeal.verification.gpu_authentic import authenticate_gpu
 from toposeal.verification.gpu_policy import require_gpus
-from toposeal.verification.model import AppraisalContext, GpuDevice
+from toposeal.verification.model import AppraisalContext, GpuDevice, VerifiedEvidence
 
 
 def appraise_gpus(
@@ -31,5 +32,12 @@ def appraise_gpus(
     authentic = [authenticate_gpu(gpu, nonce, context.anchors, context.now) for gpu in gpus]
     require_gpus(authentic, demand)
     return tuple(
-        GpuDevice(each.model, each.device_id, each.driver_version, each.vbios_version) for each in authentic
+        GpuDevice(each.model, each.device_id, each.driver_version, each.vbios_version, each.expires_at)
+        for each in authentic
     )
+
+
+def with_gpus(verified: VerifiedEvidence, gpus: tuple[GpuDevice, ...]) -> VerifiedEvidence:
+    """`verified` with the devices that answered for its member: it rests on their certificates too."""
+    expires_at = min([verified.expires_at, *(gpu.expires_at for gpu in gpus)])
+    return replace(verified, gpus=gpus, expires_at=expires_at)

@@ -35,6 +35,7 @@ class GpuDevice:
     device_id: bytes  # 32, SHA-256 of the device key
     driver_version: str
     vbios_version: str
+    expires_at: int  # Unix seconds: the earliest end of its certificates
 
 
 @dataclass(frozen=True)
