@@ -68,6 +68,7 @@ class Reason(StrEnum):
     PRODUCT = "product"
     PRODUCT_REFUSED = "product_refused"
     CHIP_ID = "chip_id"
+    CSP_ID = "csp_id"
     TCB_MISMATCH = "tcb_mismatch"
     TCB_FLOOR = "tcb_floor"
     GUEST_DEBUG = "guest_debug"

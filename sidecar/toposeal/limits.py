@@ -126,6 +126,7 @@ MAX_RTMR3_EVENTS = 256  # a guest that measures every container start stays belo
 MAX_GPUS = 16  # of one pod: the largest machines have 8, or 16 with their switches
 MAX_GPU_REPORT_SIZE = 32 << 10  # genuine ones take 4 to 8 KiB
 MAX_GPU_CHAIN_SIZE = 16 << 10
+MAX_CSP_IDS = 16
 MAX_CRLS = 6  # two for each product: of ASK and of ASVK
 
 # Event logs. What firmware reserves for one is 64 or 256 KiB; real ones use 5 to 30 of it.
@@ -160,6 +161,14 @@ MAX_RIMS = 4  # for one device: of its driver, of its VBIOS, and some to spare
 # Refused connections: so many are told each second, all are counted.
 MAX_REFUSALS_PER_SECOND = 20
 ACCESS_LOG_FLUSH = 250  # milliseconds until a line that Envoy has is on its way
+
+# Probes of the kubelet. Times in milliseconds.
+MAX_PROBES_PER_ROLE = 8
+PROBED_EVERY = 2_000  # how often Envoy asks the application, whoever asks Envoy
+PROBED_AGAIN = 1_000  # while it does not answer well
+PROBE_PATIENCE = 1_000
+MAX_PROBE_HEADERS = 8  # KiB; a kubelet sends 200 bytes
+PROBE_CLIENT_TIMEOUT = 5_000
 
 # Egress. Times in milliseconds.
 MAX_EGRESS_PER_ROLE = 64

@@ -51,6 +51,7 @@ POLICIES: Mapping[str, Mapping[str, object]] = {
     "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
     "snp": {
         "endorsements": ["VCEK"],
+        "csp_ids": "any",
         "products": {"Genoa": {"reported": _LEVELS, "committed": _LEVELS, "launch": _LEVELS}},
         "vmpl": 0,
         "admit": ["SMT"],

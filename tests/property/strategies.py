@@ -165,6 +165,7 @@ def _snp_policies(draw: st.DrawFn) -> dict[str, Any]:
         "require_platform": some(PLATFORM_STATES),
         "lowered_tcb": draw(refused),
         "provisional_firmware": draw(refused),
+        "csp_ids": draw(st.sampled_from(["any", ["AWS"], ["AWS", "Other Cloud-2"]])),
         "launch_mitigations": draw(_hex(8)),
         "current_mitigations": draw(_hex(8)),
         "crl": draw(st.sampled_from(["optional", "required"])),

@@ -85,6 +85,7 @@ def policy(product: Product = Product.GENOA, **changes: Any) -> SnpPolicy:
         require_platform=frozenset({"ECC_EN"}),
         lowered_tcb=False,
         provisional_firmware=False,
+        csp_ids=None,
         launch_mitigations=0,
         current_mitigations=0,
         crl=False,

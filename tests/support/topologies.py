@@ -62,6 +62,7 @@ def snp_policy(**changes: Any) -> dict[str, Any]:
         "require_platform": [],
         "lowered_tcb": "refused",
         "provisional_firmware": "refused",
+        "csp_ids": "any",
         "launch_mitigations": "00" * 8,
         "current_mitigations": "00" * 8,
         "crl": "optional",

@@ -49,6 +49,7 @@ def document() -> dict[str, Any]:
                 "require_platform": ["ECC_EN"],
                 "lowered_tcb": "refused",
                 "provisional_firmware": "refused",
+                "csp_ids": ["Lab Cloud"],
                 "launch_mitigations": "0300000000000000",
                 "current_mitigations": "0000000000000080",
                 "crl": "required",
@@ -91,6 +92,7 @@ def test_what_is_written_is_what_is_demanded() -> None:
     assert (snp.launch_mitigations, snp.current_mitigations) == (3, 1 << 63)
     assert not snp.lowered_tcb
     assert not snp.provisional_firmware
+    assert snp.csp_ids == frozenset({"Lab Cloud"})
     assert sorted(snp.products) == ["Genoa", "Turin"]
     assert (snp.products["Turin"].launch, snp.products["Genoa"].reported) == (TURIN, GENOA)
     assert policy.snp.platforms == frozenset({chip().chip_id})
@@ -169,6 +171,9 @@ def test_an_unknown_field_is_refused() -> None:
         ("vmpl", True),
         ("lowered_tcb", False),
         ("provisional_firmware", False),
+        ("csp_ids", []),
+        ("csp_ids", ["a", "a"]),
+        ("csp_ids", [""]),
         ("launch_mitigations", 3),
         ("launch_mitigations", "03"),
     ],

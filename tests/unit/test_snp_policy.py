@@ -121,6 +121,16 @@ def test_E8_firmware_below_a_floor_in_one_component_is_refused(
     assert refusal(require_platform, found, policy(product, products={product: above})) is Reason.TCB_FLOOR
 
 
+def test_E10_a_vlek_is_good_for_the_providers_that_are_named() -> None:
+    lent = frozenset({"VLEK"})
+    found = authentic(chip(kind=KeyKind.VLEK))
+    require_platform(found, policy(endorsements=lent))
+    require_platform(found, policy(endorsements=lent, csp_ids=frozenset({"other", "simulated provider"})))
+    others = policy(endorsements=lent, csp_ids=frozenset({"other", "simulated"}))
+    assert refusal(require_platform, found, others) is Reason.CSP_ID
+    require_platform(authentic(), policy(csp_ids=frozenset({"other"})))
+
+
 @pytest.mark.parametrize("part", ["bl", "tee", "snp", "ucode"])
 def test_E8_reports_vouched_for_by_less_than_is_committed_are_refused(part: str) -> None:
     """The host lowers what its reports stand for, to keys that older firmware can derive."""

@@ -98,6 +98,7 @@ STRICT = EvidencePolicy(
     snp=SnpDemand(
         SnpPolicy(
             endorsements=frozenset({"VCEK"}),
+            csp_ids=None,
             products={
                 "Genoa": SnpFloors(_NO_LEVELS, _NO_LEVELS, _NO_LEVELS),
                 "Turin": SnpFloors(_NO_TURIN_LEVELS, _NO_TURIN_LEVELS, _NO_TURIN_LEVELS),

@@ -35,6 +35,7 @@ class SnpPolicy:
     """Which SNP platforms every role accepts. Nothing is optional; a product without floors is refused."""
 
     endorsements: frozenset[str]  # never empty; of ENDORSEMENTS
+    csp_ids: frozenset[str] | None  # to whom AMD may have lent a VLEK; None is the owner's explicit `any`
     products: Mapping[str, SnpFloors]  # admitted by name: Milan is here only if the owner wrote it
     vmpl: int  # exact: whatever runs at a lower level could have asked for the report
     admit: frozenset[str]  # of RELAXATIONS: what the guest policy may allow the host

@@ -42,6 +42,9 @@ _ADVISORY = Text(re.compile(r"INTEL-(?:SA|DOC)-[0-9]{5}", re.ASCII), "INTEL-SA-n
 _MODEL = Text(
     re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}", re.ASCII), "a model as its certificate names it"
 )
+_CSP_ID = Text(
+    re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}", re.ASCII), "a provider as its VLEK certificates name it"
+)
 _LEVEL = Integer(0, 255)
 _LEVELS = {"bl": _LEVEL, "tee": _LEVEL, "snp": _LEVEL, "ucode": _LEVEL}
 _KEYS = OrAny(ListOf(_DIGEST, 1, limits.MAX_REFERENCES_PER_ROLE, "key digests"))
@@ -71,13 +74,14 @@ def _names(choices: tuple[str, ...], low: int, items: str) -> ListOf[str]:
     return ListOf(OneOf(choices), low, len(choices), items)
 
 
-def _snp_policy(products: Any, vmpl: int, crl: str, **fields: Any) -> SnpPolicy:
+def _snp_policy(products: Any, csp_ids: Any, vmpl: int, crl: str, **fields: Any) -> SnpPolicy:
+    providers = None if csp_ids is None else frozenset(csp_ids)
     sets = ("endorsements", "admit", "require", "require_platform")
     vectors = ("launch_mitigations", "current_mitigations")
     read: dict[str, Any] = {name: frozenset(fields[name]) for name in sets}
     read |= {name: int.from_bytes(fields[name], "little") for name in vectors}
     read |= {name: fields[name] == _ADMITTED for name in ("lowered_tcb", "provisional_firmware")}
-    return SnpPolicy(products=products, vmpl=vmpl, crl=crl == _CRL[1], **read)
+    return SnpPolicy(products=products, csp_ids=providers, vmpl=vmpl, crl=crl == _CRL[1], **read)
 
 
 def _snp_reference(id_key_digests: Any, author_key_digests: Any, **fields: Any) -> SnpReference:
@@ -136,6 +140,7 @@ TDX_REFERENCE = Object(
 SNP_POLICY = Object(
     {
         "endorsements": _names(ENDORSEMENTS, 1, "kinds of key"),
+        "csp_ids": OrAny(ListOf(_CSP_ID, 1, limits.MAX_CSP_IDS, "providers")),
         "products": Object(
             {
                 "Milan": _floors(_LEVELS),

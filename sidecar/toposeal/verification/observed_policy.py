@@ -125,6 +125,11 @@ def _draft_snp(report: SnpReport, supplied: Supplied, anchors: TrustAnchors, now
         snp_authentic.authenticate(report, vouched, anchors, now)
     made = Draft(EvidenceKind.SNP, verified)
     _draft_snp_platform(made, report, _product(report, supplied.key))
+    lent = read_endorsement(supplied.key).csp_id if supplied.key is not None else None
+    if lent is None:
+        made.put("policy.csp_ids", "any", Origin.OPEN, "no provider's key was seen")
+    else:
+        made.put("policy.csp_ids", [lent], Origin.OBSERVED)
     _draft_snp_guest(made, report)
     if any(report.chip_id) and report.signing_key == SIGNED_BY_VCEK:
         made.put("platforms", [report.chip_id.hex()], Origin.OBSERVED, "this machine alone (CHIP_ID)")

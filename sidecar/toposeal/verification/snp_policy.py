@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from toposeal.errors import Mismatch, PolicyError, Reason, printable
+from toposeal.evidence.snp_certs import KeyKind
 from toposeal.evidence.snp_report import SnpReport
 from toposeal.topology.model import Role, Topology
 from toposeal.topology.snp import RELAXATIONS, SnpPolicy, SnpReference
@@ -78,7 +79,7 @@ def require_platform(authentic: AuthenticSnp, policy: SnpPolicy) -> None:
     """Kind of key, product, firmware, privilege level, guest policy and platform are as demanded (E8, E12).
 
     Raises PolicyError with every mismatch: SIGNING_KEY, PRODUCT_REFUSED, TCB_FLOOR, PROVISIONAL_FIRMWARE,
-    VMPL, GUEST_POLICY, PLATFORM_INFO, MITIGATIONS, COLLATERAL_MISSING.
+    CSP_ID, VMPL, GUEST_POLICY, PLATFORM_INFO, MITIGATIONS, COLLATERAL_MISSING.
     """
     wrong = [
         *_key(authentic, policy),
@@ -147,6 +148,10 @@ def _key(authentic: AuthenticSnp, policy: SnpPolicy) -> Iterator[Mismatch]:
     if authentic.kind not in policy.endorsements:
         admitted = " or ".join(sorted(policy.endorsements))
         yield Mismatch(Reason.SIGNING_KEY, "report.key_info", authentic.kind, admitted)
+    admitted_to = None if authentic.kind is KeyKind.VCEK else policy.csp_ids
+    if admitted_to is not None and authentic.csp_id not in admitted_to:
+        providers = ", ".join(sorted(admitted_to))
+        yield Mismatch(Reason.CSP_ID, "endorsement.cspID", printable(str(authentic.csp_id)), providers)
     if authentic.report.vmpl != policy.vmpl:
         yield Mismatch(Reason.VMPL, "report.vmpl", str(authentic.report.vmpl), str(policy.vmpl))
 
