@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toposeal.errors import Reason, RemoteProtocolError
+from toposeal.evidence import nonce_tree
 from toposeal.evidence.nonce_tree import audit_path, root_of, tree_root
 from toposeal.limits import MAX_LIVE_NONCES
 
@@ -50,6 +51,23 @@ def test_the_largest_window_needs_ten_hashes() -> None:
     assert root_of(leaves[-1], MAX_LIVE_NONCES - 1, MAX_LIVE_NONCES, audit_path(1023, leaves)) == tree_root(
         leaves
     )
+
+
+def test_V10_all_paths_of_a_window_cost_one_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers fill windows, and the daemon makes their documents on its event loop."""
+    hashed = 0
+
+    def counted(left: bytes, right: bytes) -> bytes:
+        nonlocal hashed
+        hashed += 1
+        return node(left, right)
+
+    monkeypatch.setattr(nonce_tree, "_node", counted)
+    leaves = tuple(hashlib.sha256(each).digest() for each in nonces(MAX_LIVE_NONCES))
+    root = tree_root(leaves)
+    for index in range(0, MAX_LIVE_NONCES, 8):
+        assert tree_root(leaves) == root and len(audit_path(index, leaves)) == 10
+    assert hashed == MAX_LIVE_NONCES - 1
 
 
 def test_V1_a_node_is_no_leaf() -> None:

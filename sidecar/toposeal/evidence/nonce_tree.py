@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.limits import MAX_LIVE_NONCES, NONCE_SIZE
@@ -19,20 +20,12 @@ def tree_root(nonces: Sequence[bytes]) -> bytes:
     """MTH, 32 bytes, of 1 to MAX_LIVE_NONCES nonces. Raises ValueError for another number."""
     if not 1 <= len(nonces) <= MAX_LIVE_NONCES:
         raise ValueError(f"a tree has 1 to {MAX_LIVE_NONCES} leaves")
-    if len(nonces) == 1:
-        return _leaf(nonces[0])
-    split = _split(len(nonces))
-    return _node(tree_root(nonces[:split]), tree_root(nonces[split:]))
+    return _root(tuple(nonces))
 
 
 def audit_path(index: int, nonces: Sequence[bytes]) -> tuple[bytes, ...]:
     """PATH (RFC 6962, 2.1.1): what leaf `index` is combined with on the way to the root, 32 bytes each."""
-    if len(nonces) == 1:
-        return ()
-    split = _split(len(nonces))
-    if index < split:
-        return (*audit_path(index, nonces[:split]), tree_root(nonces[split:]))
-    return (*audit_path(index - split, nonces[split:]), tree_root(nonces[:split]))
+    return _path(index, tuple(nonces))
 
 
 def root_of(nonce: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
@@ -49,6 +42,24 @@ def root_of(nonce: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes
     for sibling, is_left in zip(path, reversed(sides), strict=True):
         root = _node(sibling, root) if is_left else _node(root, sibling)
     return root
+
+
+@lru_cache(2 * MAX_LIVE_NONCES)
+def _root(nonces: tuple[bytes, ...]) -> bytes:
+    """Of a tree or a part of one, remembered: the documents of one window have all of them in common."""
+    if len(nonces) == 1:
+        return _leaf(nonces[0])
+    split = _split(len(nonces))
+    return _node(_root(nonces[:split]), _root(nonces[split:]))
+
+
+def _path(index: int, nonces: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    if len(nonces) == 1:
+        return ()
+    split = _split(len(nonces))
+    if index < split:
+        return (*_path(index, nonces[:split]), _root(nonces[split:]))
+    return (*_path(index - split, nonces[split:]), _root(nonces[:split]))
 
 
 def _sides(index: int, size: int) -> Sequence[bool]:
