@@ -289,6 +289,25 @@ def test_R4_strangers_families_give_way_and_our_own_does_not(server: VendorServi
     assert "tdx 000000000019" not in found
 
 
+def test_R4_S9_strangers_families_never_put_out_our_own(
+    run: Callable[..., None], server: VendorService
+) -> None:
+    """Without our own our SEAL evidence is refused by ourselves, which fences."""
+    families = [f"{number:012x}" for number in range(20)]
+    for family in families:
+        server.serve_tdx(PKI.collateral(tcb={"fmspc": family}))
+
+    async def work(source: CachedSource) -> None:
+        source.want_tdx(PKI.fmspc, own=True)
+        await until(lambda: source.current().tdx)
+        for family in families:
+            source.want_tdx(bytes.fromhex(family))
+            await until(lambda wanted=family: wanted in fmspcs(source))  # type: ignore[misc]
+        assert fmspcs(source) == [PKI.fmspc.hex(), *families[-15:]]
+
+    run(work)
+
+
 def test_what_is_all_our_own_makes_room_for_nobody(server: VendorService, tmp_path: Path) -> None:
     async def wants() -> set[str]:
         source = opened(server, tmp_path)

@@ -197,8 +197,9 @@ class CachedSource:
     def _take(self, name: str, found: AuthenticCollateral | AuthenticList) -> None:
         if isinstance(found, AuthenticCollateral):
             self._entries[found.fmspc] = found
-            for excess in list(self._entries)[:-MAX_COLLATERAL_ENTRIES]:
-                del self._entries[excess]
+            excess = max(len(self._entries) - MAX_COLLATERAL_ENTRIES, 0)
+            for fmspc in sorted(self._entries, key=self._is_wanted)[:excess]:
+                del self._entries[fmspc]
         else:
             self._lists[name] = found
         tdx = with_newest_lists([each.entry for each in self._entries.values()])
@@ -206,6 +207,10 @@ class CachedSource:
         with self._had:
             self._known.add(name)
             self._had.notify_all()
+
+    def _is_wanted(self, fmspc: bytes) -> bool:
+        """Of all wants there are no more than entries may be, and our own are always among them."""
+        return f"tdx {fmspc.hex()}" in self._wants
 
     def _crls(self) -> tuple[bytes, ...]:
         """The lists that were fetched, then the owner's, as many as a document may carry."""
