@@ -9,11 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,6 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 from toposeal.errors import EvidenceError, QuoteSourceError, Reason
 from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tdx_quote import parse_tdx_quote
+from toposeal.host.driver_call import DriverCalls
 from toposeal.limits import (
     MAX_CERTIFICATE_TABLE_SIZE,
     MAX_QUOTE_SIZE,
@@ -65,7 +63,7 @@ class ConfigfsTsm:
 
     def __init__(self, report_dir: str = REPORT_DIRECTORY) -> None:
         self._report_dir = report_dir
-        self._free = threading.Semaphore(1)
+        self._calls = DriverCalls(_refusal)
 
     def report(self, report_data: bytes, deadline_s: float) -> TsmReport:
         """The report for `report_data` (64 bytes); blocks up to `deadline_s` seconds.
@@ -77,30 +75,7 @@ class ConfigfsTsm:
         if len(report_data) != REPORT_DATA_SIZE:
             raise ValueError(f"report_data has {len(report_data)} bytes, not {REPORT_DATA_SIZE}")
         end = time.monotonic() + deadline_s
-        if not self._free.acquire(timeout=deadline_s):
-            raise _refusal("request", "an earlier one still in the kernel", "none outstanding", retry=True)
-        answer: Future[TsmReport] = Future()
-        worker = threading.Thread(target=self._work, args=(report_data, end, answer), daemon=True)
-        try:
-            worker.start()
-        except RuntimeError as error:
-            self._free.release()
-            raise _refusal("thread", error, "one more thread", retry=True) from error
-        try:
-            return answer.result(max(0.0, end - time.monotonic()))
-        except TimeoutError as error:
-            raise _refusal("outblob", f"nothing in {deadline_s} s", "a report", retry=True) from error
-
-    def _work(self, report_data: bytes, end: float, answer: Future[TsmReport]) -> None:
-        """Runs in the worker alone. Signals are left to the main thread: here they would interrupt
-        the kernel's wait for the host and lose the quote."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            answer.set_result(_until(end, lambda: self._attempt(report_data)))
-        except QuoteSourceError as error:
-            answer.set_exception(error)  # raised again by the caller
-        finally:
-            self._free.release()
+        return self._calls.call(lambda: _until(end, lambda: self._attempt(report_data)), deadline_s)
 
     def _attempt(self, report_data: bytes) -> TsmReport:
         """One request in one private entry, which is always removed (rmdir alone can)."""

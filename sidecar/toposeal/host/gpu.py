@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 
 from toposeal.errors import EvidenceError, QuoteSourceError, Reason
 from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.evidence.spdm import parse_spdm_transcript
+from toposeal.host.driver_call import DriverCalls
 from toposeal.limits import MAX_GPUS, NONCE_SIZE
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -68,7 +65,7 @@ class GpuSource:
     def __init__(self, library: str = LIBRARY, driver_directory: str = DRIVER_DIRECTORY) -> None:
         self._library = library
         self._driver_directory = driver_directory
-        self._free = threading.Semaphore(1)
+        self._calls = DriverCalls(_refusal)
 
     def collect(self, nonce: bytes, deadline_s: float) -> tuple[GpuEvidence, ...]:
         """Evidence of every device that the driver knows, for `nonce` (32 bytes); none where there is none.
@@ -80,30 +77,7 @@ class GpuSource:
         """
         if len(nonce) != NONCE_SIZE:
             raise ValueError(f"a nonce has {NONCE_SIZE} bytes, not {len(nonce)}")
-        end = time.monotonic() + deadline_s
-        if not self._free.acquire(timeout=deadline_s):
-            raise _refusal("request", "an earlier one still in the driver", "none outstanding", retry=True)
-        answer: Future[tuple[GpuEvidence, ...]] = Future()
-        worker = threading.Thread(target=self._work, args=(nonce, answer), daemon=True)
-        try:
-            worker.start()
-        except RuntimeError as error:
-            self._free.release()
-            raise _refusal("thread", error, "one more thread", retry=True) from error
-        try:
-            return answer.result(max(0.0, end - time.monotonic()))
-        except TimeoutError as error:
-            raise _refusal("driver", f"nothing in {deadline_s} s", "an answer", retry=True) from error
-
-    def _work(self, nonce: bytes, answer: Future[tuple[GpuEvidence, ...]]) -> None:
-        """Runs in the worker alone; signals are left to the main thread."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            answer.set_result(self._collect(nonce))
-        except QuoteSourceError as error:
-            answer.set_exception(error)  # raised again by the caller
-        finally:
-            self._free.release()
+        return self._calls.call(lambda: self._collect(nonce), deadline_s)
 
     def _collect(self, nonce: bytes) -> tuple[GpuEvidence, ...]:
         served = _served(self._driver_directory)
