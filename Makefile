@@ -60,7 +60,7 @@ kernel:  ## our reader on the configfs-tsm of a stock kernel, in an emulated mac
 	@tests/kernel/fetch
 	@$(BIN)/pytest -q tests/kernel
 
-bench:  ## how fast it seals and verifies, what a sealed pod costs: make bench ARGS=evidence (root)
+bench:  ## how fast it seals, verifies and carries, what a sealed pod costs: make bench ARGS=evidence (root)
 	@.ci/prepare lab
 	@$(BIN)/toposeal-lab bench $(ARGS)
 

@@ -35,6 +35,18 @@ def test_verify_gives_its_time() -> None:
     assert 0 < bench("verify", "--runs", "1")["verify_seconds"] < 30
 
 
+def test_dataplane_compares_updates_and_opens() -> None:
+    tiny = ("--runs", "1", "--seconds", "0.2", "--bulk-mib", "16", "--members", "2")
+    result = bench("dataplane", *tiny)
+    ratios = ("keepalive", "p99", "bulk", "connections", "cpu_per_request", "cpu_per_connection")
+    assert all(0.01 < result[name] < 100 for name in ratios), result
+    assert 0 < result["update_2_ms"] < 10_000
+    assert result["memory_small_mib"] > 0 and 0 < result["memory_mib"] < 200
+    assert result["during_updates"]["requests"] > 20
+    assert (result["during_updates"]["errors"], result["during_updates"]["cut"]) == (0, 0)
+    assert 0 < result["gate_ms"] == max(result["gate"].values())
+
+
 def test_there_is_no_benchmark_that_measures_nothing() -> None:
     done = subprocess.run([*COMMAND, "rounds"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
