@@ -12,6 +12,7 @@ from support.inside import APP_UID, ENVOY_UID, lockdown, read_line, run_python, 
 
 from toposeal.errors import Reason
 from toposeal.host import connections, netlink
+from toposeal.limits import VIP_NETWORK
 from toposeal_lab.pods import Node, Pod
 
 T = TypeVar("T")
@@ -65,16 +66,16 @@ LISTEN = """
 import socket
 sock = socket.create_server(("127.0.0.1", 15001))
 print("ready", flush=True)
-sock.accept()
+while True:
+    sock.accept()[0].sendall(b"connected")
 """
 
 CONNECT = """
 import socket
 try:
-    socket.create_connection(("240.10.0.1", 5432), 1)
-    print("connected")
+    print(socket.create_connection(("240.10.0.1", 5432), 1).recv(9).decode())
 except OSError as error:
-    print(error.strerror)
+    print(error.strerror or error)
 """
 
 
@@ -86,6 +87,18 @@ def test_synthetic_addresses_work_without_any_ipv4_route(pods: Pods) -> None:
     assert run_python(a, CONNECT, uid=APP_UID) == "Network is unreachable\n"
     for _ in range(2):
         within(a, netlink.route_synthetic_addresses)
+    assert run_python(a, CONNECT, uid=APP_UID) == "connected\n"
+
+
+def test_fault_24_synthetic_addresses_work_in_a_pod_without_ipv4(pods: Pods) -> None:
+    """And replace what routes somebody made for them."""
+    a, _ = pods
+    lockdown(a)
+    spawn_python(a, LISTEN, uid=ENVOY_UID)
+    a.run(["ip", "address", "del", f"{a.ipv4}/24", "dev", "eth0"])
+    a.run(["ip", "route", "add", VIP_NETWORK, "dev", "lo", "scope", "global"])
+    assert run_python(a, CONNECT, uid=APP_UID) == "timed out\n"  # the control: no source address
+    within(a, netlink.route_synthetic_addresses)
     assert run_python(a, CONNECT, uid=APP_UID) == "connected\n"
 
 

@@ -7,7 +7,6 @@ by a verifier.
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -95,15 +94,18 @@ async def watch_addresses(on_change: Callable[[tuple[str, ...]], None]) -> None:
 
 
 async def route_synthetic_addresses() -> None:
-    """Route 240.10.0.0/16 to lo: these addresses then work in a pod without IPv4 routes, and no route
-    of the host's can ever lead them out. Raises PodError(FIREWALL)."""
+    """Route 240.10.0.0/16 to lo, whatever route there was: these addresses then work in a pod without
+    IPv4 routes, and no route of the host's can ever lead them out. Raises PodError(FIREWALL, NETWORK).
+    """
+    # The kernel chooses no loopback address by itself, and in a pod without IPv4 it has no other.
+    ipv4 = any(":" not in address for address in await own_addresses())
+    source = {} if ipv4 else {"prefsrc": "127.0.0.1"}
     async with AsyncIPRoute() as route:
         try:
             index = (await route.link_lookup(ifname="lo"))[0]
-            await route.route("add", dst=VIP_NETWORK, oif=index)
+            await route.route("replace", dst=VIP_NETWORK, oif=index, **source)
         except NetlinkError as error:
-            if error.code != errno.EEXIST:
-                raise PodError.of(Reason.FIREWALL, f"route {VIP_NETWORK}", error, "dev lo") from error
+            raise PodError.of(Reason.FIREWALL, f"route {VIP_NETWORK}", error, "dev lo") from error
 
 
 def reuse_time_wait() -> None:
