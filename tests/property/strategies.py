@@ -142,6 +142,7 @@ def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]
         "calls": [],
         "ingress": [{"port": port, "target": draw(st.sampled_from(serves))} for port in ingress],
         **draw(_egress()),
+        **draw(_probes(attestation_port)),
     }
 
 
@@ -187,6 +188,15 @@ def _timers(draw: st.DrawFn) -> dict[str, int]:
     timers = {name: draw(st.integers(low, high)) for name, (low, high) in TIMER_BOUNDS.items()}
     timers["attempt_ms"] = max(timers["attempt_ms"], timers["quote_ms"])
     return timers
+
+
+def _probes(attestation_port: int) -> st.SearchStrategy[dict[str, Any]]:
+    """None, or some, on ports that are used for something else too."""
+    free = ports.filter(lambda port: port != attestation_port)
+    paths = st.from_regex(r"/[a-z0-9._~/-]{0,20}", fullmatch=True)
+    probe = st.fixed_dictionaries({"port": free, "path": paths, "target": ports})
+    some = st.lists(probe, max_size=3, unique_by=lambda entry: (entry["port"], entry["path"]))
+    return st.one_of(st.just({}), some.map(lambda entries: {"probes": entries}))
 
 
 def _resolvers(roles: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:

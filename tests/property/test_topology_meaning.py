@@ -71,6 +71,7 @@ def _declared_role(role: dict[str, Any]) -> dict[str, Any]:
         "serves": sorted(role["serves"]),
         "calls": sorted(role["calls"], key=lambda call: (call["role"], call["port"])),
         "ingress": sorted(role["ingress"], key=lambda entry: entry["port"]),
+        "probes": sorted(role.get("probes", []), key=lambda entry: (entry["port"], entry["path"])),
         "egress": sorted(map(_declared_egress, role.get("egress", [])), key=_place),
     }
 
@@ -141,6 +142,7 @@ def _said_of_role(role: Role) -> dict[str, Any]:
         "serves": sorted(role.serves),
         "calls": [vars(call) for call in role.calls],
         "ingress": [vars(entry) for entry in role.ingress],
+        "probes": [vars(entry) for entry in role.probes],
         "egress": [{**vars(entry), "within": list(entry.within)} for entry in role.egress],
     }
 

@@ -193,8 +193,8 @@ def world(
     ports: Sequence[int] = (PORT,),
     web: Mapping[str, object] | None = None,
 ) -> Iterator[World]:
-    """Pods named and of roles as in `roles`; `db` serves `ports`, `web` has more fields. With `replicas` the topology wants another
-    number of `db`.
+    """Pods named and of roles as in `roles`; `db` serves `ports`, `web` has more fields. With `replicas` the
+    topology wants another number of `db`.
     """
     now = int(time.time())
     vendor = LabPki.create(now)

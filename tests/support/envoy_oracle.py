@@ -26,6 +26,9 @@ TYPES = {
     _P + "extensions.filters.listener.original_dst.v3.OriginalDst",
     _P + "extensions.filters.listener.tls_inspector.v3.TlsInspector",
     _P + "extensions.access_loggers.stream.v3.StdoutAccessLog",
+    _P + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    _P + "extensions.filters.http.health_check.v3.HealthCheck",
+    _P + "extensions.filters.http.router.v3.Router",
     _P + "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
 }
 # What may be said of a connection; nothing of what it carries.
@@ -43,6 +46,7 @@ SAYABLE = {
 }
 FORBIDDEN = [ipaddress.ip_network(n) for n in ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127")]
 CLUSTER_FIELDS = {
+    "health_checks",
     "lb_policy",
     "name",
     "type",
@@ -64,6 +68,21 @@ NOBODY = {
 }
 TLS_FIELDS = {"tls_params", "tls_certificate_sds_secret_configs", "validation_context", "alpn_protocols"}
 AFTER_HANDSHAKE = "ON_DOWNSTREAM_TLS_HANDSHAKE"
+NO_ROUTE = [{"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
+HTTP_FIELDS = {
+    "@type",
+    "codec_type",
+    "stat_prefix",
+    "route_config",
+    "http_filters",
+    "common_http_protocol_options",
+    "max_request_headers_kb",
+    "stream_idle_timeout",
+    "request_timeout",
+    "request_headers_timeout",
+    "delayed_close_timeout",
+    "generate_request_id",
+}
 TLS12 = {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"}
 TLS13 = {
     "tls_minimum_protocol_version": "TLSv1_3",
@@ -199,7 +218,9 @@ def _cluster(cluster: Json) -> Iterator[str]:
     addresses = [e["endpoint"]["address"] for e in endpoints]
     if name.startswith("out|") or name == "probe-call":
         yield from _role_cluster(cluster, endpoints)
-    elif name.startswith("app|"):
+    elif name.startswith(("app|", "probed|")):
+        if ("health_checks" in cluster) != name.startswith("probed|"):
+            yield f"{name}: asked by Envoy"
         own = [address["socket_address"]["address"] for address in addresses]
         if own != [cluster["upstream_bind_config"]["source_address"]["address"]]:
             yield f"{name}: {own} in clear, not bound to the pod's own address"
@@ -246,6 +267,9 @@ def _listeners(listeners: list[Json], clusters: set[str]) -> Iterator[str]:
 
 def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
     match, name = chain.get("filter_chain_match", {}), chain["name"]
+    if name.startswith("probed|"):
+        yield from _probed(listener, name, match, chain)
+        return
     if "destination_port" not in match:
         yield f"{name}: any port"
     if name != "sentinel" and ("transport_socket" in chain) != (listener == "in"):
@@ -275,3 +299,25 @@ def _outbound(name: str, match: Json, chain: Json) -> Iterator[str]:
             yield f"{name}: everything in {network}"
     elif network.num_addresses != 1:
         yield f"{name}: more than one address"
+
+
+def _probed(listener: str, name: str, match: Json, chain: Json) -> Iterator[str]:
+    """In clear, and so without any way to a cluster: answers of Envoy's own, and 404."""
+    if listener != "in" or set(match) != {"destination_port", "transport_protocol"}:
+        yield f"{name}: {match}"
+    if match["transport_protocol"] != "raw_buffer" or "transport_socket" in chain:
+        yield f"{name}: not in clear"
+    (manager,) = [f["typed_config"] for f in chain["filters"]]
+    if [v["routes"] for v in manager["route_config"]["virtual_hosts"]] != [NO_ROUTE]:
+        yield f"{name}: a route"
+    *answers, router = manager["http_filters"]
+    if not set(manager) <= HTTP_FIELDS or router["name"] != "envoy.filters.http.router":
+        yield f"{name}: {sorted(manager)}"
+    for answer in (a["typed_config"] for a in answers):
+        method, path = answer["headers"]
+        if answer.get("pass_through_mode", False) is not False or method["string_match"] != {"exact": "GET"}:
+            yield f"{name}: more than a GET"
+        if (method["name"], path["name"], set(path["string_match"])) != (":method", ":path", {"exact"}):
+            yield f"{name}: another request"
+    if any("cluster" in item for item in walk(chain)):
+        yield f"{name}: leads somewhere"

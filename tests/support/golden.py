@@ -10,8 +10,8 @@ ROLES = ("web", "api", "db")
 
 
 def golden_files() -> dict[str, bytes]:
-    """Path below envoy/ to bytes: the closed files, and the shop's as each role opens."""
-    from support.shop import view
+    """Path below envoy/ to bytes: the closed files, the shop's as each role opens, egress and probes."""
+    from support.shop import outside_view, view
     from toposeal.dataplane.envoy_closed import closed
     from toposeal.dataplane.envoy_open import opened
     from toposeal.dataplane.layout import ENVOY_LAYOUT
@@ -19,7 +19,8 @@ def golden_files() -> dict[str, bytes]:
     files = {f"closed/{name}": data for name, data in closed(ENVOY_LAYOUT).items()}
     for role in ROLES:
         files |= {f"shop-{role}/{name}": data for name, data in opened(view(role), ENVOY_LAYOUT).items()}
-    return files
+    outside = opened(outside_view(), ENVOY_LAYOUT)
+    return files | {f"outside-web/{name}": data for name, data in outside.items()}
 
 
 def write_golden_files() -> None:

@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from support.forge import domain_of, pem
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.pki.mint import mint_ca, serial_number
+from toposeal.topology.egress import Egress
 from toposeal.topology.model import Call, Ingress, Platforms, Role, Timers, Topology
+from toposeal.topology.probes import Probe
 
 THEN = 1_767_225_600  # 2026-01-01, so that the golden files stay the same
 ATTESTATION_PORT = 8444
@@ -28,6 +30,7 @@ def role(name: str, replicas: int, **edges: tuple[object, ...]) -> Role:
         serves=edges.get("serves", ()),  # type: ignore[arg-type]
         calls=edges.get("calls", ()),  # type: ignore[arg-type]
         ingress=edges.get("ingress", ()),  # type: ignore[arg-type]
+        probes=edges.get("probes", ()),  # type: ignore[arg-type]
         egress=edges.get("egress", ()),  # type: ignore[arg-type]
     )
 
@@ -81,3 +84,27 @@ def view(role: str, generation: int = 1) -> PodView:
     """The shop as the first member of `role` sees it."""
     own = next(m for m in MEMBERS if m.role == role)
     return PodView(SHOP, own, MEMBERS, generation)
+
+
+CA = pem(mint_ca(ec.derive_private_key(7, ec.SECP256R1()), "elsewhere", serial_number(bytes(20)), THEN))
+OUTSIDE = topology(
+    role(
+        "web",
+        1,
+        serves=(8080,),
+        egress=(
+            Egress(443, host="api.example.com"),
+            Egress(5432, host="ledger.corp.example", within=("10.20.0.0/16",), tls_ca=CA),
+            Egress(25, cidr="10.77.0.0/24"),
+        ),
+        probes=(Probe(8080, "/healthz", 8080), Probe(9090, "/live", 9000), Probe(9090, "/ready", 9000)),
+    ),
+    role("db", 1),
+)
+
+
+def outside_view() -> PodView:
+    """A web that calls what is outside, and is probed."""
+    members = (member("db", 14), member("web", 11))
+    resolved = {"api.example.com": ("8.8.8.8", "2606:4700::1"), "ledger.corp.example": ("10.20.0.5",)}
+    return PodView(OUTSIDE, members[1], members, 1, resolved)

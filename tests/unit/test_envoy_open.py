@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from support.envoy import resources, validate
 from support.envoy_oracle import DOWNSTREAM, UPSTREAM, violations, walk
 from support.golden import ROLES, golden_files
-from support.shop import ATTESTATION_PORT, MEMBERS, SHOP, member, role, topology, view
+from support.shop import ATTESTATION_PORT, MEMBERS, SHOP, member, outside_view, role, topology, view
 
 from toposeal.dataplane.envoy_closed import closed
 from toposeal.dataplane.envoy_open import opened
@@ -22,6 +23,7 @@ from toposeal.dataplane.envoy_secrets import withheld_secrets
 from toposeal.dataplane.layout import ENVOY_LAYOUT, layout_under
 from toposeal.dataplane.view import PodView
 from toposeal.topology.author import compile_yaml
+from toposeal.topology.egress import Egress
 from toposeal.topology.model import Call, Ingress, Topology
 from toposeal.topology.parse import parse_topology
 
@@ -31,7 +33,7 @@ Json = dict[str, Any]
 
 @cache
 def opened_shop(name: str) -> dict[str, bytes]:
-    return opened(view(name), ENVOY_LAYOUT)
+    return opened(outside_view() if name == "outside" else view(name), ENVOY_LAYOUT)
 
 
 def chains(files: dict[str, bytes], listener: str) -> dict[str, Json]:
@@ -65,7 +67,7 @@ def shape(found: Topology) -> object:
     return roles, found.attestation_port, found.mesh
 
 
-@pytest.mark.parametrize("name", ROLES)
+@pytest.mark.parametrize("name", [*ROLES, "outside"])
 def test_D6_envoy_validates_every_golden_configuration(name: str, tmp_path: Path) -> None:
     files = {**closed(ENVOY_LAYOUT), **withheld_secrets(), **opened_shop(name)}
     assert validate(files, tmp_path) == ""
@@ -77,7 +79,7 @@ def test_D6_envoys_validation_can_fail(tmp_path: Path) -> None:
     assert "bogus" in validate(files, tmp_path)
 
 
-@pytest.mark.parametrize("name", ROLES)
+@pytest.mark.parametrize("name", [*ROLES, "outside"])
 def test_opening_changes_nothing_of_a_listener_but_its_chains(name: str) -> None:
     """Anything else would replace the listener and cut every connection."""
     before, after = resources(closed(ENVOY_LAYOUT)["lds.json"]), resources(opened_shop(name)["lds.json"])
@@ -179,6 +181,60 @@ def test_an_ingress_target_that_no_member_may_call_has_its_cluster() -> None:
     assert violations(files) == []
 
 
+def test_egress_leads_to_what_was_answered_and_ranges_to_what_was_dialled() -> None:
+    out, known = chains(opened_shop("outside"), "out"), clusters(opened_shop("outside"))
+    found = {name: (chain["filter_chain_match"], target(chain)) for name, chain in out.items()}
+    api, ledger = "egress|api.example.com|443", "egress|ledger.corp.example|5432"
+    assert found[api] == (at("240.10.128.1", 32, 443), api)
+    assert found[ledger] == (at("240.10.128.2", 32, 5432), ledger)
+    assert found["egress|10.77.0.0/24|25"] == (at("10.77.0.0", 24, 25), "egress|ranges")
+    for address in ("10.77.0.11", "10.77.0.14"):
+        assert found[f"egress|10.77.0.0/24|25|{address}"] == (at(address, 32, 25), "blackhole")
+    assert addresses(known[api]) == ["8.8.8.8", "2606:4700::1"]
+    assert "transport_socket" not in known[api]
+    assert known[ledger]["transport_socket"]["typed_config"]["sni"] == "ledger.corp.example"
+    assert known["egress|ranges"]["type"] == "ORIGINAL_DST"
+
+
+def at(address: str, size: int, port: int) -> Json:
+    return {"destination_port": port, "prefix_ranges": [{"address_prefix": address, "prefix_len": size}]}
+
+
+def addresses(cluster: Json) -> list[str]:
+    return [
+        item["socket_address"]["address"]
+        for item in walk(cluster["load_assignment"])
+        if "socket_address" in item
+    ]
+
+
+def test_a_host_without_an_answer_has_a_cluster_without_an_end() -> None:
+    view_ = dataclasses.replace(outside_view(), resolved={})
+    found = clusters(opened(view_, ENVOY_LAYOUT))
+    assert addresses(found["egress|api.example.com|443"]) == []
+
+
+def test_probes_are_asked_by_envoy_and_lead_nowhere() -> None:
+    files = opened_shop("outside")
+    probed = {name: chain for name, chain in chains(files, "in").items() if name.startswith("probed|")}
+    assert {name: chain["filter_chain_match"] for name, chain in probed.items()} == {
+        f"probed|{port}": {"destination_port": port, "transport_protocol": "raw_buffer"}
+        for port in (8080, 9090)
+    }
+    asked = {name: c["health_checks"] for name, c in clusters(files).items() if name.startswith("probed|")}
+    assert sorted(asked) == ["probed|8080|/healthz", "probed|9000|/live", "probed|9000|/ready"]
+    for name, (check,) in asked.items():
+        assert check["http_health_check"]["path"] == name.rpartition("|")[2]
+
+
+def test_a_range_of_one_address_that_is_a_members_leads_nowhere() -> None:
+    only = topology(role("web", 1, egress=(Egress(25, cidr="10.77.0.11/32"),)))
+    own = member("web", 11)
+    files = opened(PodView(only, own, (own,), 1), ENVOY_LAYOUT)
+    assert [target(c) for n, c in chains(files, "out").items() if n.startswith("egress")] == ["blackhole"]
+    assert violations(files) == []
+
+
 def test_a_layout_moves_every_path() -> None:
     text = b"".join(opened(view("web"), layout_under("/run/pod")).values())
     assert set(re.findall(rb'"path": "([^"]*)"', text)) == {
@@ -195,7 +251,7 @@ def test_the_same_view_gives_the_same_bytes() -> None:
     assert opened(view("api", 2), ENVOY_LAYOUT) != opened_shop("api")
 
 
-@pytest.mark.parametrize("name", ROLES)
+@pytest.mark.parametrize("name", [*ROLES, "outside"])
 def test_D6_the_golden_configurations_hold_every_rule(name: str) -> None:
     assert violations(opened_shop(name)) == []
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from property.strategies import egress_ca
-from support.forge import TestMember, pem
+from support.forge import TestMember, forge_ca, pem
 from support.topologies import document, payload, refusals, role
 
 from toposeal.errors import Reason
@@ -189,6 +189,7 @@ def test_T8_there_are_not_too_many() -> None:
 
 
 LEAF = TestMember("web").chain_pem
+NOT_SAID = pem(forge_ca(ec.generate_private_key(ec.SECP256R1()), basic=None))
 OTHER = pem(mint_ca(ec.generate_private_key(ec.SECP256R1()), "x", 1, 1_767_225_600))
 
 
@@ -197,6 +198,7 @@ OTHER = pem(mint_ca(ec.generate_private_key(ec.SECP256R1()), "x", 1, 1_767_225_6
     [
         "",
         "nonsense",
+        NOT_SAID,
         LEAF,
         egress_ca() + LEAF,
         egress_ca() + "x",
@@ -211,6 +213,7 @@ OTHER = pem(mint_ca(ec.generate_private_key(ec.SECP256R1()), "x", 1, 1_767_225_6
     ids=[
         "empty",
         "text",
+        "no CA",
         "leaf",
         "leaf too",
         "more",

@@ -187,6 +187,7 @@ def _role_summary(role: Role) -> dict[str, Any]:
         "calls": [f"{call.role}:{call.port}" for call in role.calls],
         "ingress": [f"{entry.port}->{entry.target}" for entry in role.ingress],
         "egress": [_destination(entry) for entry in role.egress],
+        "probes": [f"{probe.port}{probe.path}->{probe.target}" for probe in role.probes],
         "references": {kind: len(getattr(role, kind)) for kind in KINDS if getattr(role, kind)},
         "platforms": {kind: _machines(role, kind) for kind in KINDS if getattr(role, kind)},
         "gpus": None if role.gpus is None else _gpus(role.gpus),
@@ -194,7 +195,7 @@ def _role_summary(role: Role) -> dict[str, Any]:
 
 
 def _destination(entry: Egress) -> str:
-    """`tls://` where the other end has to prove its name; everything else goes as the application sends it."""
+    """`tls://` where the other end has to prove its name; else bytes go as the application sends them."""
     return f"{'tcp' if entry.tls_ca is None else 'tls'}://{entry.host or entry.cidr}:{entry.port}"
 
 
@@ -222,8 +223,9 @@ def _print_summary(report: Mapping[str, Any]) -> None:
         print(f"  {name}: {_bounds(role['replicas'])}")
         for field in ("serves", "calls", "ingress"):
             print(f"    {field} {', '.join(map(str, role[field])) or 'nothing'}")
-        if role["egress"]:
-            print(f"    egress {', '.join(role['egress'])}")
+        for field in ("egress", "probes"):
+            if role[field]:
+                print(f"    {field} {', '.join(role[field])}")
         for kind, count in role["references"].items():
             print(f"    {kind}: references {count}, platforms {role['platforms'][kind]}")
         if role["gpus"] is not None:

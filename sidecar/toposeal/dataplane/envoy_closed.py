@@ -31,10 +31,13 @@ BLACKHOLE = "blackhole"
 CLOSED_VERSION = "closed"
 NODE_ID = "toposeal"
 ADMIN_MODE = 0o600
-# A flag of Envoy's, a handshake that failed, or one that took too long. The expression is the whole of it:
+PROBED = "probed|"  # of chains and clusters for the kubelet's probes
+# A flag of Envoy's, a handshake that failed, or one that took too long. Whoever is in clear where that is
+# allowed has failed at nothing. The expression is the whole of it:
 # nothing that a stranger sends is ever evaluated.
 _FAILED = (
-    "response.flags != 0 || has(connection.transport_failure_reason) || has(connection.termination_details)"
+    "(response.flags != 0 || has(connection.transport_failure_reason) || has(connection.termination_details))"
+    f" && !(has(xds.filter_chain_name) && xds.filter_chain_name.startsWith('{PROBED}'))"
 )
 
 

@@ -71,7 +71,7 @@ def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
     if plan.ranges:
         yield _original_destination()
     for port in _application_ports(plan):
-        yield _application_cluster(plan.application, port)
+        yield application_cluster(application_name(port), plan.application, port)
     yield _pipe_cluster(ATTESTATION, layout.attestation)
     yield _pipe_cluster(PROBE_ANSWER, layout.probe)
     yield _tls_cluster(
@@ -130,10 +130,10 @@ def _endpoint(peer: Peer, address: str, port: int) -> LbEndpoint:
     )
 
 
-def _application_cluster(address: str, port: int) -> Cluster:
+def application_cluster(name: str, address: str, port: int) -> Cluster:
     """In clear, so it must never leave the pod: the source is bound to the same address, which fails
     unless the address is the pod's own, whatever routes the host has set up."""
-    cluster = _cluster(application_name(port), [LbEndpoint(endpoint=Endpoint(address=_tcp(address, port)))])
+    cluster = _cluster(name, [LbEndpoint(endpoint=Endpoint(address=_tcp(address, port)))])
     cluster.upstream_bind_config = BindConfig(source_address=SocketAddress(address=address, port_value=0))
     return cluster
 

@@ -19,6 +19,7 @@ from toposeal.dataplane.envoy_closed import blackhole_cluster, closed_listeners
 from toposeal.dataplane.envoy_clusters import clusters
 from toposeal.dataplane.envoy_json import Json, xds
 from toposeal.dataplane.envoy_plan import PodPlan, plan
+from toposeal.dataplane.envoy_probes import probe_chains, probe_clusters
 from toposeal.dataplane.view import Layout, PodView
 
 
@@ -32,9 +33,9 @@ def render(plan: PodPlan, layout: Layout) -> dict[str, bytes]:
     outbound, inbound = closed_listeners(layout)
     listeners = [
         _extended(outbound, list(outbound_chains(plan))),
-        _extended(inbound, list(inbound_chains(plan, layout))),
+        _extended(inbound, [*inbound_chains(plan, layout), *probe_chains(plan)]),
     ]
-    resources = [_json(cluster) for cluster in clusters(plan, layout)]
+    resources = [_json(cluster) for cluster in (*clusters(plan, layout), *probe_clusters(plan))]
     return xds(plan.version, [blackhole_cluster(), *resources], listeners)
 
 

@@ -58,6 +58,15 @@ class OutsidePort:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """GET `path` at `port`, in clear, says whether the application answers it well at `target`; no more."""
+
+    port: int
+    path: str
+    target: int
+
+
+@dataclass(frozen=True)
 class OutsideHost:
     """Connections to `vip`:`port` go to one of `addresses`, none of which is a member's.
 
@@ -91,6 +100,7 @@ class PodPlan:
     attestation_port: int
     hosts: tuple[OutsideHost, ...]  # ascending (host, port)
     ranges: tuple[OutsideRange, ...]  # ascending (cidr, port)
+    probes: tuple[Probed, ...]  # ascending (port, path)
 
     @property
     def version(self) -> str:
@@ -112,6 +122,7 @@ def plan(view: PodView) -> PodPlan:
         attestation_port=view.topology.attestation_port,
         hosts=tuple(_hosts(view, role)),
         ranges=tuple(_ranges(view, role)),
+        probes=tuple(Probed(p.port, p.path, p.target) for p in role.probes),
     )
 
 

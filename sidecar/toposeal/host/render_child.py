@@ -39,6 +39,7 @@ def _rehearsal() -> PodPlan:
         attestation_port=3,
         hosts=(),
         ranges=(),
+        probes=(),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from toposeal.topology.egress import Egress
 from toposeal.topology.gpu import GpuDemand
+from toposeal.topology.probes import Probe
 from toposeal.topology.snp import SnpPolicy, SnpReference
 
 KINDS = ("tdx", "snp")  # of TEE; in a topology they name policies, references and machines
@@ -93,6 +94,7 @@ class Role:
     calls: tuple[Call, ...]  # ascending (role, port)
     ingress: tuple[Ingress, ...]  # ascending port
     egress: tuple[Egress, ...] = ()  # ascending (host, cidr, port): destinations outside the mesh
+    probes: tuple[Probe, ...] = ()  # ascending (port, path)
 
 
 @dataclass(frozen=True)

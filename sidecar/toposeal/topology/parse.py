@@ -26,6 +26,7 @@ from toposeal.topology.model import (
     Timers,
     Topology,
 )
+from toposeal.topology.probes import PROBES, Probe, ordered_probes
 from toposeal.topology.schema import Either, Hex, Integer, ListOf, MapOf, Object, Text, Word, mismatch
 from toposeal.topology.snp import SnpPolicy, SnpReference
 from toposeal.topology.tee_schema import (
@@ -63,9 +64,10 @@ _ROLE = Object(
             Object({"port": _PORT, "target": _PORT}, Ingress), 0, limits.MAX_PORTS_PER_ROLE, "entries"
         ),
         "egress": EGRESS,
+        "probes": PROBES,
     },
     dict[str, Any],
-    optional=frozenset({"tdx", "snp", "gpus", "egress"}),
+    optional=frozenset({"tdx", "snp", "gpus", "egress", "probes"}),
 )
 
 TOPOLOGY = Object(
@@ -135,6 +137,7 @@ def _role(
     snp: tuple[SnpReference, ...] = (),
     gpus: GpuDemand | None = None,
     egress: tuple[Egress, ...] = (),
+    probes: tuple[Probe, ...] = (),
 ) -> Role:
     return Role(
         name=name,
@@ -148,4 +151,5 @@ def _role(
         calls=tuple(sorted(calls, key=lambda call: (call.role, call.port))),
         ingress=tuple(sorted(ingress, key=lambda entry: entry.port)),
         egress=ordered(egress),
+        probes=ordered_probes(probes),
     )
