@@ -117,7 +117,7 @@ def test_members_that_share_a_confidential_vm_are_refused_by_name() -> None:
 def test_E1_live_evidence_of_another_guest_than_the_sealed_one_is_refused() -> None:
     """It says all that it should, and its guest runs the same code: it is another guest all the same."""
     mesh = mixed()
-    elsewhere = replace(mesh.pods[0], number=9)
+    elsewhere = SnpPod(**{**vars(mesh.pods[0]), "number": 9})
     twin = replace(mesh, pods=(elsewhere, *mesh.pods[1:]))
     live = AttestationDocument.FromString(document(twin)).live
     shown = changed(document(mesh), lambda message: message.live.CopyFrom(live))
