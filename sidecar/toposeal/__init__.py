@@ -1,6 +1,7 @@
 """toposeal: a distributed confidential application attests itself as a whole, without a coordinator.
 
-The library is the outside verifier; docs/verify.md explains it. Everything else is the command's.
+The library is the outside verifier, of a running mesh (docs/verify.md) and of one piece of evidence
+(docs/evidence.md). Everything else is the command's.
 
     from toposeal import PolicyError, verify
 
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
     from toposeal.errors import RemoteProtocolError as RemoteProtocolError
     from toposeal.errors import ToposealError as ToposealError
     from toposeal.errors import UsageError as UsageError
+    from toposeal.host.evidence_verifier import VerifiedEvidence as VerifiedEvidence
+    from toposeal.host.evidence_verifier import verify_evidence as verify_evidence
     from toposeal.host.verifier import verify as verify
     from toposeal.outside.model import VerifiedMember as VerifiedMember
     from toposeal.outside.model import VerifiedMesh as VerifiedMesh
 
 _ORIGINS = {
     "verify": "toposeal.host.verifier",
+    "verify_evidence": "toposeal.host.evidence_verifier",
+    "VerifiedEvidence": "toposeal.host.evidence_verifier",
     "VerifiedMesh": "toposeal.outside.model",
     "VerifiedMember": "toposeal.outside.model",
     "Reason": "toposeal.errors",
@@ -52,9 +57,11 @@ __all__ = [
     "RemoteProtocolError",
     "ToposealError",
     "UsageError",
+    "VerifiedEvidence",
     "VerifiedMember",
     "VerifiedMesh",
     "verify",
+    "verify_evidence",
 ]
 
 

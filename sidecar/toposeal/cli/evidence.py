@@ -29,7 +29,7 @@ from toposeal.limits import (
 )
 from toposeal.topology import strict_json
 from toposeal.topology.evidence_policy import STRICT, EvidencePolicy, parse_evidence_policy
-from toposeal.verification.evidence_check import Judgement, Supplied, judge, read_fields
+from toposeal.verification.evidence_check import Judgement, Supplied, completed, judge, read_fields
 from toposeal.verification.report_data import is_padded_hash
 
 _MAX_CERTIFICATES_SIZE = 32 << 10
@@ -101,7 +101,7 @@ def _verify(args: argparse.Namespace) -> int:
     try:
         kind = detect_kind(data)
         supplied = evidence_gpu.completed(supplied, kind, args)
-        supplied = evidence_collateral.completed(supplied, bundle, kind, data)
+        supplied = completed(supplied, bundle, kind, data)
         judgement = judge(kind, data, supplied, policy, expected, args.anchors, now)
     except EvidenceError as refusal:
         judgement = Judgement(False, (refusal,))
@@ -130,7 +130,7 @@ def _given(args: argparse.Namespace) -> tuple[Supplied, Bundle | None]:
 def _supplied(args: argparse.Namespace, kind: EvidenceKind, data: bytes) -> Supplied:
     """All that is given beside the evidence, from its own files and from the bundle."""
     supplied, bundle = _given(args)
-    return evidence_collateral.completed(supplied, bundle, kind, data)
+    return completed(supplied, bundle, kind, data)
 
 
 def _as_json(kind: EvidenceKind | None, judgement: Judgement, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,6 @@ from toposeal.limits import (
     MAX_QUOTE_SIZE,
 )
 from toposeal.verification.bundle_facts import bundle_facts
-from toposeal.verification.evidence_check import Supplied
 
 if TYPE_CHECKING:
     from toposeal.host.gatherer import Gatherer
@@ -144,21 +142,6 @@ def bundle_of(path: str | None) -> Bundle | None:
         return None if path is None else read_bundle(path)
     except UsageError:
         return None
-
-
-def completed(supplied: Supplied, bundle: Bundle | None, kind: EvidenceKind, data: bytes) -> Supplied:
-    """What of SNP the caller has not given by itself, out of the bundle. Raises EvidenceError."""
-    if bundle is None or kind is not EvidenceKind.SNP:
-        return supplied
-    found = bundle.for_report(parse_snp_report(data))
-    if found is None:
-        return supplied
-    return replace(
-        supplied,
-        key=supplied.key or found.key,
-        chain=supplied.chain or found.chain,
-        crl=supplied.crl or found.crl,
-    )
 
 
 def _fmspc(text: str) -> bytes:

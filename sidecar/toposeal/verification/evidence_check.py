@@ -7,9 +7,10 @@ the report_data that the caller expects.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toposeal.errors import EvidenceError, Mismatch, PolicyError, Reason, ToposealError
+from toposeal.evidence.bundle import Bundle
 from toposeal.evidence.gpu_certs import parse_gpu_chain
 from toposeal.evidence.gpu_report import parse_gpu_report
 from toposeal.evidence.kind import EvidenceKind
@@ -56,6 +57,21 @@ class Judgement:
     def reasons(self) -> Iterator[Mismatch]:
         for refusal in self.refusals:
             yield from refusal.mismatches
+
+
+def completed(supplied: Supplied, bundle: Bundle | None, kind: EvidenceKind, data: bytes) -> Supplied:
+    """What of SNP the caller has not given by itself, out of the bundle. Raises EvidenceError."""
+    if bundle is None or kind is not EvidenceKind.SNP:
+        return supplied
+    found = bundle.for_report(parse_snp_report(data))
+    if found is None:
+        return supplied
+    return replace(
+        supplied,
+        key=supplied.key or found.key,
+        chain=supplied.chain or found.chain,
+        crl=supplied.crl or found.crl,
+    )
 
 
 def read_fields(kind: EvidenceKind, data: bytes, key: bytes | None) -> Fields:
