@@ -133,11 +133,18 @@ def test_D6_nothing_in_clear_leads_to_a_member_or_to_what_no_destination_is(view
     """Whatever DNS answers and whatever range is named: said without the plan."""
     files = opened(view, ENVOY_LAYOUT)
     withheld = {address for member in view.members for address in member.addresses} | set(HOSTILE)
-    for cluster in resources(files["cds.json"]):
-        if cluster["name"].startswith("egress|"):
+    declared = view.topology.roles[view.own.role].egress
+    hosts = {
+        f"egress|{entry.host}|{entry.port}": entry.tls_ca is not None for entry in declared if entry.host
+    }
+    ranges = {"egress|ranges": False} if any(entry.cidr for entry in declared) else {}
+    outside = [c for c in resources(files["cds.json"]) if c["name"].startswith("egress|")]
+    assert {c["name"]: "transport_socket" in c for c in outside} == hosts | ranges
+    for cluster in outside:
+        if cluster["name"] in hosts:
             dialled = {e["socket_address"]["address"] for e in walk(cluster) if "socket_address" in e}
             assert not dialled & withheld
-    ports = {entry.port: entry.cidr for entry in view.topology.roles[view.own.role].egress if entry.cidr}
+    ports = {entry.port: entry.cidr for entry in declared if entry.cidr}
     out = resources(files["lds.json"])[0]["filter_chains"]
     for address, (port, cidr) in itertools.product(withheld, ports.items()):
         if ipaddress.ip_address(address) in ipaddress.ip_network(cidr):
