@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.snp import WEB, amd, chip, report
+from support.snp import WEB, amd, chip, crl, report
 from support.tdx import PKI, refusal
 
 from toposeal.errors import Reason
 from toposeal.evidence import pem
+from toposeal.evidence.amd_x509 import parse_amd_crl
 from toposeal.evidence.bundle import Bundle, SnpParts, parse_bundle, read_chain
 from toposeal.evidence.snp_certs import KeyKind
 from toposeal.evidence.snp_report import parse_snp_report
@@ -44,6 +46,20 @@ def test_dcap_qvls_own_forms_are_taken_too() -> None:
 def test_a_report_finds_what_vouches_for_it() -> None:
     assert FULL.for_report(report(GENOA)) == SnpParts(pem.encode(GENOA.certificate), GENOA.chain, CRL)
     assert FULL.for_report(report(VLEK)) == SnpParts(pem.encode(VLEK.certificate), VLEK.chain, CRL)
+
+
+def test_E10_no_other_list_of_the_same_root_hides_a_revocation() -> None:
+    """One ARK signs the list of ASK and that of ASVK; a bundle may have both, in any order."""
+    revoking, of_the_other, old = crl(5, amd().ask), crl(6, amd().asvk), crl(4)
+    for lists in ((of_the_other, revoking, old), (old, of_the_other, revoking)):
+        found = replace(FULL, crls=lists).for_report(report(GENOA))
+        assert found is not None and found.crl == revoking
+
+
+def test_E9_of_several_lists_the_newest_is_found() -> None:
+    for lists in ((crl(4), crl(5)), (crl(5), crl(4))):
+        found = replace(FULL, crls=lists).for_report(report(GENOA))
+        assert found is not None and found.crl == max(lists, key=lambda each: parse_amd_crl(each).number)
 
 
 def test_parts_that_are_not_there_are_none() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from toposeal.errors import NetworkError, Reason, UsageError
-from toposeal.host import vendor_http
+from toposeal.host import bounded_http, vendor_http
 from toposeal.host.vendor_http import Service, absent, get
 from toposeal.limits import MAX_VENDOR_ANSWER, MAX_VENDOR_HEADER
 from toposeal_lab.vendor_service import Fault, VendorService, vendor_service
@@ -132,7 +132,7 @@ def test_V7_a_chunk_of_a_negative_size_is_a_network_error(
     """Anything else than NetworkError would end the task that fetches, and the daemon with it (S9)."""
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nx"
     monkeypatch.setattr(
-        vendor_http.BoundedStream, "makefile", lambda *_: io.BufferedReader(io.BytesIO(chunked))
+        bounded_http.BoundedStream, "makefile", lambda *_: io.BufferedReader(io.BytesIO(chunked))
     )
     assert "ValueError" in str(refusal(server))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import pem
+from toposeal.evidence.amd_lists import list_for
 from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, split_certificates
 from toposeal.evidence.collateral import parse_collateral
 from toposeal.evidence.snp_certs import Endorsement, KeyKind, parse_endorsement
@@ -64,7 +65,7 @@ class Bundle:
 
     def for_report(self, report: SnpReport) -> SnpParts | None:
         """What vouches for `report`: the certificate of its chip, or of a provider, for its TCB version, the
-        chain under its product and a list of that chain's root; None without such a certificate."""
+        chain under its product and the list that counts for its CA; None without such a certificate."""
         for der in self.endorsements:
             key = parse_endorsement(der)
             if names_report(key, report):
@@ -76,8 +77,9 @@ class Bundle:
         return None
 
     def _list_for(self, chain: SnpChain) -> bytes | None:
-        root = parse_amd_certificate(split_certificates(chain.pem, "bundle.chains")[1], "bundle.chains")
-        return next((der for der in self.crls if parse_amd_crl(der).issuer == root.subject), None)
+        parts = split_certificates(chain.pem, "bundle.chains")
+        ca, root = (parse_amd_certificate(each, "bundle.chains") for each in parts)
+        return list_for(self.crls, ca, root)
 
     def dump(self) -> bytes:
         """The JSON form that `parse_bundle` reads; a kind without parts is left out."""

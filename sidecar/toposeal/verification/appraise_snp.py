@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from toposeal._wire.evidence_pb2 import Evidence
 from toposeal.errors import EvidenceError, Reason
-from toposeal.evidence.amd_x509 import AmdCertificate, AmdCrl, parse_amd_certificate, parse_amd_crl
+from toposeal.evidence.amd_lists import list_for
+from toposeal.evidence.amd_x509 import AmdCertificate, parse_amd_certificate, parse_amd_crl
 from toposeal.evidence.binding import Binding
 from toposeal.evidence.snp_certs import SnpEndorsements, parse_endorsement
 from toposeal.evidence.snp_report import parse_snp_report
@@ -22,8 +21,6 @@ from toposeal.verification.snp_policy import (
     require_platform,
     require_role,
 )
-
-_REMEMBERED = 8  # roots and sets of lists: three of one set, and the same after a renewal
 
 
 def appraise_snp(
@@ -70,11 +67,12 @@ def _endorsements(evidence: Evidence, context: AppraisalContext) -> SnpEndorseme
     key = parse_endorsement(evidence.endorsement)
     root = _root_of(key.product, context.anchors)
     ca = parse_amd_certificate(evidence.endorsement_ca, "evidence.endorsement_ca")
+    newest = list_for(context.crls, ca, root)
     return SnpEndorsements(
         key=key,
         ca=ca,
         root=root,
-        crl=_list(context.crls, ca, root),
+        crl=None if newest is None else parse_amd_crl(newest),
     )
 
 
@@ -85,22 +83,3 @@ def _root_of(product: Product, anchors: TrustAnchors) -> AmdCertificate:
         if root.common_name == name:
             return root
     raise EvidenceError.of(Reason.QUOTE_SIGNATURE, "anchors", f"none for {product}", f"a pinned {name}")
-
-
-def _list(lists: tuple[bytes, ...], ca: AmdCertificate, root: AmdCertificate) -> AmdCrl | None:
-    """The newest by number, not by date, of those that name `ca` if any does.
-
-    An ARK signs two lists, the ASK's and the ASVK's, which nothing inside tells apart: the newer one of the
-    other must not hide a revocation. One of another product, or of nobody we know, says nothing here.
-    """
-    signed = _signed(lists, root.der)
-    naming = [crl for crl in signed if crl.lists(ca)]
-    return max(naming or signed, key=lambda crl: crl.number, default=None)
-
-
-@lru_cache(_REMEMBERED)
-def _signed(lists: tuple[bytes, ...], root: bytes) -> tuple[AmdCrl, ...]:
-    """Those of `lists` that `root` signed, or remember them. A choice alone: `authenticate` verifies the
-    signature of the list that it is given, each time."""
-    issuer = parse_amd_certificate(root, "anchor")
-    return tuple(crl for crl in (parse_amd_crl(each) for each in lists) if crl.issued_by(issuer))
