@@ -12,6 +12,7 @@ from pathlib import Path
 
 from support.meshes import Mesh, build_mesh
 from toposeal._wire import peer_pb2 as wire
+from toposeal.dataplane.dns_client import Kind, question, read_answer
 from toposeal.encoding import decode, encode
 from toposeal.errors import ToposealError
 from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, split_certificates
@@ -52,6 +53,11 @@ CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus"
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "shop" / "topology.yaml"
 
 
+_ASKED = question(7, "api.example.com", Kind.A)
+_ANSWERED = (
+    _ASKED[:2] + bytes.fromhex("81800001000100000000") + _ASKED[12:-11] + b"\xc0\x0c"  # of the same name
+    b"\0\1\0\1\0\0\0\x3c\0\4\x08\x08\x08\x08"
+)
 _ANSWER = b'{"tcbInfo":{"id":"TDX"},"signature":"00"}'
 
 
@@ -82,6 +88,7 @@ def parsers() -> Mapping[str, Parser]:
         **_kept_kinds(),
         **_peer_messages(mesh),
         **_outside(mesh),
+        "dns-answer": Parser(lambda data: read_answer(data, _ASKED), [_ANSWERED]),
     }
 
 
