@@ -72,7 +72,7 @@ def assert_closed(member: Daemon) -> None:
 
 
 @pytest.mark.parametrize("name", [*GATHERING, UNBORN[0]])
-def test_D7_S9_an_envoy_that_dies_before_the_seal_ends_the_daemon(made: World, name: str) -> None:
+def test_D7_S9_fault_16_an_envoy_that_dies_before_the_seal_ends_the_daemon(made: World, name: str) -> None:
     """Wherever the daemon waits: for peers, or for an address."""
     member = made[name]
     before = boottime()
@@ -139,7 +139,7 @@ def envoy_of(member: Daemon) -> int | None:
     return found[0] if found else None
 
 
-def test_sigterm_at_any_moment_of_the_start_leaves_the_pod_closed(made: World) -> None:
+def test_fault_20_sigterm_at_any_moment_of_the_start_leaves_the_pod_closed(made: World) -> None:
     """Before the rules there is nothing to close; from then on they stand, and nothing else runs."""
     members = [made.spare("web") for _ in STOPPED_AFTER]
     for member in members:

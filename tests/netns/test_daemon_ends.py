@@ -147,7 +147,7 @@ def test_the_mesh_serves_and_the_outside_gets_nothing(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
-def test_D7_F3_a_killed_envoy_fences_its_member(mesh: Mesh, number: int) -> None:
+def test_D7_F3_fault_19_a_killed_envoy_fences_its_member(mesh: Mesh, number: int) -> None:
     victim = mesh.victim()
     before = boottime()
     os.kill(kinds(victim)["envoy"], number)
@@ -160,7 +160,7 @@ def test_D7_F3_a_killed_envoy_fences_its_member(mesh: Mesh, number: int) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_D7_I2_F3_a_killed_daemon_takes_envoy_along(mesh: Mesh, number: int) -> None:
+def test_D7_I2_F3_fault_19_a_killed_daemon_takes_envoy_along(mesh: Mesh, number: int) -> None:
     victim = mesh.victim()
     envoy = kinds(victim)["envoy"]
     os.kill(victim.pid, number)
@@ -191,7 +191,7 @@ def test_F3_a_process_without_the_limit_would_have_left_a_core(mesh: Mesh) -> No
     assert cores != []
 
 
-def test_signals_that_mean_nothing_do_nothing_and_sigterm_comes_in_storms(mesh: Mesh) -> None:
+def test_fault_20_signals_that_mean_nothing_do_nothing_and_sigterm_comes_in_storms(mesh: Mesh) -> None:
     victim = mesh.victim()
     for number in (
         signal.SIGHUP,
@@ -225,7 +225,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_I6_changed_rules_are_back_and_the_member_fenced_within_a_second(mesh: Mesh, change: str) -> None:
+def test_I6_fault_17_changed_rules_are_back_and_the_member_fenced_within_a_second(
+    mesh: Mesh, change: str
+) -> None:
     victim = mesh.victim()
     with Wire(mesh.world.node, victim.pod) as wire:
         flood = spawn_python(victim.pod, FLOOD, NODE_IPV4, MARKER.decode(), uid=APP_UID)
@@ -260,7 +262,7 @@ while True:
 """
 
 
-def test_I6_a_change_while_the_daemon_is_stopped_is_seen_when_it_goes_on(mesh: Mesh) -> None:
+def test_I6_fault_17_20_a_change_while_the_daemon_is_stopped_is_seen_when_it_goes_on(mesh: Mesh) -> None:
     """A stopped daemon watches nothing, but its Envoy serves on under the rules that stand."""
     victim = mesh.victim()
     os.kill(victim.pid, signal.SIGSTOP)
@@ -277,7 +279,7 @@ def test_I6_a_change_while_the_daemon_is_stopped_is_seen_when_it_goes_on(mesh: M
     assert_closed(mesh, victim)
 
 
-def test_F6_a_full_tmpfs_at_renewal_keeps_the_old_leaf_and_raises_an_alarm(mesh: Mesh) -> None:
+def test_F6_fault_15_a_full_tmpfs_at_renewal_keeps_the_old_leaf_and_raises_an_alarm(mesh: Mesh) -> None:
     member = mesh.world[FULL]
     before = secrets(member)
     filler = member.directory / "filler"

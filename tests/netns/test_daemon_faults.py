@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -194,7 +194,7 @@ def memory_of(pid: int, size: int) -> Iterator[None]:
 def test_fault_19_an_envoy_without_memory_is_killed_and_its_pod_closed(mesh: World, victim: Daemon) -> None:
     envoy = kinds(victim)["envoy"]
     with memory_of(envoy, 64 << 10):
-        eventually(lambda: busy(mesh) or gone(envoy) or None)
+        eventually(lambda: ended_by(lambda: busy(mesh), envoy))
     assert victim.ended() == 5
     assert victim.reason()[0] == "envoy_failed"
     assert victim.files() == CLOSED
@@ -207,12 +207,18 @@ def busy(mesh: World) -> None:
     mesh["web"].pod.run(client(mesh, "half_client", SIZE), uid=APP_UID, check=False)
 
 
+def ended_by(work: Callable[[], None], pid: int) -> bool | None:
+    """Whether `pid` has gone after some more work."""
+    work()
+    return gone(pid) or None
+
+
 def test_fault_19_a_daemon_without_memory_is_killed_and_takes_envoy_along(
     mesh: World, victim: Daemon
 ) -> None:
     found = kinds(victim)
     with memory_of(victim.pid, 64 << 10):
-        eventually(lambda: knock(mesh, victim) or gone(victim.pid) or None)
+        eventually(lambda: ended_by(lambda: knock(mesh, victim), victim.pid))
     assert victim.ended() == -signal.SIGKILL
     eventually(lambda: gone(found["envoy"]) or None, 2)
     assert_closed(victim)

@@ -83,7 +83,7 @@ def harmed() -> Iterator[World]:
 
 
 @pytest.mark.parametrize("name", HARMED)
-def test_F6_D7_a_pod_that_cannot_open_fences_and_stays_closed(harmed: World, name: str) -> None:
+def test_F6_D7_fault_15_16_a_pod_that_cannot_open_fences_and_stays_closed(harmed: World, name: str) -> None:
     member = harmed[name]
     assert member.ended() == 5
     sealed = member.wait("phase", 1, phase="active")
@@ -191,6 +191,6 @@ def test_a_daemon_waits_closed_for_its_addresses(born: Born) -> None:
     assert found == "boot"
 
 
-def test_a_pod_without_ipv6_seals_and_serves(born: Born) -> None:
+def test_fault_24_a_pod_without_ipv6_seals_and_serves(born: Born) -> None:
     web = born.world["web"].pod
     eventually(lambda: run_python(web, FETCH, "db", str(PORT), uid=APP_UID) == "PLAIN\n" or None)

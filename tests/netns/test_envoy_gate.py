@@ -267,13 +267,13 @@ class Altered(InProcess):
     ],
     ids=["unknown field", "unknown chain field", "no CA", "no JSON"],
 )
-def test_D7_a_refused_update_closes_and_says_what_envoy_said(
+def test_D7_fault_16_a_refused_update_closes_and_says_what_envoy_said(
     pod: Pod, state: Path, old: bytes, new: bytes, text: str
 ) -> None:
     refused(Reason.ENVOY_REJECTED, pod, state, Altered(old, new), text)
 
 
-def test_D7_a_gate_whose_probe_does_not_come_through_stays_closed(
+def test_D7_fault_16_a_gate_whose_probe_does_not_come_through_stays_closed(
     pod: Pod, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("toposeal.host.probe.PROBE_TIMEOUT", 300)
@@ -299,7 +299,9 @@ def test_D7_a_renderer_that_fails_closes(pod: Pod, state: Path) -> None:
 
 
 @pytest.mark.parametrize("port", [INBOUND_PORT, OUTBOUND_PORT])
-def test_a_port_that_somebody_else_holds_is_noticed_at_the_start(pod: Pod, state: Path, port: int) -> None:
+def test_fault_16_a_port_that_somebody_else_holds_is_noticed_at_the_start(
+    pod: Pod, state: Path, port: int
+) -> None:
     async def start() -> None:
         with pytest.raises(PodError, match="bind") as caught:
             async with running_gate(state):
@@ -380,7 +382,9 @@ while True:
         ("/nowhere/envoy", "directory"),
     ],
 )
-def test_D7_an_envoy_that_does_not_start_is_a_fault(pod: Pod, state: Path, program: str, text: str) -> None:
+def test_D7_fault_16_an_envoy_that_does_not_start_is_a_fault(
+    pod: Pod, state: Path, program: str, text: str
+) -> None:
     async def start() -> None:
         with pytest.raises(PodError, match=text) as caught:
             await Envoy.start(program, layout_under(str(state)))
@@ -501,7 +505,7 @@ def fill(directory: Path) -> None:
             file.write(bytes(4096))
 
 
-def test_F6_a_full_tmpfs_stays_closed(node: Node, pod: Pod) -> None:
+def test_F6_fault_15_a_full_tmpfs_stays_closed(node: Node, pod: Pod) -> None:
     outside = caller_outside(node, pod)
 
     async def test(opened: Opened) -> None:
@@ -518,7 +522,7 @@ def test_F6_a_full_tmpfs_stays_closed(node: Node, pod: Pod) -> None:
         with_gate(pod, path, test)
 
 
-def test_F6_a_tmpfs_that_fills_up_later_keeps_the_last_good_leaf(
+def test_F6_fault_15_a_tmpfs_that_fills_up_later_keeps_the_last_good_leaf(
     node: Node, pod: Pod, tmp_path: Path
 ) -> None:
     outside = caller_outside(node, pod)
@@ -541,7 +545,7 @@ def test_F6_a_tmpfs_that_fills_up_later_keeps_the_last_good_leaf(
 
 
 @pytest.mark.parametrize("fault", ["read-only", "no inodes"])
-def test_F6_no_write_changes_anything(fault: str) -> None:
+def test_F6_fault_15_no_write_changes_anything(fault: str) -> None:
     with small_tmpfs("size=1m,nr_inodes=12") as path:
         directory = XdsDirectory(str(path / "xds"), group=ENVOY_UID)
         directory.write(CLOSED)
@@ -639,7 +643,7 @@ def test_a_program_that_speaks_first_is_heard(node: Node, pod: Pod, state: Path)
 
 
 @pytest.mark.parametrize("bound", [False, True], ids=["control", "bound"])
-def test_plaintext_for_the_application_never_leaves_a_pod_that_lost_its_address(
+def test_fault_24_plaintext_for_the_application_never_leaves_a_pod_that_lost_its_address(
     node: Node, pod: Pod, state: Path, bound: bool
 ) -> None:
     """The host takes the pod's address away and answers at it: what Envoy decrypts stays here."""

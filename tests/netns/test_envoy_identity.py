@@ -124,6 +124,15 @@ def test_D3_a_name_never_leads_to_another_role() -> None:
         assert dial(world, credential(world["web"].member)) == b"db"
 
 
+def test_N4_the_name_of_a_role_without_members_leads_nowhere() -> None:
+    """Its address stays its own: nobody else's answers there, on a port that others serve too."""
+    present = {name: TestMember(name) for name in ("web", "db")}
+    with sealed_mesh(TRIO, members=present) as world, application(world["db"].pod, PORT, b"db") as db_saw:
+        assert world["web"].call("db", PORT) == b"db"
+        assert world["web"].call("cache", PORT, b"CANARY") == b""
+    assert db_saw == [b"hi"]
+
+
 def test_D4_an_edge_goes_one_way(mesh: World) -> None:
     with application(mesh["web"].pod, PORT, b"web"), application(mesh["batch"].pod, PORT, b"batch"):
         for caller in ("db", "cache"):

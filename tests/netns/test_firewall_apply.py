@@ -94,7 +94,7 @@ CHANGES = {
 @pytest.mark.parametrize(
     ("backend", "change"), [(backend, change) for backend, changes in CHANGES.items() for change in changes]
 )
-def test_every_change_is_seen_and_mended(pod: Pod, backend: Backend, change: str) -> None:
+def test_fault_17_every_change_is_seen_and_mended(pod: Pod, backend: Backend, change: str) -> None:
     lockdown(pod, backend)
     pod.run(["sh", "-ec", change])
     with pytest.raises(PodError) as caught:
@@ -194,7 +194,7 @@ def test_I5_with_several_tools_the_best_complete_one_is_used(
         assert firewall.check() is chosen
 
 
-def test_I5_without_any_tool_nothing_is_claimed(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_I5_fault_17_without_any_tool_nothing_is_claimed(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate then stays closed: nothing that needs `apply` to have returned goes on."""
     without(monkeypatch, "nft", "iptables", "ip6tables")
     with pod.inside(), pytest.raises(PodError) as caught:
@@ -214,7 +214,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, file: str, line: str, instead: str) 
     monkeypatch.setattr(firewall, "rule_file", rule_file)
 
 
-def test_I5_a_bad_nft_file_changes_nothing(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_I5_fault_17_a_bad_nft_file_changes_nothing(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     lockdown(pod)
     before = rules(pod)
     broken(monkeypatch, "lockdown.nft", "redirect to :15001", "redirect to :no-such-port")
@@ -225,7 +225,7 @@ def test_I5_a_bad_nft_file_changes_nothing(pod: Pod, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("backend", [Backend.LEGACY, Backend.IPTABLES_NFT])
-def test_I5_if_only_ipv6_fails_the_pod_is_not_closed_but_ipv4_stays(
+def test_I5_fault_17_if_only_ipv6_fails_the_pod_is_not_closed_but_ipv4_stays(
     pod: Pod, monkeypatch: pytest.MonkeyPatch, backend: Backend
 ) -> None:
     broken(monkeypatch, "lockdown.v6.rules", "-j REDIRECT --to-ports 15001", "-j NO_SUCH_TARGET")

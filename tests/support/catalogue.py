@@ -173,12 +173,19 @@ CASES = {
     "#12": "configfs-tsm: reads that fail, lie, or do not return",
     "#13": "SNP: the key is wiped, the host throttles, a bad certificate table",
     "#14": "collateral that is unreachable, expired, older or malformed",
+    "#15": "the tmpfs is full, read-only, or without inodes",
+    "#16": "Envoy does not start, refuses its configuration, crashes, or does not listen",
+    "#17": "firewall rules that are absent, partial, flushed or changed",
+    "#19": "the daemon or Envoy is killed for want of memory",
+    "#20": "signals: storms, those that mean nothing, those that the host injects",
+    "#24": "addresses change, one family is missing, packets vanish, connections are reset",
     "#26": "a GPU is gone, or its evidence is older than the epoch",
 }
 # Every case that the parts which exist today have to withstand.
 _REQUIRED = (
-    "E1 E3 E4 E6 T1 T2 T3 T4 T5 T6 T7 T8 T9 T10 T11 P1 P2 P3 P4 P7 P8 P9 P10 P11 M1 K1 K2 K3 K4 K6 "
-    "D1 D3 D6 D7 I1 I2 I5 I8 N1 N5 V1 V2 V3 V4 V5 V7 V9 F1 F2 F3 F4 O4 O5"
+    "E1 E3 E4 E6 T1 T2 T3 T4 T5 T6 T7 T8 T9 T10 T11 P1 P2 P3 P4 P7 P8 P9 P10 P11 M1 K1 K2 K3 K4 K6 K7 K8 "
+    "D1 D2 D3 D4 D5 D6 D7 D9 I1 I2 I3 I4 I5 I6 I8 I9 N1 N2 N3 N4 N5 "
+    "V1 V2 V3 V4 V5 V7 V9 F1 F2 F3 F4 O4 O5 #15 #16 #17 #19 #20 #24"
 )
 REQUIRED = frozenset(_REQUIRED.split())
 
