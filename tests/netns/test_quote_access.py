@@ -141,7 +141,7 @@ def test_E16_the_machine_that_tests_gives_no_quotes() -> None:
 
 
 def test_E16_a_report_directory_for_everybody_is_refused(guest: Guest) -> None:
-    os.chmod(guest.report_dir, 0o777)
+    os.chmod(guest.report_dir, 0o757)
     assert guest.check() == (
         Mismatch(
             Reason.QUOTE_ACCESS,
@@ -183,9 +183,24 @@ def test_E16_a_device_for_everybody_is_refused(guest: Guest, mode: int, ways: li
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o660])
 def test_E16_a_device_of_a_group_is_refused(guest: Guest, mode: int) -> None:
     guest.device.chmod(mode)
-    assert guest.found() == []
-    os.chown(guest.device, 0, APPLICATION)
-    assert guest.found() == [f"group {APPLICATION}, mode {mode:04o}"]
+    for group in (0, APPLICATION):
+        os.chown(guest.device, 0, group)
+        assert guest.found() == [f"group {group}, mode {mode:04o}"]
+
+
+def test_E16_group_root_is_not_root(guest: Guest) -> None:
+    """A container that is given a user and no group runs in group 0, without any capability."""
+    guest.device.chmod(0o660)
+    user = ("setpriv", f"--reuid={APPLICATION}", "--regid=0", "--clear-groups", "--inh-caps=-all")
+    opening = f"open({str(guest.device)!r}, 'r+b', buffering=0)"
+    subprocess.run([*user, "/usr/bin/python3", "-c", opening], check=True)
+    assert guest.found() == ["group 0, mode 0660"]
+    guest.device.chmod(0o600)
+    os.chmod(guest.socket, 0o660)
+    assert guest.found() == ["group 0, mode 0660"]
+    os.chmod(guest.socket, 0o600)
+    os.chmod(guest.report_dir, 0o775)
+    assert guest.found() == ["group 0, mode 0775"]
 
 
 def test_E16_a_device_without_its_driver_is_no_refusal(guest: Guest) -> None:
@@ -214,7 +229,7 @@ def test_E16_a_register_that_others_may_extend_is_refused(guest: Guest) -> None:
 
 
 def test_E16_an_agents_socket_for_everybody_is_refused(guest: Guest) -> None:
-    guest.socket.chmod(0o666)
+    guest.socket.chmod(0o606)
     assert guest.found() == ["an ordinary user: connecting: possible"]
 
 
@@ -222,7 +237,7 @@ def test_E16_a_socket_that_nobody_serves_is_none(guest: Guest) -> None:
     guest.socket.unlink()
     with closing(socket.socket(socket.AF_UNIX)) as dead:
         dead.bind(str(guest.socket))
-    guest.socket.chmod(0o666)
+    guest.socket.chmod(0o606)
     assert guest.found() == []
 
 
@@ -230,7 +245,7 @@ def test_E16_a_socket_of_another_type_counts_as_reached(guest: Guest) -> None:
     guest.socket.unlink()
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as server:
         server.bind(str(guest.socket))
-        guest.socket.chmod(0o666)
+        guest.socket.chmod(0o606)
         assert guest.found() == ["an ordinary user: connecting: EPROTOTYPE, which is no refusal"]
 
 
@@ -302,7 +317,7 @@ def test_E16_an_agents_port_is_refused_at_whatever_address(
 def test_E16_the_daemon_itself_can_tell(guest: Guest, pods: tuple[Pod, Pod]) -> None:
     """Its own user with its own capabilities is enough for the test, and not taken for somebody else."""
     assert as_daemon(pods[0], guest.interfaces()) == []
-    os.chmod(guest.report_dir, 0o777)
+    os.chmod(guest.report_dir, 0o757)
     guest.device.chmod(0o604)
     found = as_daemon(pods[0], guest.interfaces())
     assert [field for _, field, _, _ in found] == [str(guest.report_dir), str(guest.device)]

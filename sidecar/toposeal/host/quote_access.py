@@ -2,8 +2,9 @@
 
 A quote names the virtual machine and not the process, so whoever can ask for one can be the pod (E16).
 Shown here is what a process can find out from where it stands: an ordinary user without capabilities is
-refused by every interface, nobody but root and the daemon owns one, and no other process that is visible
-holds one open or has it in its own mounts. Root in another container, out of sight, cannot be judged.
+refused by every interface, nobody but root and the daemon owns one, no group but the daemon's own may use
+one, and no other process that is visible holds one open or has it in its own mounts. Root in another
+container, out of sight, cannot be judged.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def _owned_by_others(interfaces: Interfaces) -> Iterator[Mismatch]:
         group = 0o060 if stat.S_ISCHR(found.st_mode) else 0o020
         if found.st_uid not in (0, os.geteuid()):
             yield _mismatch(path, f"owner {found.st_uid}")
-        if found.st_gid not in (0, os.getegid()) and found.st_mode & group:
+        # Group 0 is no owner: a container that is given a user and no group runs in it.
+        if found.st_gid != (os.getegid() or None) and found.st_mode & group:
             yield _mismatch(path, f"group {found.st_gid}, mode {stat.S_IMODE(found.st_mode):04o}")
         if _has_acl(path):
             yield _mismatch(path, "an access control list")
