@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from support.datapath import Hand, Sealed, World, application, sealed_mesh, talk, tls_application
 from support.forge import (
@@ -23,7 +22,7 @@ from support.forge import (
     NOW,
     SERIAL,
     TestMember,
-    at,
+    below,
     der,
     forge_ca,
     forge_leaf,
@@ -36,7 +35,6 @@ from support.shop import role, topology
 from toposeal.limits import ENVOY_UID
 from toposeal.pki.mint import mint_ingress_leaf
 from toposeal.topology.model import Call
-from toposeal.verification.ca_profile import key_usage
 
 PORT = 8080
 URI, DNS = x509.UniformResourceIdentifier, x509.DNSName
@@ -308,21 +306,6 @@ def test_D1_a_leaf_for_servers_alone_is_no_clients(db: World) -> None:
     web = db["web"].member
     assert dial(db, web.forge(URI(web.uri), usages=[ExtendedKeyUsageOID.CLIENT_AUTH])) == b"from db"
     assert dial(db, web.forge(URI(web.uri), usages=[ExtendedKeyUsageOID.SERVER_AUTH])) == b""
-
-
-def below(member: TestMember, uri: str) -> Credential:
-    """The member's own CA certifies another CA, which signs a leaf named `uri`."""
-    key = new_key()
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "below")])
-    issuer = subject_of(member)
-    middle = (
-        x509.CertificateBuilder(issuer, name, key.public_key(), SERIAL, at(NOW - DAY), at(NOW + DAY))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(key_usage(certificate_sign=True), critical=True)
-        .sign(member.ca_key, hashes.SHA256())
-    )
-    leaf, leaf_key = forge_leaf(key, name, [URI(uri)])
-    return pem(der(leaf)) + pem(der(middle)), key_pem(leaf_key)
 
 
 def test_K4_an_intermediate_is_refused(db: World) -> None:

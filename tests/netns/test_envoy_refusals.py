@@ -8,8 +8,9 @@ import time
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from support.datapath import Hand, application, sealed_mesh, talk, tls_application
-from support.forge import DAY, NOW, TestMember
+from support.forge import DAY, NOW, TestMember, below
 from support.shop import role, topology
 
 from toposeal.topology.model import Call
@@ -34,6 +35,7 @@ def test_K1_every_refusal_is_told_with_its_reason(capfd: pytest.CaptureFixture[s
 
         chain = f"in|{PORT}|{web.domain}"
         expired = web.forge(uri(web.uri), start=NOW - 2 * DAY, end=NOW - DAY)
+        other_use = web.forge(uri(web.uri), usages=[ExtendedKeyUsageOID.SERVER_AUTH])
         with application(db, PORT, b"served") as seen:
             assert mesh["web"].call("db", PORT) == b"served"
             assert dial(web.chain_pem, web.key_pem) == b"served"
@@ -43,6 +45,8 @@ def test_K1_every_refusal_is_told_with_its_reason(capfd: pytest.CaptureFixture[s
                 (dial(*web.forge(uri(stranger.uri))), "wrong_name", chain, web.domain),
                 (dial(*web.forge(uri(f"spiffe://{web.domain}/db"))), "wrong_name", chain, web.domain),
                 (dial(*expired), "expired", chain, web.domain),
+                (dial(*other_use), "wrong_use", chain, web.domain),
+                (dial(*below(web, web.uri)), "untrusted", chain, web.domain),
                 (
                     dial(stranger.chain_pem, stranger.key_pem, stranger.domain),
                     "no_route",

@@ -102,6 +102,21 @@ def forge_leaf(
     return builder.sign(ca_key, hashes.SHA256()), key
 
 
+def below(member: TestMember, uri: str) -> tuple[str, str]:
+    """The member's own CA certifies another CA, which signs a leaf named `uri`: (chain PEM, key PEM)."""
+    key = new_key()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "below")])
+    issuer = x509.load_der_x509_certificate(member.ca_der).subject
+    middle = (
+        x509.CertificateBuilder(issuer, name, key.public_key(), SERIAL, at(NOW - DAY), at(NOW + DAY))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(key_usage(certificate_sign=True), critical=True)
+        .sign(member.ca_key, hashes.SHA256())
+    )
+    leaf, leaf_key = forge_leaf(key, name, [x509.UniformResourceIdentifier(uri)])
+    return pem(der(leaf)) + pem(der(middle)), key_pem(leaf_key)
+
+
 def forge_ca(key: ec.EllipticCurvePrivateKey, **changes: Any) -> bytes:
     """The profile with `changes`: name, serial, start, end, digest, signer, version, and extensions
     as `basic`, `usage`, `skid`, `names` (None drops it, a pair is value and critical), `extra`."""

@@ -62,7 +62,7 @@ def line(**said: object) -> bytes:
         ({"flags": "UH"}, Kind.UNREACHABLE, "UH"),
         (
             {"timeout": "transport socket timeout was reached"},
-            Kind.OTHER,
+            Kind.TIMEOUT,
             "transport socket timeout was reached",
         ),
         ({"flags": "UO"}, Kind.OTHER, "UO"),

@@ -178,6 +178,11 @@ def test_T8_a_resolver_that_no_pod_can_ask_is_refused(resolver: object) -> None:
     assert refused(API, resolver=resolver) == {(Reason.TOPOLOGY_INVALID, "resolver")}
 
 
+@pytest.mark.parametrize("resolver", ["10.96.0.10", "169.254.20.10", "8.8.8.8", "fd00::53"])
+def test_a_resolver_may_be_near(resolver: str) -> None:
+    assert parsed(API, resolver=resolver).resolver == resolver
+
+
 def test_T8_a_resolver_that_nobody_needs_is_refused() -> None:
     assert refused(NET, resolver="10.96.0.10") == {(Reason.TOPOLOGY_INVALID, "resolver")}
 

@@ -40,7 +40,9 @@ class Kind(StrEnum):
     EXPIRED = "expired"  # or not valid yet
     WRONG_NAME = "wrong_name"  # the CA is the member's, the URI is not
     UNTRUSTED = "untrusted"  # not signed by the one CA that is trusted there
-    TLS = "tls"  # every other failure of a handshake: version, usage, no TLS at all
+    WRONG_USE = "wrong_use"  # a certificate for the other side of a connection
+    TIMEOUT = "timeout"  # a handshake that was begun
+    TLS = "tls"  # every other failure of a handshake: version, no TLS at all
     NO_ROUTE = "no_route"  # nothing is declared for this destination, port or client
     UNREACHABLE = "unreachable"  # the other end does not answer
     OTHER = "other"
@@ -56,7 +58,9 @@ _SIGNS = (
     (Kind.WRONG_NAME, "permitted_subtree_violation"),
     (Kind.UNTRUSTED, "local_issuer_certificate"),
     (Kind.UNTRUSTED, "self-signed"),
-    (Kind.UNTRUSTED, "self_signed"),
+    (Kind.UNTRUSTED, "certificate_chain_too_long"),
+    (Kind.WRONG_USE, "certificate_purpose"),
+    (Kind.TIMEOUT, "transport socket timeout"),
 )
 
 

@@ -79,7 +79,9 @@ class Range:
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """The address of a DNS server that a pod can ask: its own loopback is none."""
+    """The address of a DNS server that a pod can ask: its own loopback is none. 169.254.0.0/16 may be, where
+    clouds and node-local caches have theirs.
+    """
 
     @property
     def expected(self) -> str:
@@ -90,7 +92,8 @@ class ServerAddress:
             address = ipaddress.ip_address(value if isinstance(value, str) else "")
         except ValueError:
             raise TopologyError(mismatch(path, value, self.expected)) from None
-        if str(address) != value or any(address in network for network in NOWHERE):
+        here = address.version == 4 and address.is_link_local
+        if str(address) != value or (not here and any(address in network for network in NOWHERE)):
             raise TopologyError(mismatch(path, value, self.expected))
         return value
 
