@@ -14,7 +14,9 @@ from support.tdx import HOST, NOW, PKI
 from support.tdx import WEB as TDX_WEB
 
 from toposeal.cli.main import entry
-from toposeal_lab.simsnp import ReportShape
+from toposeal.evidence import ghcb_table
+from toposeal.limits import MAX_QUOTE_SIZE
+from toposeal_lab.simsnp import ReportShape, certificate_table
 
 DATA = bytes(range(64))
 RFC3339 = "2026-09-21T15:33:20Z"  # NOW
@@ -159,7 +161,17 @@ def test_other_collateral_is_refused(run: Run, folder: Path, text: str) -> None:
     assert run("verify", "quote", *TDX)[0] in (1, 2)
 
 
-@pytest.mark.parametrize("moment", [RFC3339, "2026-09-21T17:33:20+02:00", "2026-09-21T15:33:20.5Z", str(NOW)])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        RFC3339,
+        RFC3339.lower(),
+        "2026-09-21T17:33:20+02:00",
+        "2026-09-21T15:33:20.5Z",
+        "2026-09-21T15:33:20.123456789Z",
+        str(NOW),
+    ],
+)
 def test_time_is_unix_or_rfc_3339(run: Run, moment: str) -> None:
     assert run("verify", "report", "--vcek", "vcek", "--chain", "chain", "--at", moment)[0] == 0
 
@@ -183,6 +195,8 @@ def test_without_a_time_it_is_now(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         ("--at", "2026-02-30T00:00:00Z"),
         ("--at", "2026-01-01"),
         ("--at", "2026-01-01T00:00:00"),
+        ("--at", "2026-01-01 00:00:00Z"),
+        ("--at", "2026-01-01T00:00:00.Z"),
         ("--report-data", ""),
         ("--report-data", "00" * 63),
         ("--report-data", "00" * 65),
@@ -212,14 +226,45 @@ def test_show_prints_every_field_and_judges_nothing(run: Run, folder: Path) -> N
     (folder / "quote").write_bytes((folder / "quote").read_bytes() + b"anything")
     code, out, _ = run("show", "quote")
     assert code == 0
-    assert f"mrtd             {TDX_WEB.mrtd.hex()}\n" in out
-    assert "body_type        -\n" in out
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert (shown["mrtd"], shown["body_type"]) == (TDX_WEB.mrtd.hex(), "-")
+    assert "sept_ve_disable=1" in shown["td_attributes_decoded"]
+    assert {"qe_vendor_id", "signature", "qe_report_mrsigner", "qe_auth_data"} <= set(shown)
     code, out, _ = run("show", "report", "--vcek", "vcek")
     assert code == 0
     assert "reported_tcb_decoded   bl=10 tee=2 snp=25 ucode=210\n" in out
     assert "cert                   cn=SEV-VCEK issuer=SEV-Genoa serial=0 " in out
     code, out, _ = run("show", "report", "--json")
     assert json.loads(out)["fields"]["cert"] is None
+
+
+def test_show_prints_a_certificate_table_and_collateral_too(run: Run, folder: Path) -> None:
+    (folder / "table").write_bytes(certificate_table([(ghcb_table.VCEK, chip().certificate)]))
+    code, out, _ = run("show", "table")
+    assert code == 0
+    assert "VCEK  size=" in out
+    code, out, _ = run("show", "table", "--json")
+    found = json.loads(out)
+    assert (code, found["kind"], found["fields"]["VCEK"]["cn"]) == (0, "certificate_table", "SEV-VCEK")
+    for name in ("collateral", "collaterals"):
+        assert run("show", name) == run("collateral", "show", name)
+        assert run("show", name, "--json") == run("collateral", "show", name, "--json")
+
+
+def test_exit_2_a_file_that_no_evidence_can_fill(run: Run, folder: Path) -> None:
+    (folder / "huge").write_bytes(bytes(MAX_QUOTE_SIZE + 1))
+    code, found = verdict(run, "huge")
+    assert (code, found["kind"], found["authentic"], found["fields"]) == (2, None, False, {})
+    assert "[too_large]" in found["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("quote", "--vcek", "vcek"), ("quote", "--chain", "chain"), ("quote", "--crl", "crl")]
+)
+def test_exit_1_a_file_that_the_kind_has_no_use_for(run: Run, arguments: tuple[str, ...]) -> None:
+    code, out, err = run("verify", *arguments, *TDX)
+    assert (code, out) == (1, "")
+    assert "evidence of kind tdx" in err
 
 
 def test_C2_what_is_shown_is_safe_for_a_terminal(run: Run, folder: Path) -> None:

@@ -15,6 +15,7 @@ from toposeal.cli import evidence_collateral, evidence_gpu, evidence_log, eviden
 from toposeal.cli.exits import Exit, exit_code
 from toposeal.errors import EvidenceError, Reason, TopologyError, UsageError, printable
 from toposeal.evidence.bundle import Bundle
+from toposeal.evidence.ghcb_table import is_certificate_table, parse_certificate_table
 from toposeal.evidence.kind import EvidenceKind, detect_kind
 from toposeal.host.files import read_once
 from toposeal.limits import (
@@ -30,11 +31,14 @@ from toposeal.limits import (
 from toposeal.topology import strict_json
 from toposeal.topology.evidence_policy import STRICT, EvidencePolicy, parse_evidence_policy
 from toposeal.verification.evidence_check import Judgement, Supplied, completed, judge, read_fields
+from toposeal.verification.evidence_details import read_details, table_facts
 from toposeal.verification.report_data import is_padded_hash
 
 _MAX_CERTIFICATES_SIZE = 32 << 10
 _SHOWN = 400  # characters of one field: 64 bytes take 128, the decoded guest policy 200
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.\d{1,30})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)  # a fraction of a second is left out: every window has whole seconds
 
 
 def register(subparsers: Any) -> None:
@@ -50,7 +54,7 @@ def register(subparsers: Any) -> None:
 def _register_show(commands: Any) -> None:
     command = commands.add_parser("show", help="print every field under its vendor's name; judge nothing")
     add = command.add_argument
-    add("file", metavar="FILE", help="the evidence: a TDX quote, an SNP or GPU report, or an event log")
+    add("file", metavar="FILE", help="a quote, a report, an event log, a certificate table or collateral")
     add("--vcek", metavar="FILE", help="SNP: VCEK or VLEK certificate, DER or PEM, to show beside it")
     add("--chain", metavar="FILE", help="GPU: its certificates, PEM, to show the leaf beside it")
     add("--json", action="store_true", help="print one JSON object")
@@ -80,26 +84,35 @@ def _register_verify(commands: Any) -> None:
 
 def _show(args: argparse.Namespace) -> int:
     data = read_once(args.file, MAX_EVENT_LOG_SIZE)
-    if evidence_log.show(data, args.json):
+    if evidence_collateral.show(data, args.json) or evidence_log.show(data, args.json):
         return Exit.OK
-    kind = detect_kind(data)
-    key = args.chain if kind is EvidenceKind.GPU else args.vcek
-    fields = read_fields(kind, data, _optional(key, _MAX_CERTIFICATES_SIZE))
-    fields |= evidence_gpu.details(kind, data)
+    kind, fields = _told(data, args)
     if args.json:
         print(json.dumps({"kind": kind, "fields": fields}))
     else:
-        _print_table({"kind": kind.value, **fields})
+        _print_table({"kind": kind, **fields})
     return Exit.OK
 
 
+def _told(data: bytes, args: argparse.Namespace) -> tuple[str, Mapping[str, Any]]:
+    """The kind and all that can be read. Raises EvidenceError for what cannot."""
+    if is_certificate_table(data):
+        return "certificate_table", table_facts(parse_certificate_table(data))
+    kind = detect_kind(data)
+    key = args.chain if kind is EvidenceKind.GPU else args.vcek
+    fields = read_fields(kind, data, _optional(key, _MAX_CERTIFICATES_SIZE))
+    return kind.value, fields | read_details(kind, data)
+
+
 def _verify(args: argparse.Namespace) -> int:
-    data = read_once(args.file, MAX_QUOTE_SIZE)
     supplied, bundle = _given(args)
     policy, now, expected = _policy(args.policy), _moment(args.at), _report_data(args.report_data)
     kind: EvidenceKind | None = None
+    data = b""
     try:
+        data = _evidence(args.file)
         kind = detect_kind(data)
+        _expect_of_use(kind, args)
         supplied = evidence_gpu.completed(supplied, kind, args)
         supplied = completed(supplied, bundle, kind, data)
         judgement = judge(kind, data, supplied, policy, expected, args.anchors, now)
@@ -114,6 +127,30 @@ def _verify(args: argparse.Namespace) -> int:
     else:
         _print_verdict(kind, judgement, chain(logged.notes(), _notes(kind, args, fields)))
     return exit_code(judgement.refusals[0]) if judgement.refusals else Exit.OK
+
+
+def _evidence(path: str) -> bytes:
+    """The file's content. Raises EvidenceError for one that is too large: its maker's fault, not the caller's."""
+    try:
+        return read_once(path, MAX_QUOTE_SIZE)
+    except UsageError as error:
+        if error.reason is Reason.TOO_LARGE:
+            raise EvidenceError(*error.mismatches) from error
+        raise
+
+
+def _expect_of_use(kind: EvidenceKind, args: argparse.Namespace) -> None:
+    """Raises UsageError for a file that this kind has no use for: what is not looked at must not look as if
+    it were. Collateral may be a bundle of several kinds."""
+    users = {
+        "vcek": {EvidenceKind.SNP},
+        "crl": {EvidenceKind.SNP},
+        "chain": {EvidenceKind.SNP, EvidenceKind.GPU},
+    }
+    for name, kinds in users.items():
+        if getattr(args, name) is not None and kind not in kinds:
+            expected = " or ".join(sorted(kinds))
+            raise UsageError.of(Reason.USAGE, f"--{name}", f"evidence of kind {kind}", expected)
 
 
 def _given(args: argparse.Namespace) -> tuple[Supplied, Bundle | None]:
@@ -200,6 +237,8 @@ def _shown(value: object) -> str:
     """`-` for nothing; what belongs together stands on one line."""
     if isinstance(value, Mapping):
         return " ".join(f"{key}={_shown(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_shown, value)) or "-"
     return "-" if value is None else str(value)
 
 
@@ -232,10 +271,11 @@ def _moment(text: str | None) -> int:
     expected = "Unix seconds, or RFC 3339 like 2026-01-31T12:00:00Z"
     if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII) and int(text) <= MAX_TIME:
         return int(text)
-    if _RFC3339.fullmatch(text) is None:
+    match = _RFC3339.fullmatch(text)
+    if match is None:
         raise UsageError.of(Reason.USAGE, "--at", text, expected)
     try:
-        return int(datetime.fromisoformat(text).timestamp())
+        return int(datetime.fromisoformat("".join(match.groups()).upper()).timestamp())
     except ValueError as error:
         raise UsageError.of(Reason.USAGE, "--at", text, expected) from error
 

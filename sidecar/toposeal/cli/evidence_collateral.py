@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from toposeal.cli.exits import Exit
 from toposeal.errors import EvidenceError, Reason, ToposealError, UsageError, printable
-from toposeal.evidence.bundle import EMPTY, Bundle
+from toposeal.evidence.bundle import EMPTY, Bundle, parse_bundle
 from toposeal.evidence.kind import EvidenceKind, detect_kind
 from toposeal.evidence.pck import parse_pck_chain
 from toposeal.evidence.snp_certs import read_endorsement
@@ -128,12 +128,25 @@ def _endorsement(path: str) -> bytes:
 
 
 def _show(args: argparse.Namespace) -> int:
-    bundle = read_bundle(args.file)
-    if args.json:
+    _tell(read_bundle(args.file), args.json)
+    return Exit.OK
+
+
+def show(data: bytes, as_json: bool) -> bool:
+    """Print `data` if it is a bundle, or dcap-qvl's collateral; returns whether it is."""
+    try:
+        bundle = parse_bundle(data)
+    except EvidenceError:
+        return False
+    _tell(bundle, as_json)
+    return True
+
+
+def _tell(bundle: Bundle, as_json: bool) -> None:
+    if as_json:
         print(json.dumps(bundle_facts(bundle)))
     else:
         _print(bundle)
-    return Exit.OK
 
 
 def bundle_of(path: str | None) -> Bundle | None:
@@ -168,4 +181,4 @@ def _shown(name: str, value: object) -> str:
     dated = name.endswith(("issued", "until", "next_update", "not_before"))
     if dated and isinstance(value, int):
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return str(value)
+    return "-" if value is None else str(value)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from toposeal.errors import Reason, UsageError
-from toposeal.evidence.gpu_report import parse_gpu_report
 from toposeal.evidence.kind import EvidenceKind
 from toposeal.host.files import read_once
 from toposeal.limits import MAX_RIM_SIZE, MAX_RIMS, NONCE_SIZE
 from toposeal.verification.evidence_check import Supplied
-from toposeal.verification.gpu_check import gpu_details
 
 
 def add_options(add: Callable[..., object]) -> None:
@@ -37,11 +34,6 @@ def completed(supplied: Supplied, kind: EvidenceKind, args: argparse.Namespace) 
         raise UsageError.of(Reason.USAGE, "--rim", f"{len(paths)} files", f"at most {MAX_RIMS}")
     rims = tuple(read_once(path, MAX_RIM_SIZE) for path in paths)
     return replace(supplied, nonce=_nonce(args.nonce), rims=rims)
-
-
-def details(kind: EvidenceKind, data: bytes) -> Mapping[str, Any]:
-    """More to show of a GPU's report. Raises EvidenceError for what cannot be read."""
-    return gpu_details(parse_gpu_report(data)) if kind is EvidenceKind.GPU else {}
 
 
 def notes(args: argparse.Namespace) -> Iterator[str]:

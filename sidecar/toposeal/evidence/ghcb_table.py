@@ -36,6 +36,12 @@ class CertificateTable:
 _MEMBERS = {VCEK: "vcek", VLEK: "vlek", ASK: "ca", ARK: "root", CRL: "crl"}
 
 
+def is_certificate_table(data: bytes) -> bool:
+    """Whether a GUID of AMD's stands where an entry of a table would begin."""
+    places = range(0, MAX_CERTIFICATE_TABLE_ENTRIES * ENTRY_SIZE, ENTRY_SIZE)
+    return any(data[place : place + _GUID_SIZE] in _MEMBERS for place in places)
+
+
 def parse_certificate_table(data: bytes) -> CertificateTable:
     """Parse at most 32 KiB; empty input is an empty table, since a host may have none to give.
 
