@@ -130,7 +130,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _evidence(path: str) -> bytes:
-    """The file's content. Raises EvidenceError for one that is too large: its maker's fault, not the caller's."""
+    """The file's content. One that is too large is its maker's fault, not the caller's: EvidenceError."""
     try:
         return read_once(path, MAX_QUOTE_SIZE)
     except UsageError as error:
