@@ -104,7 +104,7 @@ def test_D1_early_data_never_reaches_the_application(mesh: World, tmp_path: Path
 
     def dial(address: str, *more: str) -> str:
         command = " ".join(["openssl", *client, "-connect", address, *more])
-        done = mesh.outside.run(["sh", "-c", f"(sleep 0.3; echo late; sleep 0.3) | {command} 2>&1"])
+        done = mesh.outside.run(["sh", "-c", f"(sleep 0.3; echo late; sleep 1) | {command} 2>&1"])
         return done.stdout.decode(errors="replace")
 
     pipe = subprocess.DEVNULL

@@ -45,7 +45,7 @@ while True:
 FETCH = """
 import socket, sys
 try:
-    with socket.create_connection((sys.argv[1], 8080), 0.3) as sock:
+    with socket.create_connection((sys.argv[1], 8080), 3) as sock:
         print(sock.recv(10).decode())
 except OSError:
     print("nothing")
