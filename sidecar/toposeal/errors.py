@@ -130,6 +130,9 @@ class Reason(StrEnum):
     NETWORK = "network"
     USAGE = "usage"
 
+    # Kubernetes manifests: what inject does not take.
+    MANIFEST_REFUSED = "manifest_refused"
+
     # The pod itself: each of these closes or keeps closed.
     FIREWALL = "firewall"
     FIREWALL_CHANGED = "firewall_changed"

@@ -181,3 +181,9 @@ EGRESS_RETRY = 5_000  # after a host that nobody answers for
 DNS_ANSWER_TIMEOUT = 2_000  # of one server
 MAX_DNS_ANSWER = 4_096  # as much is asked for by EDNS; more comes over TCP
 MAX_NAMESERVERS = 3  # as resolv.conf(5)
+
+# Kubernetes.
+MAX_INITDATA_SIZE = 1 << 20
+MAX_INITDATA_VALUE = 200 << 10  # characters; Kubernetes takes 256 KiB of annotations for one object
+MAX_MANIFEST_FILE = 4 << 20
+MAX_MANIFEST_DOCUMENTS = 1_000
