@@ -16,8 +16,7 @@ from support.inside import lockdown
 from support.shop import role, topology
 
 from toposeal.host import netlink
-from toposeal.topology.model import Call
-from toposeal.topology.probes import Probe
+from toposeal.topology.model import Call, Probe
 from toposeal_lab.pods import Node, Pod
 
 PORT, OTHER = 8080, 9090

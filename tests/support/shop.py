@@ -11,8 +11,7 @@ from support.forge import domain_of, pem
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.pki.mint import mint_ca, serial_number
 from toposeal.topology.egress import Egress
-from toposeal.topology.model import Call, Ingress, Platforms, Role, Timers, Topology
-from toposeal.topology.probes import Probe
+from toposeal.topology.model import Call, Ingress, Platforms, Probe, Role, Timers, Topology
 
 THEN = 1_767_225_600  # 2026-01-01, so that the golden files stay the same
 ATTESTATION_PORT = 8444

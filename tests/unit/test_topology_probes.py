@@ -9,9 +9,8 @@ from support.topologies import document, payload, refusals, role
 
 from toposeal.errors import Reason
 from toposeal.limits import MAX_PROBES_PER_ROLE
-from toposeal.topology.model import Topology
+from toposeal.topology.model import Probe, Topology
 from toposeal.topology.parse import parse_topology
-from toposeal.topology.probes import Probe
 
 HEALTH: dict[str, Any] = {"port": 8080, "path": "/healthz", "target": 8080}
 WHOLE, FIRST = "roles.web.probes", "roles.web.probes[0]"

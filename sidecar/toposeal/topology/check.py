@@ -13,7 +13,7 @@ from typing import Any
 
 from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_REPLICAS, POD_DNS_PORT, RESERVED_PORTS
-from toposeal.topology.egress import check_egress
+from toposeal.topology.egress_schema import check_egress
 from toposeal.topology.model import KINDS, Role, TdxReference, Timers, Topology
 from toposeal.topology.probes import check_probes
 from toposeal.topology.schema import Findings, mismatch

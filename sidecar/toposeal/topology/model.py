@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from toposeal.topology.egress import Egress
 from toposeal.topology.gpu import GpuDemand
-from toposeal.topology.probes import Probe
 from toposeal.topology.snp import SnpPolicy, SnpReference
 
 KINDS = ("tdx", "snp")  # of TEE; in a topology they name policies, references and machines
@@ -78,6 +77,15 @@ class Ingress:
     """`port` is open to outside clients (server TLS) and leads to the application's `target`."""
 
     port: int
+    target: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """GET `path` at `port` is answered by what the application answers to the same at its port `target`."""
+
+    port: int
+    path: str
     target: int
 
 

@@ -14,19 +14,21 @@ from toposeal.encoding import digest
 from toposeal.errors import TopologyError
 from toposeal.topology import strict_json
 from toposeal.topology.check import check_topology
-from toposeal.topology.egress import EGRESS, Egress, ServerAddress, ordered
+from toposeal.topology.egress import Egress
+from toposeal.topology.egress_schema import EGRESS, ServerAddress, ordered
 from toposeal.topology.gpu import GpuDemand
 from toposeal.topology.model import (
     Call,
     Ingress,
     Platforms,
+    Probe,
     Role,
     TdxPolicy,
     TdxReference,
     Timers,
     Topology,
 )
-from toposeal.topology.probes import PROBES, Probe, ordered_probes
+from toposeal.topology.probes import PROBES, ordered_probes
 from toposeal.topology.schema import Either, Hex, Integer, ListOf, MapOf, Object, Text, Word, mismatch
 from toposeal.topology.snp import SnpPolicy, SnpReference
 from toposeal.topology.tee_schema import (

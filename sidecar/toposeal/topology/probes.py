@@ -1,26 +1,16 @@
-"""Probes that a kubelet may make: what an owner can name, as frozen values. No IO."""
+"""Schema and checks of probes: what a topology may let a kubelet ask. No IO."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from toposeal import limits
 from toposeal.errors import Mismatch
+from toposeal.topology.model import Probe
 from toposeal.topology.schema import Integer, ListOf, Object, Text, mismatch
 
 _PORT = Integer(1, 65_535)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """GET `path` at `port` is answered by what the application answers to the same at its port `target`."""
-
-    port: int
-    path: str
-    target: int
-
 
 PROBES = ListOf(
     Object(
