@@ -162,5 +162,25 @@ def test_collateral_of_another_platform_is_no_collateral(tdx: Vectors) -> None:
         assert refused.value.reason is Reason.COLLATERAL_MISSING
 
 
+def test_signatures_hold_where_no_collateral_of_its_own_is_known(tdx: Vectors) -> None:
+    """The one quote that comes without collateral, under a family member's: everything that is signed passes,
+    and its firmware has no level there. A changed bit of what is signed is called just that."""
+    name, wanted = "v4-dstack-rtmr3-log", tdx.entries["v4-dstack-rtmr3-log"]["verdicts"][0]
+    assert wanted["signatures"] == "ok"
+    supplied, now = tdx.file("v4-phala-b0c06f", "collateral-2025-06.json"), 1751624191
+    genuine = tdx.quote(name)
+    body, signature, qe_report, qe_signature = 600, 640, 636 + 128 + 6 + 10, 636 + 128 + 6 + 384 + 10
+    reasons = {}
+    for offset in (None, body, signature, qe_report, qe_signature):
+        changed = bytearray(genuine)
+        if offset is not None:
+            changed[offset] ^= 1
+        with pytest.raises(EvidenceError) as refused:
+            authenticate(parse_tdx_quote(bytes(changed)), (supplied,), VENDOR_ANCHORS, now)
+        reasons[offset] = refused.value.reason
+    assert reasons.pop(None) is Reason.TCB_STATUS
+    assert set(reasons.values()) == {Reason.QUOTE_SIGNATURE}
+
+
 def _seconds(iso: str) -> int:
     return int(datetime.fromisoformat(iso).timestamp())
