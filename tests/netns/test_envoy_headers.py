@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.daemons import eventually
 from support.datapath import TIMEOUT, Hand, World, application, sealed_mesh, talk
 from support.shop import role, topology
 
@@ -110,6 +111,7 @@ def test_D1_early_data_never_reaches_the_application(mesh: World, tmp_path: Path
     pipe = subprocess.DEVNULL
     server = mesh.outside.spawn(["openssl", *SERVER, *own], stdin=subprocess.PIPE, stdout=pipe, stderr=pipe)
     other, ours = f"{NODE_IPV4}:4433", f"{db.pod.ipv4}:{PORT}"
+    eventually(lambda: b":4433" in mesh.outside.run(["ss", "-Hltn"]).stdout or None)
     dial(other, "-sess_out", session)
     assert "Early data was accepted" in dial(other, "-sess_in", session, *early)  # the control
     server.kill()
