@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.network import owner, signed_topology
 
 from toposeal.cli.main import entry
 from toposeal.daemon.config import load_config, parse_peers
-from toposeal.daemon.config_file import KEYS, read_config_file
+from toposeal.daemon.config_file import KEYS, MEASURED, read_config_file
 from toposeal.errors import Reason, ToposealError, UsageError
+from toposeal.kubernetes.initdata import PodIdentity, annotation, build
 from toposeal_lab.simtdx import LabPki
 
 NOW = 1_800_000_000
@@ -152,3 +155,47 @@ def test_arguments_besides_a_measured_file_are_a_usage_error(
 ) -> None:
     assert entry(["run", "--config", str(tmp_path / "pod.toml"), "--role", "web"]) == 1
     assert "--role" in capsys.readouterr().err
+
+
+@pytest.fixture
+def measured(values: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The same, told by initdata."""
+    root, _ = owner()
+    (tmp_path / "initdata").write_text(
+        annotation(build("tdx", PodIdentity(root.canonical, "shop", "web", 3), {}))
+    )
+    others = {key: value for key, value in values.items() if key not in MEASURED}
+    return {**others, "initdata": str(tmp_path / "initdata")}
+
+
+def test_initdata_says_whose_which_and_from_when_on(values: dict[str, str], measured: dict[str, str]) -> None:
+    plain, config = load_config(values), load_config(measured)
+    assert config.initdata is not None and config.initdata.identity.min_version == 3
+    assert replace(config, initdata=None) == plain
+
+
+@pytest.mark.parametrize("key", MEASURED)
+def test_what_is_measured_is_told_once(values: dict[str, str], measured: dict[str, str], key: str) -> None:
+    assert refused({**measured, key: values[key]}) is Reason.USAGE
+
+
+@pytest.mark.parametrize(
+    ("identity", "reason"),
+    [
+        ({"mesh": "other"}, Reason.TOPOLOGY_MESH),
+        ({"role": "api"}, Reason.ROLE_UNKNOWN),
+        ({"min_version": 4}, Reason.TOPOLOGY_ROLLBACK),
+        ({"owner_root": b"{}"}, Reason.TOPOLOGY_INVALID),
+    ],
+)
+def test_initdata_is_held_to_what_arguments_are(
+    measured: dict[str, str], identity: dict[str, Any], reason: Reason
+) -> None:
+    own = PodIdentity(owner()[0].canonical, "shop", "web", 3)
+    Path(measured["initdata"]).write_text(annotation(build("tdx", replace(own, **identity), {})))
+    assert refused(measured) is reason
+
+
+def test_initdata_that_is_none_is_refused(measured: dict[str, str]) -> None:
+    Path(measured["initdata"]).write_text("no initdata")
+    assert refused(measured) is Reason.MALFORMED

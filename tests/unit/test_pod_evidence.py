@@ -29,6 +29,7 @@ from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.host.configfs_tsm import ConfigfsTsm
 from toposeal.host.endorsements import Endorser
 from toposeal.host.rtmr import Rtmr3
+from toposeal.kubernetes.initdata import FIELDS, Initdata, PodIdentity, build
 from toposeal.topology.model import InstanceRegister, Platforms, Role
 from toposeal_lab.measurements_fs import FOLDER
 from toposeal_lab.simsnp import HostTable, host_table
@@ -38,6 +39,9 @@ from toposeal_lab.tsm_providers import SnpProvider, TdxProvider
 
 IID = b"i" * 48
 JOIN = join_binding(b"m" * 48, "web", IID, b"d" * 48)
+IDENTITY = PodIdentity(b"{}", "shop", "web", 1)
+TOLD = {kind: build(kind, IDENTITY, {}) for kind in FIELDS}
+TABLE = host_table(chip(), HostTable.FULL)
 REGISTER = InstanceRegister(bytes(48), frozenset())
 
 
@@ -46,7 +50,17 @@ def tsm() -> Iterator[Path]:
     directories = {
         "tdx": ReportDirectory(TdxProvider(HOST, WEB), Faults()),
         "logged": ReportDirectory(TdxProvider(HOST, WEB), Faults()),
-        "snp": ReportDirectory(SnpProvider(chip(), SNP_WEB, host_table(chip(), HostTable.FULL)), Faults()),
+        "snp": ReportDirectory(SnpProvider(chip(), SNP_WEB, TABLE), Faults()),
+        "told-tdx": ReportDirectory(TdxProvider(HOST, replace(WEB, mrconfigid=TOLD["tdx"].digest)), Faults()),
+        "told-snp": ReportDirectory(
+            SnpProvider(chip(), replace(SNP_WEB, host_data=TOLD["snp"].digest), TABLE), Faults()
+        ),
+        "other-tdx": ReportDirectory(
+            TdxProvider(HOST, replace(WEB, mrconfigid=TOLD["snp"].digest + bytes(16))), Faults()
+        ),
+        "other-snp": ReportDirectory(
+            SnpProvider(chip(), replace(SNP_WEB, host_data=TOLD["tdx"].digest[:32]), TABLE), Faults()
+        ),
         "bare": ReportDirectory(SnpProvider(chip(), SNP_WEB, b""), Faults()),
     }
     with served(directories) as mountpoint:
@@ -86,10 +100,11 @@ def pod(
     endorser: Endorser | None = None,
     gpus: OneGpu | None = None,
     log: str | None = None,
+    initdata: Initdata | None = None,
 ) -> PodEvidence:
     events = RuntimeEvents(Rtmr3(str(tsm / FOLDER / name)), log)
     source = endorser or Endorser(chip().vendor.anchors())
-    return PodEvidence(ConfigfsTsm(str(tsm / name)), source, gpus or NoGpus(), events)
+    return PodEvidence(ConfigfsTsm(str(tsm / name)), source, gpus or NoGpus(), events, initdata=initdata)
 
 
 def test_tdx_evidence_is_the_quote_alone(tsm: Path) -> None:
@@ -192,3 +207,20 @@ def dstack_event(name: str) -> tuple[str, bytes]:
         "event_payload": payload.hex(),
     }
     return json.dumps(entry), digest
+
+
+@pytest.mark.parametrize("kind", ["tdx", "snp"])
+def test_E2_initdata_that_the_hardware_does_not_vouch_for_gets_no_evidence(tsm: Path, kind: str) -> None:
+    assert pod(tsm, f"told-{kind}", initdata=TOLD[kind]).quote(JOIN, 5).quote
+    with pytest.raises(PodError) as refused:
+        pod(tsm, kind, initdata=TOLD[kind]).quote(JOIN, 5)
+    assert refused.value.reason is Reason.CONFIG_DIGEST
+    assert refused.value.mismatches[0].field == FIELDS[kind]
+    assert TOLD[kind].digest.hex() in refused.value.mismatches[0].expected
+
+
+def test_E2_a_digest_that_does_not_fill_the_field_is_none(tsm: Path) -> None:
+    """What CoCo would pad to 48 bytes, or cut to 32."""
+    for kind, other in (("tdx", "snp"), ("snp", "tdx")):
+        with pytest.raises(PodError):
+            pod(tsm, f"other-{kind}", initdata=TOLD[other]).quote(JOIN, 5)

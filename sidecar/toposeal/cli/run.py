@@ -17,6 +17,7 @@ _ARGUMENTS = {
     "owner": ("FILE", "the owner root: whose signatures a topology needs"),
     "topology": ("FILE", "the signed topology (DSSE envelope)"),
     "min_version": ("N", "the lowest topology version that is accepted"),
+    "initdata": ("FILE", "instead of --role, --mesh, --owner, --min-version: initdata, gzip in base64"),
     "peers": ("HOST:PORT,...", "where other members may be; names are asked for again and again"),
     "state_dir": ("DIR", "a tmpfs for what Envoy reads"),
     "collateral": ("FILE", "a bundle of collateral, or TDX collateral (dcap-qvl form)"),

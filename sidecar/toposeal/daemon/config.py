@@ -1,4 +1,5 @@
-"""What one pod was told: arguments or one measured file, checked before anything is started."""
+"""What one pod was told: arguments, one measured file, or initdata that the hardware vouches for; checked
+before anything is started."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from toposeal.daemon.config_file import KEYS, REQUIRED
+from toposeal.daemon.config_file import KEYS, MEASURED, REQUIRED
 from toposeal.daemon.entry import check_state_dir
 from toposeal.errors import Reason, UsageError
 from toposeal.evidence.bundle import EMPTY, Bundle
@@ -15,7 +16,9 @@ from toposeal.host.collateral_file import read_bundle
 from toposeal.host.files import read_once
 from toposeal.host.kds import Kds
 from toposeal.host.pcs import Pcs
+from toposeal.kubernetes.initdata import Initdata, from_annotation
 from toposeal.limits import (
+    MAX_INITDATA_VALUE,
     MAX_OWNER_ROOT_SIZE,
     MAX_TOPOLOGY_SIZE,
     PEER_PORT,
@@ -50,25 +53,32 @@ class RunConfig:
     collateral: Bundle
     services: Services | None = None  # none: the file is all there is
     event_log: str | None = None  # what the measured guest logs of RTMR3, if it does
+    initdata: Initdata | None = None  # from whomever: true if the hardware reports its digest
 
 
 def load_config(values: Mapping[str, str]) -> RunConfig:
-    """Read and check what `values` name, by the keys of KEYS. Raises UsageError or TopologyError."""
+    """Read and check what `values` name, by the keys of KEYS or, with `initdata`, without those of MEASURED.
+
+    Raises UsageError or TopologyError.
+    """
+    initdata = _initdata(values)
+    measured = {} if initdata is None else _measured(initdata)
     cached = "collateral_cache" in values
-    required = [key for key in REQUIRED if not (key == "collateral" and cached)]
+    required = [key for key in REQUIRED if key not in measured and not (key == "collateral" and cached)]
     missing = [key for key in KEYS if (key in required or key in values) and not values.get(key)]
     if missing:
         raise UsageError.of(Reason.USAGE, missing[0], "nothing", "a value")
-    owner = OwnerRoot.parse(read_once(values["owner"], MAX_OWNER_ROOT_SIZE))
+    owner = _owner(values, initdata)
     envelope = read_once(values["topology"], _MAX_ENVELOPE)
-    signed = accept(envelope, owner, values["mesh"], _version(values["min_version"]))
-    role = values["role"]
+    told = {**values, **measured}
+    signed = accept(envelope, owner, told["mesh"], _version(told["min_version"]))
+    role = told["role"]
     if role not in signed.topology.roles:
         raise UsageError.of(Reason.ROLE_UNKNOWN, "role", role, "a role of the topology")
     _check_clock(signed)
     return RunConfig(
         role=role,
-        mesh=values["mesh"],
+        mesh=told["mesh"],
         owner=owner,
         topology=signed,
         peers=parse_peers(values["peers"]),
@@ -76,7 +86,29 @@ def load_config(values: Mapping[str, str]) -> RunConfig:
         collateral=read_bundle(values["collateral"]) if "collateral" in values else EMPTY,
         services=_services(values),
         event_log=values.get("event_log"),
+        initdata=initdata,
     )
+
+
+def _initdata(values: Mapping[str, str]) -> Initdata | None:
+    """What is measured is told once."""
+    if "initdata" not in values:
+        return None
+    for key in MEASURED:
+        if key in values:
+            raise UsageError.of(Reason.USAGE, key, "besides initdata", "one or the other")
+    return from_annotation(read_once(values["initdata"], MAX_INITDATA_VALUE))
+
+
+def _measured(initdata: Initdata) -> dict[str, str]:
+    said = initdata.identity
+    return {"role": said.role, "mesh": said.mesh, "owner": "", "min_version": str(said.min_version)}
+
+
+def _owner(values: Mapping[str, str], initdata: Initdata | None) -> OwnerRoot:
+    if initdata is not None:
+        return OwnerRoot.parse(initdata.identity.owner_root)
+    return OwnerRoot.parse(read_once(values["owner"], MAX_OWNER_ROOT_SIZE))
 
 
 def parse_peers(text: str) -> tuple[tuple[str, int], ...]:

@@ -13,11 +13,13 @@ from toposeal.evidence.auxiliary import gpu_messages
 from toposeal.evidence.binding import Binding, Purpose, gpu_binding, gpu_nonce
 from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.evidence.snp_report import parse_snp_report
+from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.host import journal, quote_access
 from toposeal.host.collateral_source import CollateralSource
 from toposeal.host.configfs_tsm import TDX_GUEST, ConfigfsTsm, TsmReport
 from toposeal.host.endorsements import Endorsed, Endorser
 from toposeal.host.quote_access import Interfaces
+from toposeal.kubernetes.initdata import Initdata
 from toposeal.limits import COLLATERAL_WAIT
 from toposeal.topology.model import Role
 
@@ -42,8 +44,13 @@ class PodEvidence:
         events: RuntimeEvents,
         interfaces: Interfaces | None = None,
         collateral: CollateralSource | None = None,
+        initdata: Initdata | None = None,
     ) -> None:
-        """`interfaces` is where quotes may come from besides; without it, everywhere that we know of."""
+        """`interfaces` is where quotes may come from besides; without it, everywhere that we know of.
+
+        `initdata`, where the pod was told by it, has to be what every report says was measured.
+        """
+        self._initdata = initdata
         self._tsm, self._endorser, self._gpus, self._events = tsm, endorser, gpus, events
         self._interfaces, self._collateral = interfaces, collateral
         self._endorsed: dict[tuple[bytes, bytes], Endorsed] = {}
@@ -72,9 +79,11 @@ class PodEvidence:
     def quote(self, binding: Binding, deadline_s: float) -> wire.Evidence:
         """Evidence that says `binding`; blocks up to `deadline_s` for each of TEE and GPUs.
 
-        Raises QuoteSourceError, or EvidenceError where nothing vouches for the report's key.
+        Raises QuoteSourceError, EvidenceError where nothing vouches for the report's key, or PodError for
+        initdata that this VM was not started with.
         """
         report = self._tsm.report(binding.report_data(), deadline_s)
+        self._check_initdata(report)
         evidence = self._tdx(report) if report.provider == TDX_GUEST else self._snp(report)
         if binding.purpose is Purpose.JOIN and self._collateral is not None:
             # Our own evidence is appraised before anybody else sees it: by what is still on its way, perhaps.
@@ -83,6 +92,19 @@ class PodEvidence:
             bound = gpu_binding(binding.mesh_id, binding.role, binding.iid, binding.anchor)
             evidence.gpus.extend(gpu_messages(self._gpus.collect(gpu_nonce(bound), deadline_s)))
         return evidence
+
+    def _check_initdata(self, report: TsmReport) -> None:
+        """Who hands over initdata is not trusted; the hardware, and the driver in our own kernel, are. The
+        whole field is compared: a digest that CoCo has cut or padded is none of ours."""
+        if self._initdata is None:
+            return
+        if report.provider == TDX_GUEST:
+            field, measured = "mrconfigid", parse_tdx_quote(report.outblob).mrconfigid
+        else:
+            field, measured = "host_data", parse_snp_report(report.outblob).host_data
+        if measured != self._initdata.digest:
+            expected = f"{self._initdata.digest.hex()}, {self._initdata.algorithm} of the initdata"
+            raise PodError.of(Reason.CONFIG_DIGEST, field, measured, expected)
 
     def _tdx(self, report: TsmReport) -> wire.Evidence:
         if self._collateral is not None:

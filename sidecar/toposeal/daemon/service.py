@@ -102,7 +102,8 @@ def pod_evidence(
     interfaces = Interfaces(
         report_dir=platform.report_dir, registers=(os.path.join(platform.measurements, FILE),)
     )
-    return PodEvidence(ConfigfsTsm(platform.report_dir), endorser, GpuSource(), events, interfaces, source)
+    tsm = ConfigfsTsm(platform.report_dir)
+    return PodEvidence(tsm, endorser, GpuSource(), events, interfaces, source, config.initdata)
 
 
 def appraiser(config: RunConfig, platform: Platform, source: CollateralSource) -> Appraiser:
