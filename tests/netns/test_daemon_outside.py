@@ -1,8 +1,9 @@
-"""A host outside, from topology to application: asked for by the daemon alone, dialled through Envoy."""
+"""What is outside, from topology to application: a host that the daemon asks for, a kubelet that asks."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import socket
 import struct
@@ -10,13 +11,29 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from support.daemons import FETCH, SEAL_S, SERVE, START_S, World, eventually, ready, world
+from support.daemons import FETCH, SEAL_S, SERVE, START_S, Daemon, World, eventually, ready, world
 from support.inside import APP_UID, run_python, spawn_python
 
 from toposeal_lab.pods import NODE_IPV4, Pod
 
 API, PORT = "api.example.com", 7001
+PROBED = 8080
+PROBES = [{"port": PROBED, "path": "/healthz", "target": PROBED}]
 EGRESS = [{"host": API, "port": PORT, "within": ["10.77.0.0/24"]}]
+
+OUTSIDE = {"egress": EGRESS, "probes": PROBES}
+WELL = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(204)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.HTTPServer(("0.0.0.0", int(sys.argv[1])), Handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -55,19 +72,38 @@ def test_N1_a_host_outside_is_asked_for_by_the_daemon_and_reached_by_name() -> N
     """DNS names two addresses that are none besides; the application's own questions never leave."""
     ready()
     with contextlib.ExitStack() as stack:
-        made = stack.enter_context(world({"web": "web", "db": "db"}, web={"egress": EGRESS}))
+        made = stack.enter_context(
+            world({"web": "web", "db": "db"}, web={"egress": EGRESS, "probes": PROBES})
+        )
         asked = stack.enter_context(name_server(made, "127.0.0.1", "169.254.169.254", NODE_IPV4))
         stack.callback(spawn_python(made.node.host(), SERVE, str(PORT), uid=None).kill)
         web = made.start("web")
         web.wait("egress", START_S, host=API, addresses=NODE_IPV4, refused=2)
         assert fetch(web.pod, API, PORT) != "PLAIN"  # before the seal nobody leaves
+        assert probe(made, web) is None
         made.start("db")
         web.wait("gate", SEAL_S, state="open")
         assert eventually(lambda: fetch(web.pod, API, PORT) == "PLAIN" or None)
         assert "Name or service not known" in fetch(web.pod, "other.example.com", PORT)
         assert fetch(web.pod, NODE_IPV4, PORT) != "PLAIN"
         web.wait("refused", START_S, kind="no_route", destination=f"{NODE_IPV4}:{PORT}")
+        assert probe(made, web) == 503  # nothing listens
+        stack.callback(spawn_python(web.pod, WELL, str(PROBED), uid=APP_UID).kill)
+        eventually(lambda: probe(made, web) == 200 or None)
         assert set(asked) <= {wire(API), wire("db"), wire("web")}
+
+
+def probe(made: World, member: Daemon) -> int | None:
+    """The status that a kubelet gets, on the node."""
+    connection = http.client.HTTPConnection(member.pod.ipv4, PROBED, timeout=5)
+    try:
+        with made.node.host().inside():
+            connection.request("GET", "/healthz")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 def fetch(pod: Pod, host: str, port: int) -> str:
