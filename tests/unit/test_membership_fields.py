@@ -6,8 +6,14 @@ import pytest
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.limits import MAX_EPOCH, MAX_QUOTE_SIZE
-from toposeal.membership.fields import digest_field, epoch_field, evidence_field, nonce_field
+from toposeal.limits import MAX_EPOCH, MAX_GPUS, MAX_QUOTE_SIZE
+from toposeal.membership.fields import (
+    digest_field,
+    epoch_field,
+    evidence_field,
+    gpus_field,
+    nonce_field,
+)
 
 
 @pytest.mark.parametrize("size", [0, 1, 47, 49, 96])
@@ -42,3 +48,11 @@ def test_evidence_above_the_kernels_limit_is_refused_before_anybody_keeps_it() -
         evidence_field(wire_evidence.Evidence(quote=bytes(MAX_QUOTE_SIZE + 1)), "commit.evidence")
     assert refused.value.reason is Reason.TOO_LARGE
     assert refused.value.mismatches[0].field == "commit.evidence.quote"
+
+
+def test_E14_more_gpus_than_a_pod_can_have_are_the_peers_fault() -> None:
+    evidence = wire_evidence.Evidence(gpus=[wire_evidence.GpuEvidence()] * (MAX_GPUS + 1))
+    with pytest.raises(RemoteProtocolError) as refused:
+        gpus_field(evidence, "introduction.join")
+    assert refused.value.reason is Reason.TOO_LARGE
+    assert refused.value.mismatches[0].field == "introduction.join.gpus"
