@@ -25,7 +25,7 @@ from toposeal.verification.gpu_authentic import authenticate_gpu
 from toposeal.verification.gpu_policy import require_gpus
 
 GCC = shutil.which("gcc")
-NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, UNKNOWN = 3, 4, 9, 999
+NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, GPU_IS_LOST, UNKNOWN = 3, 4, 9, 15, 999
 pytestmark = pytest.mark.skipif(GCC is None, reason="no gcc to compile the stand-in for NVML")
 
 # Layouts of nvml.h. Each function fails with the number in the file of its name, if there is one.
@@ -208,7 +208,7 @@ def test_E18_devices_that_are_open_are_refused(machine: Machine, name: str, valu
     assert (refusal.reason, refusal.mismatches[0].field) == (Reason.GPU_MODE, f"nvml.{name}")
 
 
-def test_E18_an_old_report_is_refused(machine: Machine) -> None:
+def test_E18_fault_26_an_old_report_is_refused(machine: Machine) -> None:
     machine.attach((gpu().report(bytes(32)), gpu().chain))
     refusal = refused(machine.source())
     assert (refusal.reason, refusal.retry) == (Reason.GPU_SOURCE, True)
@@ -219,6 +219,14 @@ def test_an_error_of_the_driver_is_typed(machine: Machine, function: str) -> Non
     machine.attach(*both())
     machine.say(function, UNKNOWN)
     assert refused(machine.source()).mismatches[0].field == f"nvml.{function}"
+
+
+@pytest.mark.parametrize("call", ["nvmlDeviceGetHandleByIndex_v2", "report.error.1"])
+def test_E18_fault_26_a_device_that_fell_off_the_bus_is_not_passed_over(machine: Machine, call: str) -> None:
+    machine.attach(*both())
+    machine.say(call, GPU_IS_LOST)
+    refusal = refused(machine.source())
+    assert (refusal.reason, refusal.mismatches[0].found) == (Reason.GPU_SOURCE, f"error {GPU_IS_LOST}")
 
 
 def test_a_device_that_we_may_not_open_is_an_error(machine: Machine) -> None:
