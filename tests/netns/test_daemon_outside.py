@@ -72,9 +72,7 @@ def test_N1_a_host_outside_is_asked_for_by_the_daemon_and_reached_by_name() -> N
     """DNS names two addresses that are none besides; the application's own questions never leave."""
     ready()
     with contextlib.ExitStack() as stack:
-        made = stack.enter_context(
-            world({"web": "web", "db": "db"}, web={"egress": EGRESS, "probes": PROBES})
-        )
+        made = stack.enter_context(world({"web": "web", "db": "db"}, web=OUTSIDE))
         asked = stack.enter_context(name_server(made, "127.0.0.1", "169.254.169.254", NODE_IPV4))
         stack.callback(spawn_python(made.node.host(), SERVE, str(PORT), uid=None).kill)
         web = made.start("web")
