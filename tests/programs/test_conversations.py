@@ -7,6 +7,7 @@ from support.programs import Place
 
 MEBIBYTES = 64 << 20
 MANY = 30_000
+CROWD = 1_200
 
 
 @pytest.mark.parametrize("size", [0, 1, MEBIBYTES])
@@ -26,6 +27,11 @@ def test_the_server_speaks_first(place: Place) -> None:
 def test_very_many_connections_in_a_row(places: dict[str, Place]) -> None:
     """More than there are local ports, faster than TIME_WAIT ends."""
     assert places["sealed"].converse("many", MANY, timeout_s=300) == f"{MANY}: ok"
+
+
+def test_very_many_connections_at_once(place: Place) -> None:
+    """More than 1,024, where a cluster of Envoy's stops of itself."""
+    assert place.converse("crowd", CROWD, timeout_s=120) == f"{CROWD}: ok"
 
 
 @pytest.mark.parametrize("kind", ["aborted", "aborting"])

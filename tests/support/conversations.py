@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import http.server
 import os
+import resource
 import socket
 import struct
 import sys
@@ -158,6 +159,7 @@ SERVERS: dict[int, Callable[[socket.socket], None]] = {
 
 
 def serve() -> None:
+    many_files()
     for port, talk in SERVERS.items():
         listener = socket.create_server(("", port), backlog=1024)
         threading.Thread(target=accept, args=(listener, talk)).start()
@@ -241,6 +243,26 @@ def many(host: str, number: int) -> str:
     return f"{number}: ok"
 
 
+def crowd(host: str, number: int) -> str:
+    """All at once, all open."""
+    many_files()
+    socks = []
+    try:
+        for _ in range(number):
+            socks.append(connect(host, ECHO))
+        for sock in socks:
+            sock.sendall(b"ping")
+        good = sum(take(sock, 4) == b"ping" for sock in socks)
+    except (OSError, EOFError) as error:
+        return f"{len(socks)}: {error!r}"
+    return f"{good}: ok"
+
+
+def many_files() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def aborted(host: str, _: int) -> str:
     """How we learn that the server's side ended with a reset."""
     with connect(host, ABORT) as sock:
@@ -307,6 +329,7 @@ CLIENTS: dict[str, Callable[[str, int], str]] = {
     "half_client": half_client,
     "half_server": half_server,
     "many": many,
+    "crowd": crowd,
     "aborted": aborted,
     "aborting": aborting,
     "nobody": nobody,
