@@ -59,6 +59,14 @@ def test_an_alias_is_followed_by_whoever_answers() -> None:
     assert (found.addresses, found.ttl) == (("192.0.2.1",), 30)
 
 
+@pytest.mark.parametrize(
+    "owner", [QUERY[:-4], b"\x03cdn\xc0\x0c", b"\0"], ids=["spelled out", "half", "root"]
+)
+def test_names_of_every_form_are_passed_over(owner: bytes) -> None:
+    found = read_answer(answer(record("192.0.2.1", owner=owner), record("192.0.2.2")), ASKED)
+    assert found.addresses == ("192.0.2.1", "192.0.2.2")
+
+
 def test_other_kinds_and_sizes_are_left_out() -> None:
     odd = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 3) + b"abc"
     chaos = b"\xc0\x0c" + struct.pack("!HHIH", 1, 3, 60, 4) + b"abcd"
