@@ -28,7 +28,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     words(level)
     for level in (
         "errors limits _wire",
-        "encoding strict_json",
+        "encoding strict_json x509_errors",
         "names",
         "topology evidence",
         "verification",

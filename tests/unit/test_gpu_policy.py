@@ -8,6 +8,7 @@ import pytest
 from support.gpu import authentic, gpu
 
 from toposeal.errors import PolicyError, Reason
+from toposeal.evidence.gpu_report import GpuMode
 from toposeal.topology.gpu import GpuDemand
 from toposeal.verification.gpu_authentic import AuthenticGpu
 from toposeal.verification.gpu_policy import require_gpus
@@ -52,3 +53,14 @@ def test_E18_one_device_under_two_keys_or_two_names() -> None:
     same_key = replace(authentic(SECOND), device_id=authentic(FIRST).device_id)
     for other in (same_name, same_key):
         assert refused([authentic(FIRST), other], TWO) == [Reason.GPU_DUPLICATE]
+
+
+@pytest.mark.parametrize("mode", list(GpuMode))
+def test_E18_links_in_the_clear_need_switches_that_nobody_vouches_for(mode: GpuMode) -> None:
+    device = authentic(FIRST)
+    device = replace(device, report=replace(device.report, mode=mode))
+    one = GpuDemand(1, frozenset({"GH100"}))
+    if mode is GpuMode.PROTECTED_PCIE:
+        assert refused([device], one) == [Reason.GPU_MODE]
+    else:
+        require_gpus([device], one)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from property.strategies import egress_ca
 from support.forge import TestMember, forge_ca, pem
@@ -194,6 +195,8 @@ def test_T8_there_are_not_too_many() -> None:
 
 LEAF = TestMember("web").chain_pem
 NOT_SAID = pem(forge_ca(ec.generate_private_key(ec.SECP256R1()), basic=None))
+X400 = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.18"), bytes.fromhex("3004a3020500"))
+UNREADABLE = pem(forge_ca(ec.generate_private_key(ec.SECP256R1()), extra=(X400, False)))
 OTHER = pem(mint_ca(ec.generate_private_key(ec.SECP256R1()), "x", 1, 1_767_225_600))
 
 
@@ -203,6 +206,7 @@ OTHER = pem(mint_ca(ec.generate_private_key(ec.SECP256R1()), "x", 1, 1_767_225_6
         "",
         "nonsense",
         NOT_SAID,
+        UNREADABLE,
         LEAF,
         egress_ca() + LEAF,
         egress_ca() + "x",
@@ -218,6 +222,7 @@ OTHER = pem(mint_ca(ec.generate_private_key(ec.SECP256R1()), "x", 1, 1_767_225_6
         "empty",
         "text",
         "no CA",
+        "unreadable",
         "leaf",
         "leaf too",
         "more",

@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import der
-from toposeal.evidence.certificates import X509_ERRORS
 from toposeal.evidence.der import DerReader
 from toposeal.limits import MAX_AMD_CERTIFICATE_SIZE, MAX_AMD_CHAIN_LENGTH, MAX_CRL_SIZE
+from toposeal.x509_errors import X509_ERRORS
 
 _REASON = Reason.CERTIFICATE_INVALID
 _REMEMBERED = 64  # three certificates of each machine, most of them shared

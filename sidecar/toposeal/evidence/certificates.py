@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from toposeal.errors import EvidenceError, Reason
+from toposeal.x509_errors import X509_ERRORS
 
 MAX_CHAIN_SIZE = 16 << 10  # three Intel certificates take under 4 KiB
 _REMEMBERED = 64  # root, CAs and TCB signer are the same in every chain
@@ -20,20 +21,6 @@ _BEGIN, _END = b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n"
 _PEM = re.compile(
     _BEGIN + rb"((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2}\n)" + _END[:-1] + rb"(?:\n|\Z)"
 )
-
-# All that `cryptography` raises over hostile DER; x509's own exceptions are not ValueErrors. KeyError: a TLS
-# feature (RFC 7633) that it does not know.
-X509_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-
 
 @dataclass(frozen=True)
 class Certificate:

@@ -17,9 +17,10 @@ from typing import Any
 from cryptography import x509
 
 from toposeal.errors import EvidenceError, Reason, ToposealError
-from toposeal.evidence.certificates import X509_ERRORS, Certificate, parse_chain
+from toposeal.evidence.certificates import Certificate, parse_chain
 from toposeal.evidence.strict_json import parse_object
 from toposeal.limits import MAX_COLLATERAL_ENTRIES, MAX_COLLATERAL_SIZE
+from toposeal.x509_errors import X509_ERRORS
 
 _MEMBERS = frozenset(
     {

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from toposeal.errors import EvidenceError, Reason
-from toposeal.evidence.certificates import X509_ERRORS
 from toposeal.evidence.gpu_firmware import FIRMWARE_EXTENSIONS, Firmware, read_firmware
 from toposeal.limits import MAX_GPU_CHAIN_SIZE
+from toposeal.x509_errors import X509_ERRORS
 
 LEVELS = 5
 _REASON = Reason.CERTIFICATE_INVALID

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import pem
-from toposeal.evidence.certificates import X509_ERRORS
 from toposeal.evidence.collateral import parse_collateral
+from toposeal.x509_errors import X509_ERRORS
 
 TCB_INFO_CHAINS = ("tcb-info-issuer-chain", "sgx-tcb-info-issuer-chain")  # version 4, and as version 3 has it
 QE_IDENTITY_CHAIN = "sgx-enclave-identity-issuer-chain"

@@ -17,10 +17,10 @@ from types import MappingProxyType
 
 from cryptography import x509
 
-from toposeal.evidence.certificates import X509_ERRORS
 from toposeal.evidence.gpu_certs import NvidiaCertificate, read_certificate
 from toposeal.evidence.spdm import MEASUREMENT_SIZE, SIGNATURE_SIZE
 from toposeal.evidence.strict_xml import Element, canonical, parse_xml, refusal
+from toposeal.x509_errors import X509_ERRORS
 
 _SWID = "{http://standards.iso.org/iso/19770/-2/2015/schema.xsd}"
 _DS = "{http://www.w3.org/2000/09/xmldsig#}"

@@ -16,6 +16,7 @@ from toposeal import limits
 from toposeal.errors import Mismatch, TopologyError
 from toposeal.topology.egress import NOWHERE, Egress, overlap
 from toposeal.topology.schema import Integer, ListOf, Object, Text, mismatch
+from toposeal.x509_errors import X509_ERRORS
 
 
 @dataclass(frozen=True)
@@ -161,5 +162,5 @@ def _overlaps(path: str, entries: Sequence[Egress]) -> Iterator[Mismatch]:
 def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except x509.ExtensionNotFound:
+    except (*X509_ERRORS, x509.ExtensionNotFound):
         return False

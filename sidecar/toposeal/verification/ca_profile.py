@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from toposeal.errors import Mismatch, Reason, RemoteProtocolError, printable
-from toposeal.evidence.certificates import X509_ERRORS
 from toposeal.limits import MAX_CA_LIFETIME, MAX_CERTIFICATE_SIZE
 from toposeal.names import ca_digest, member_domain
+from toposeal.x509_errors import X509_ERRORS
 
 SERIAL_BYTES = range(16, 21)  # DER content: unpredictable, and RFC 5280 4.1.2.2 allows at most 20
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")  # AlgorithmIdentifier, RFC 5758 3.2

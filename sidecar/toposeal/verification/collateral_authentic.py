@@ -22,12 +22,13 @@ from toposeal.evidence.amd_x509 import (
     parse_amd_certificate,
     parse_amd_crl,
 )
-from toposeal.evidence.certificates import X509_ERRORS, Certificate
+from toposeal.evidence.certificates import Certificate
 from toposeal.evidence.collateral import Collateral, Crl, SignedDocument, parse_collateral
 from toposeal.evidence.snp_certs import Endorsement, KeyKind, parse_endorsement
 from toposeal.evidence.snp_tcb import Product
 from toposeal.verification.model import TrustAnchors
 from toposeal.verification.tdx_authentic import PLATFORM_CA_NAME, TCB_SIGNER_NAME
+from toposeal.x509_errors import X509_ERRORS
 
 _MAX_NUMBER_BITS = 160  # RFC 5280, 5.2.3
 _SHA256 = ec.ECDSA(hashes.SHA256())

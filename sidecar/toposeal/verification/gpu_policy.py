@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from toposeal.errors import Mismatch, PolicyError, Reason
+from toposeal.evidence.gpu_report import GpuMode
 from toposeal.topology.gpu import GpuDemand
 from toposeal.verification.gpu_authentic import AuthenticGpu
 
@@ -13,9 +14,9 @@ def require_gpus(found: Sequence[AuthenticGpu], demand: GpuDemand | None) -> Non
     """Exactly as many devices as demanded, all of a listed model, all different; without a demand, none.
 
     One too many is refused like one too few: what nobody demanded, nobody has judged (E18). Raises
-    PolicyError with every mismatch: GPU_COUNT, GPU_MODEL, GPU_DUPLICATE.
+    PolicyError with every mismatch: GPU_COUNT, GPU_MODEL, GPU_MODE, GPU_DUPLICATE.
     """
-    wrong = [*_count(found, demand), *_models(found, demand), *_repeated(found)]
+    wrong = [*_count(found, demand), *_models(found, demand), *_modes(found), *_repeated(found)]
     if wrong:
         raise PolicyError(*wrong)
 
@@ -32,6 +33,13 @@ def _models(found: Sequence[AuthenticGpu], demand: GpuDemand | None) -> Iterator
         if each.model not in listed:
             expected = " or ".join(sorted(listed)) or "no device"
             yield Mismatch(Reason.GPU_MODEL, f"gpus[{place}].model", each.model, expected)
+
+
+def _modes(found: Sequence[AuthenticGpu]) -> Iterator[Mismatch]:
+    """Where NVLink is in the clear, the switches are within the trust; nobody shows their evidence."""
+    for place, each in enumerate(found):
+        if each.report.mode is GpuMode.PROTECTED_PCIE:
+            yield Mismatch(Reason.GPU_MODE, f"gpus[{place}].mode", each.report.mode, "encrypted links")
 
 
 def _repeated(found: Sequence[AuthenticGpu]) -> Iterator[Mismatch]:

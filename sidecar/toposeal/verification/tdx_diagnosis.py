@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from toposeal.errors import EvidenceError, Mismatch, Reason
-from toposeal.evidence.certificates import X509_ERRORS, Certificate
+from toposeal.evidence.certificates import Certificate
 from toposeal.evidence.collateral import Collateral, Crl
 from toposeal.evidence.dcap import pck_firmware
 from toposeal.evidence.pck import PckChain
 from toposeal.evidence.strict_json import parse_object
 from toposeal.evidence.tdx_quote import TdxQuote
 from toposeal.verification.tdx_unsafe import unsafe_fields
+from toposeal.x509_errors import X509_ERRORS
 
 Fact = tuple[Reason, str, bool]
 # Of what cannot even be read: documents are signed, and still of any shape below their heads.
