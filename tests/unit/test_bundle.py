@@ -144,14 +144,18 @@ def test_E14_bytes_that_are_no_text_and_files_that_are_too_large_are_refused() -
 def test_the_facts_name_every_part() -> None:
     facts = bundle_facts(FULL)
     (tdx,) = facts["tdx"]
-    assert (tdx["fmspc"], tdx["evaluation"], tdx["levels"]) == (PKI.fmspc.hex(), 20, 1)
-    assert (tdx["tcb_signer"], tdx["pck_crl_number"]) == ("Intel SGX TCB Signing", 1)
+    assert (tdx["fmspc"], tdx["tcbInfo.tcbEvaluationDataNumber"], tdx["tcbLevels"]) == (
+        PKI.fmspc.hex(),
+        20,
+        1,
+    )
+    assert (tdx["tcbInfo.signer"], tdx["pck_crl.cRLNumber"]) == ("Intel SGX TCB Signing", 1)
     parts = [each["part"] for each in facts["snp"]]
     assert parts == ["VCEK Genoa", "VLEK Genoa", "chain SEV-Genoa", "chain SEV-VLEK-Genoa", "revocation list"]
-    assert (facts["snp"][0]["csp_id"], facts["snp"][1]["csp_id"]) == (None, "simulated provider")
+    assert (facts["snp"][0]["cspID"], facts["snp"][1]["cspID"]) == (None, "simulated provider")
     assert bundle_facts(Bundle()) == {"tdx": [], "snp": []}
 
 
 def test_levels_that_are_no_list_are_none() -> None:
     (tdx,) = bundle_facts(Bundle(tdx=(PKI.collateral(tcb={"tcbLevels": None}),)))["tdx"]
-    assert tdx["levels"] == 0
+    assert tdx["tcbLevels"] == 0

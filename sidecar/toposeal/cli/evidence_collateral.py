@@ -174,11 +174,11 @@ def _print(bundle: Bundle) -> None:
             print(f"{kind} {part['part']}")
             for name, value in part.items():
                 if name != "part":
-                    print(f"  {name:<19} {printable(_shown(name, value))}")
+                    print(f"  {name:<39} {printable(_shown(name, value))}")
 
 
 def _shown(name: str, value: object) -> str:
-    dated = name.endswith(("issued", "until", "next_update", "not_before"))
+    dated = name.endswith(("Date", "Update", "Before", "valid_until"))
     if dated and isinstance(value, int):
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return "-" if value is None else str(value)

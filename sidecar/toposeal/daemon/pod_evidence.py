@@ -74,7 +74,7 @@ class PodEvidence:
         except PodError as error:
             if error.reason is not Reason.RTMR_ABSENT:
                 raise
-            journal.mismatch("alarm", error.mismatches[0])
+            journal.event("rtmr3", state="absent", role=role.name)
 
     def quote(self, binding: Binding, deadline_s: float) -> wire.Evidence:
         """Evidence that says `binding`; blocks up to `deadline_s` for each of TEE and GPUs.

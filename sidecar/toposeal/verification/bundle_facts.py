@@ -9,7 +9,7 @@ from cryptography import x509
 
 from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, split_certificates
 from toposeal.evidence.bundle import Bundle, SnpChain
-from toposeal.evidence.collateral import Crl, parse_collateral
+from toposeal.evidence.collateral import Crl, SignedDocument, parse_collateral
 from toposeal.evidence.snp_certs import parse_endorsement
 from toposeal.verification.collateral_authentic import list_age
 
@@ -17,7 +17,8 @@ Facts = dict[str, Any]
 
 
 def bundle_facts(bundle: Bundle) -> dict[str, list[Facts]]:
-    """Times in Unix seconds, bytes in lower-case hexadecimal; names are those of the vendors' formats."""
+    """Times in Unix seconds, bytes in lower-case hexadecimal; names are Intel's, AMD's and RFC 5280's. `part`
+    and `valid_until` are ours: which part it is, and the earliest end of what it is made of."""
     return {
         "tdx": [_tdx(entry) for entry in bundle.tdx],
         "snp": [
@@ -34,33 +35,35 @@ def _tdx(entry: bytes) -> Facts:
     return {
         "part": parsed.fmspc.hex(),
         "fmspc": parsed.fmspc.hex(),
-        "pce_id": parsed.pce_id.hex(),
-        "id": tcb["id"],
-        "tcb_type": tcb.get("tcbType"),
-        "evaluation": parsed.tcb_info.evaluation,
-        "levels": _count(tcb, "tcbLevels"),
-        "tcb_issued": parsed.tcb_info.issued,
-        "tcb_next_update": parsed.tcb_info.next_update,
-        "tcb_signer": parsed.tcb_info.chain[0].common_name,
-        "qe_id": identity["id"],
-        "qe_evaluation": parsed.qe_identity.evaluation,
-        "qe_issued": parsed.qe_identity.issued,
-        "qe_next_update": parsed.qe_identity.next_update,
-        "qe_signer": parsed.qe_identity.chain[0].common_name,
+        "pceId": parsed.pce_id.hex(),
+        "tcbType": tcb.get("tcbType"),
+        "tcbLevels": _count(tcb, "tcbLevels"),
+        **_document("tcbInfo", tcb["id"], parsed.tcb_info),
+        **_document("enclaveIdentity", identity["id"], parsed.qe_identity),
         **_list("pck_crl", parsed.pck_crl, parsed.pck_crl_chain[0].common_name),
-        **_list("root_crl", parsed.root_ca_crl, parsed.pck_crl_chain[-1].common_name),
+        **_list("root_ca_crl", parsed.root_ca_crl, parsed.pck_crl_chain[-1].common_name),
         "valid_until": parsed.valid_until,
+    }
+
+
+def _document(name: str, identifier: str, document: SignedDocument) -> Facts:
+    return {
+        f"{name}.id": identifier,
+        f"{name}.tcbEvaluationDataNumber": document.evaluation,
+        f"{name}.issueDate": document.issued,
+        f"{name}.nextUpdate": document.next_update,
+        f"{name}.signer": document.chain[0].common_name,
     }
 
 
 def _list(name: str, crl: Crl, issuer: str) -> Facts:
     age = list_age(crl.x509, f"collateral.{name}")
     return {
-        f"{name}_issuer": issuer,
-        f"{name}_number": age.number,
-        f"{name}_issued": age.issued,
-        f"{name}_next_update": crl.next_update,
-        f"{name}_revoked": len(crl.x509),
+        f"{name}.issuer": issuer,
+        f"{name}.cRLNumber": age.number,
+        f"{name}.thisUpdate": age.issued,
+        f"{name}.nextUpdate": crl.next_update,
+        f"{name}.revokedCertificates": len(crl.x509),
     }
 
 
@@ -69,12 +72,12 @@ def _endorsement(der: bytes) -> Facts:
     return {
         "part": f"{key.kind} {key.product_name}",
         "kind": key.kind.value,
-        "product": key.product_name,
-        "hwid": key.hwid.hex(),
-        "csp_id": key.csp_id,
+        "productName": key.product_name,
+        "hwID": key.hwid.hex(),
+        "cspID": key.csp_id,
         "tcb": str(key.tcb),
         "issuer": key.certificate.issuer_name,
-        "not_before": key.certificate.not_before,
+        "notBefore": key.certificate.not_before,
         "valid_until": key.certificate.not_after,
     }
 
@@ -95,10 +98,10 @@ def _amd_list(der: bytes) -> Facts:
     return {
         "part": "revocation list",
         "issuer": crl.issuer.rfc4514_string(),
-        "number": age.number,
-        "issued": age.issued,
-        "next_update": parsed.next_update,
-        "revoked": len(parsed.serials),
+        "cRLNumber": age.number,
+        "thisUpdate": age.issued,
+        "nextUpdate": parsed.next_update,
+        "revokedCertificates": len(parsed.serials),
     }
 
 
