@@ -1,7 +1,8 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit test-vectors test-netns test-sim sim compose-test programs lint format coverage \
-        coverage-table kernel bench differential fuzz proto lock images clean
+        coverage-table kernel bench differential fuzz model proto lock images images-test \
+        images-reproducible clean
 
 BIN := .venv/bin
 ENGINE := $(shell [ "$$(id -u)" = 0 ] && command -v dockerd)
@@ -13,8 +14,8 @@ demo:  ## three roles of real programs seal, serve and are attacked, on this mac
 	@.ci/prepare lab
 	@$(BIN)/toposeal-lab demo $(ARGS)
 
-test:  ## what CI runs; the compose stage only where a Docker engine is installed
-	@.ci/run prepare lint unit vectors netns sim $(if $(ENGINE),compose)
+test:  ## what CI runs; the stages compose and images only where a Docker engine is installed
+	@.ci/run prepare lint unit vectors netns sim $(if $(ENGINE),compose images)
 
 test-unit:  ## unit and property tests, with the branch coverage of the pure packages
 	@.ci/run prepare unit
@@ -68,6 +69,11 @@ differential:  ## our verdicts and times beside other verifiers' (Go, Node; what
 	@.ci/prepare dev
 	@$(BIN)/python tests/differential/run.py
 
+model:  ## the rounds as a formal model, exhaustively, and each rule left out: make model ARGS=--fast (Spin)
+	@.ci/prepare dev
+	@.ci/prepare model
+	@$(BIN)/python tests/model/run.py $(ARGS)
+
 FUZZ_SECONDS := 60
 FLIPS := 20000
 fuzz: build/fuzz/bin/python  ## flipped bits of all evidence, every parser under atheris: FUZZ_SECONDS=60 ONLY=quote
@@ -91,10 +97,16 @@ build/%/bin/python: requirements/%.txt
 	@build/$*/bin/pip install -q --disable-pip-version-check --require-hashes $(foreach r,\
 		$(if $(filter fuzz,$*),requirements/base.txt) $<,-r $(r))
 
-BASE_IMAGE := debian:bookworm-slim
-images:  ## the lab image, on the Docker engine of this machine (images/base makes a base where no registry is)
-	@if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi; \
-		BASE_IMAGE=$(BASE_IMAGE) $$compose build
+images:  ## release and init image with their SBOMs to build/images: make images BASE_IMAGE=debian@sha256:... (root)
+	@[ -n "$(BASE_IMAGE)" ] || { echo "BASE_IMAGE=... is required (docs/images.md); images/base makes one" >&2; exit 1; }
+	@images/build "$(BASE_IMAGE)" build/images
+
+images-test:  ## the release and the init image under a real, isolated Docker engine (root)
+	@.ci/run prepare images
+
+images-reproducible:  ## build what is committed twice without caches and compare the archives (root)
+	@.ci/prepare docker
+	@images/reproducible
 
 clean:  ## everything that is not in git and not a finding
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .coverage sidecar/*.egg-info

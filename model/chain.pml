@@ -27,6 +27,8 @@
  * FREE              adoption binds nobody: `previous` is any certified descendant of the last manifest sealed
  * LEAVE=EPOCH       LEAVE names the previous manifest and an epoch
  * LEAVE=ONCE        LEAVE names one manifest, once in a boot
+ * LEAVE=AGAIN       LEAVE names one manifest, and another one of a higher epoch later
+ * UNFENCED          who has signed LEAVE still seals what it had committed to before
  */
 
 #ifndef MEMBERS
@@ -43,6 +45,7 @@
 #endif
 #define EPOCH 1
 #define ONCE 2
+#define AGAIN 3
 
 #define bit(i)     (1 << (i))
 #define has(m, i)  (((m) >> (i)) & 1)
@@ -76,11 +79,11 @@ byte version[MANIFESTS + 1];
 byte verified[MEMBERS];
 #endif
 #ifdef LEAVE
-byte left[MEMBERS];            /* the manifest that LEAVE was signed for */
+byte left[MEMBERS];            /* the manifests that LEAVE was signed for */
 #endif
 
-/* Scratch of one step, not part of a state: never carried across a choice. */
-hidden byte a, b, k, m, s;
+/* Scratch of one step: zero between steps. */
+byte a, b, k, m, s;
 
 #ifdef ALL_BUT_ONE
 #define complete(said, k)  (count(members[k] & ~(said)) <= 1)
@@ -100,16 +103,17 @@ hidden byte a, b, k, m, s;
 #endif
 #define majority(set, k)  (2 * count((set) & members[k]) > count(members[k]))
 
-/* Who counts for manifest k without being in it. */
+/* Who counts for manifest k without being in it. one: of a set with one manifest. */
+#define one(set)  ((set) == 2 -> 1 : ((set) == 4 -> 2 : ((set) == 8 -> 3 : ((set) == 16 -> 4 : 5))))
 #ifdef LEAVE
 inline leavers(k, set) {
     set = 0;
     for (m : 0 .. MEMBERS - 1) {
         if
 #if LEAVE == EPOCH
-        :: left[m] != 0 && epoch[left[m]] == epoch[k] && previous[left[m]] == previous[k] -> set = set | bit(m)
+        :: left[m] != 0 && epoch[one(left[m])] == epoch[k] && previous[one(left[m])] == previous[k] -> set = set | bit(m)
 #else
-        :: left[m] != 0 && has(ancestors[k] | bit(k), left[m]) -> set = set | bit(m)
+        :: (left[m] & (ancestors[k] | bit(k))) != 0 -> set = set | bit(m)
 #endif
         :: else
         fi
@@ -118,6 +122,8 @@ inline leavers(k, set) {
 #else
 #define leavers(k, set)  set = 0
 #endif
+
+inline forget() { a = 0; b = 0; k = 0; m = 0; s = 0 }
 
 inline review() {
     for (k : 1 .. MANIFESTS) {
@@ -223,7 +229,7 @@ inline check_active() {
 #endif
 
 #define may_commit(i, k) \
-    (has(members[k], i) && !has(commits[k], i) && !has(fenced, i) && fresh(i, k) && current(i, k) \
+    (has(members[k], i) && !has(commits[k], i) && stays(i) && !has(fenced, i) && fresh(i, k) && current(i, k) \
      && linked(i, k) && (needed[k] & ~supported[k]) == 0)
 
 inline commit(i, k_) {
@@ -278,7 +284,7 @@ inline seal(i, k_) {
         holds = holds | bit(i);
         review();
         check_active();
-        skip
+        forget()
     }
 }
 
@@ -304,21 +310,34 @@ inline adopt(i, k_) {
 }
 
 #ifdef LEAVE
+#if LEAVE == AGAIN
+#define may_go(i, k)  (left[i] < bit(k))
+#else
+#define may_go(i, k)  (left[i] == 0)
+#endif
 #define may_leave(i, k) \
-    (has(sealed, i) && !has(members[k], i) && previous[k] == stands[i] && !begins(k) && epoch[k] > epoch[committed[i]] \
-     && certified(previous[k]) && !has(fenced, i) && current(i, k))
+    (has(sealed, i) && !has(members[k], i) && previous[k] == stands[i] && !begins(k) && certified(previous[k]) \
+     && epoch[k] > epoch[committed[i]] && current(i, k) && may_go(i, k))
+
+#ifdef UNFENCED
+#define depart(i)  skip
+#else
+#define depart(i)  fenced = fenced | bit(i)
+#endif
 
 inline leave(i, k_) {
     d_step {
         printf("member %d leaves to #%d\n", i, k_);
-        left[i] = k_;
-        fenced = fenced | bit(i);
+        left[i] = left[i] | bit(k_);
+        depart(i);
         review();
-        skip
+        forget()
     }
 }
+#define stays(i)       (left[i] == 0)
 #define leaving(i, k)  :: atomic { may_leave(i, k) -> leave(i, k) }
 #else
+#define stays(i)       true
 #define leaving(i, k)
 #endif
 
@@ -418,6 +437,7 @@ init {
 #endif
         review();
         for (choice : 0 .. MEMBERS - 1) { run member(choice) };
-        j = 0; choice = 0
+        j = 0; choice = 0;
+        forget()
     }
 }

@@ -2,8 +2,8 @@
  * Whether the members of an active mesh always reach the next one, once faults stop.
  *
  * All of HELLO, PROPOSE, COMMIT, certificate and SEALED. Faults are given up front: FAULTS times a member gives an
- * attempt up although it could succeed, or does not see a live candidate; CRASHES times one dies. A real timer
- * fires only when nothing else can happen. Epochs only rise and every step is final, so that every run ends, and
+ * attempt up although it could succeed, or does not see a live candidate; CRASHES times one dies, CUTS times one is
+ * cut off for a while. A real timer fires only when nothing else can happen. Epochs only rise and every step is final, so that every run ends, and
  * the question is where: all live members active on one manifest, or too few of them alive for any (check 9).
  *
  * NO_ADOPTION     a member takes nobody's certificate
@@ -27,6 +27,9 @@
 #endif
 #ifndef CRASHES
 #define CRASHES 1
+#endif
+#ifndef CUTS
+#define CUTS 0
 #endif
 #ifndef EPOCHS
 #define EPOCHS 9
@@ -54,7 +57,8 @@ byte stands[MEMBERS];                                /* last sealed */
 byte head[MEMBERS];                                  /* `previous` of its next attempt, in its HELLO */
 byte serves[MEMBERS];                                /* the manifest that it is active on */
 byte live = bit(MEMBERS) - 1;
-byte faults = FAULTS, crashes = CRASHES;
+byte cut;                                            /* a member that no message reaches or leaves */
+byte faults = FAULTS, crashes = CRASHES, cuts = CUTS;
 
 /* What each may do now. Follows from the above; updated by review(). */
 #define ADOPT    1
@@ -71,9 +75,13 @@ byte seen[MEMBERS];  /* the candidates */
 byte next[MEMBERS];  /* the epoch of its next HELLO */
 bool quiet;
 
-/* Not part of a state. */
-hidden byte a, i, j, k, s, top, d;
-hidden byte yes, wait;
+/* Scratch of one step: zero between steps. */
+byte a, i, j, k, s, top, d;
+byte yes, wait;
+
+/* Whom i can exchange messages with. */
+#define sees(i, j)  (has(live, j) && ((i) == (j) || !has(cut, i) && !has(cut, j)))
+#define lost(i)     ((members[serves[i]] & ~live) != 0 || has(cut, i) || (members[serves[i]] & cut) != 0)
 
 /* yes: is x y, or an ancestor of y? */
 inline is_above(x, y) {
@@ -94,9 +102,9 @@ inline look() {
     s = 0; wait = false;
     for (j : 0 .. MEMBERS - 1) {
         if
-        :: !has(live, j)
-        :: has(live, j) && target[j] == target[i] && head[j] == head[i] && gathers(j) -> s = s | bit(j)
-        :: has(live, j) && target[j] == target[i] && decided(j) && has(members[mine[j]], i) && previous[mine[j]] == head[i] ->
+        :: !sees(i, j)
+        :: sees(i, j) && target[j] == target[i] && head[j] == head[i] && gathers(j) -> s = s | bit(j)
+        :: sees(i, j) && target[j] == target[i] && decided(j) && has(members[mine[j]], i) && previous[mine[j]] == head[i] ->
             s = s | bit(j)
         :: else ->
             is_above(stands[j], head[i]);
@@ -120,7 +128,7 @@ inline is_feasible(h) {
     s = 0;
     for (j : 0 .. MEMBERS - 1) {
         if
-        :: has(live, j) -> is_above(stands[j], h); s = s | (yes << j)
+        :: sees(i, j) -> is_above(stands[j], h); s = s | (yes << j)
         :: else
         fi
     }
@@ -131,7 +139,7 @@ inline is_feasible(h) {
 inline is_known(h) {
     yes = false;
     for (j : 0 .. MEMBERS - 1) {
-        yes = yes || has(live, j) && (head[j] == h || stands[j] == h)
+        yes = yes || sees(i, j) && (head[j] == h || stands[j] == h)
     }
 }
 
@@ -175,8 +183,8 @@ inline choose_epoch() {
     next[i] = target[i];
     for (j : 0 .. MEMBERS - 1) {
         if
-        :: has(live, j) && j != i && gathers(j) && target[j] > next[i] -> next[i] = target[j]
-        :: has(live, j) && j != i && !gathers(j) && target[j] >= next[i] && target[j] > target[i] -> next[i] = target[j] + 1
+        :: sees(i, j) && j != i && gathers(j) && target[j] > next[i] -> next[i] = target[j]
+        :: sees(i, j) && j != i && !gathers(j) && target[j] >= next[i] && target[j] > target[i] -> next[i] = target[j] + 1
         :: else
         fi
     }
@@ -186,7 +194,7 @@ inline choose_epoch() {
 inline is_hopeless() {
     yes = false;
     for (j : 0 .. MEMBERS - 1) {
-        yes = yes || has(live, j) && has(members[d], j) && target[j] > target[i] && !has(seals[d], j)
+        yes = yes || sees(i, j) && has(members[d], j) && target[j] > target[i] && !has(seals[d], j)
     }
 }
 
@@ -252,7 +260,7 @@ inline consider() {
     :: else
     fi;
     is_passed();
-    if :: wait -> may[i] = may[i] | FENCE :: else fi
+    if :: wait && !has(cut, i) -> may[i] = may[i] | FENCE :: else fi
 }
 
 /* Whose attempt is open though nothing can happen, or whose lease with a dead member has run out: its timer fires. */
@@ -262,10 +270,10 @@ inline consider_timer() {
     yes = yes || phase[i] == SEALED;
 #endif
 #ifndef NO_LEASES
-    yes = yes || phase[i] == IDLE && (members[serves[i]] & ~live) != 0;
+    yes = yes || phase[i] == IDLE && lost(i);
 #endif
     for (j : 0 .. MEMBERS - 1) {
-        yes = yes || has(live, j) && phase[i] == GATHERING && target[j] >= target[i] && !gathers(j)
+        yes = yes || sees(i, j) && phase[i] == GATHERING && target[j] >= target[i] && !gathers(j)
     }
     if :: yes -> may[i] = TIMER; quiet = false :: else fi
 }
@@ -302,6 +310,8 @@ inline check_end() {
     }
 }
 
+inline forget() { a = 0; i = 0; j = 0; k = 0; s = 0; top = 0; d = 0; yes = 0; wait = 0 }
+
 inline review() {
     quiet = true;
     for (i : 0 .. MEMBERS - 1) {
@@ -313,7 +323,7 @@ inline review() {
         for (i : 0 .. MEMBERS - 1) {
             if :: has(live, i) -> consider_timer() :: else fi
         }
-        if :: quiet -> check_end() :: else fi
+        if :: quiet && cut == 0 -> check_end() :: else fi
     :: else
     fi
 }
@@ -328,7 +338,7 @@ inline begin(me, number) {
 inline raise(me) {
     top = 0;
     for (j : 0 .. MEMBERS - 1) {
-        if :: has(live, j) && target[j] > top -> top = target[j] :: else fi
+        if :: sees(me, j) && target[j] > top -> top = target[j] :: else fi
     }
     begin(me, top + 1)
 }
@@ -359,7 +369,7 @@ inline propose(me, set) {
         :: yes -> printf("FAULT member %d does not see member %d\n", me, other); propose(me, seen[me] & ~bit(other)) \
         :: else \
         fi; \
-        faults--; review(); skip }
+        faults--; review(); forget() }
 
 proctype member(byte me) {
     do
@@ -367,34 +377,34 @@ proctype member(byte me) {
         printf("member %d adopts #%d\n", me, best[me]);
         head[me] = best[me];
         if :: phase[me] == PROPOSED -> phase[me] = GATHERING; mine[me] = 0 :: else fi;
-        review(); skip }
+        review(); forget() }
     :: d_step { may[me] & FOLLOW ->
-        begin(me, next[me]); review(); skip }
+        begin(me, next[me]); review(); forget() }
     :: d_step { may[me] & PROPOSE ->
-        propose(me, seen[me]); review(); skip }
+        propose(me, seen[me]); review(); forget() }
     :: d_step { may[me] & COMMIT ->
         printf("member %d commits to #%d\n", me, mine[me]);
         commits[mine[me]] = commits[mine[me]] | bit(me); phase[me] = COMMITTED;
-        review(); skip }
+        review(); forget() }
     :: d_step { may[me] & SEAL ->
         printf("member %d seals #%d\n", me, mine[me]);
         seals[mine[me]] = seals[mine[me]] | bit(me); phase[me] = SEALED; stands[me] = mine[me]; head[me] = mine[me];
-        review(); skip }
+        review(); forget() }
     :: d_step { may[me] & ACTIVATE ->
         printf("member %d is active on #%d\n", me, mine[me]);
         serves[me] = mine[me]; phase[me] = IDLE;
-        review(); skip }
+        review(); forget() }
     :: d_step { may[me] & FENCE ->
         printf("member %d fences: a sibling is active\n", me);
         live = live & ~bit(me);
-        review(); skip }
+        review(); forget() }
     :: d_step { may[me] & TIMER ->
         printf("member %d gives up after its time\n", me);
-        raise(me); review(); skip }
+        raise(me); review(); forget() }
 #ifndef OVERLOOK_ONLY
     :: d_step { faults > 0 && has(live, me) && phase[me] != IDLE && phase[me] != GATHERING ->
         printf("FAULT member %d gives up too early\n", me);
-        faults--; raise(me); review(); skip }
+        faults--; raise(me); review(); forget() }
 #endif
     overlooks(0)
     overlooks(1)
@@ -402,10 +412,16 @@ proctype member(byte me) {
 #if MEMBERS == 4
     overlooks(3)
 #endif
+    :: d_step { cuts > 0 && cut == 0 && has(live, me) ->
+        printf("FAULT member %d is cut off\n", me);
+        cuts--; cut = bit(me); review(); forget() }
+    :: d_step { cut == bit(me) ->
+        printf("member %d is back\n", me);
+        cut = 0; review(); forget() }
     :: d_step { crashes > 0 && has(live, me) ->
         printf("FAULT member %d dies\n", me);
         crashes--; live = live & ~bit(me); mine[me] = 0;
-        review(); skip }
+        review(); forget() }
     od
 }
 
@@ -414,6 +430,7 @@ init {
         members[0] = ROOT; seals[0] = ROOT; commits[0] = ROOT;
         begin(0, 1);
         review();
+        forget();
         run member(0); run member(1); run member(2);
 #if MEMBERS == 4
         run member(3)

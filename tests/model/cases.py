@@ -1,0 +1,94 @@
+"""What `make model` runs: the rules, which must hold, and each rule switched off, which must not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of Spin. `breaks` is the property that must fail, or "" if all must hold."""
+
+    name: str
+    model: str
+    defines: str
+    breaks: str = ""
+    size: str = ""  # "small" also runs with --fast; "large" only with --deep
+
+
+def chain(name: str, defines: str, breaks: str = "", size: str = "") -> Case:
+    return Case(f"chain/{name}", "chain.pml", defines, breaks, size)
+
+
+def progress(name: str, defines: str, breaks: str = "", size: str = "") -> Case:
+    return Case(f"progress/{name}", "progress.pml", defines, breaks, size)
+
+
+def lease(name: str, defines: str, breaks: str = "", size: str = "small") -> Case:
+    return Case(f"lease/{name}", "lease.pml", defines, breaks, size)
+
+
+_SMALL_ROUND = "FAULTS=1 CRASHES=0"
+
+CASES = (
+    # The rules as they stand.
+    chain("3+1 members, 3 manifests", "MANIFESTS=3"),
+    chain("3+1 members, 2 manifests", "MANIFESTS=2", size="small"),
+    chain("genesis, 3 members", "ROOT=0 MEMBERS=3", size="small"),
+    chain("genesis, 4 members", "ROOT=0 FREE"),
+    chain("genesis, no spare instances", "ROOT=0 MEMBERS=3 SMALLEST=2 ONE_MESH", size="small"),
+    chain("two topology versions", "MANIFESTS=2 VERSIONS", size="small"),
+    # Rules that differ from the text, and hold as well.
+    chain("free adoption, 3+1 members", "FREE", size="small"),
+    chain("free adoption, 4 members", "ROOT=15 FREE", size="small"),
+    chain("free adoption, 2+2 members", "ROOT=3 FREE"),
+    chain("LEAVE for one manifest", "LEAVE=ONCE MANIFESTS=2", size="small"),
+    chain("LEAVE for one manifest, 3 manifests", "LEAVE=ONCE MEMBERS=3 FREE", size="small"),
+    chain("free adoption, 3+2 members", "FREE MEMBERS=5", size="large"),
+    chain("free adoption, 4 manifests", "FREE MANIFESTS=4 MEMBERS=3", size="large"),
+    chain("LEAVE for one manifest, 3+1 members", "LEAVE=ONCE FREE"),
+    # One rule less each: S1 wherever it can be had.
+    chain("without check 9", "NO_MAJORITY MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    chain("majority of previous alone", "PREVIOUS_ONLY CHECK_CHAIN", "S1"),
+    chain("proven active by one seal", "PROVEN_BY_ONE CHECK_CHAIN", "S1"),
+    chain("late seal", "LATE_SEAL MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    chain("two commitments in an epoch", "TWICE MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    chain("two commitments in an epoch (S3)", "TWICE MANIFESTS=2", "S3", "small"),
+    chain("a lower epoch", "LOWER_EPOCH MANIFESTS=2", "S3", "small"),
+    chain("switching branches", "SWITCH MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    chain("adopting a sibling", "ADOPT_SIBLING CHECK_CHAIN", "S1", "small"),
+    chain("genesis after a seal", "ROOT=0 MEMBERS=3 MANIFESTS=2 GENESIS_AGAIN CHECK_CHAIN", "S6", "small"),
+    chain("a seal with n - 1 commitments", "ALL_BUT_ONE MANIFESTS=2", "S2", "small"),
+    chain("active without SEALED of all", "ACTIVE_BY_ONE MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    chain("an older topology", "VERSIONS OLD_TOPOLOGY MANIFESTS=2", "S8", "small"),
+    chain("LEAVE for an epoch", "LEAVE=EPOCH MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    chain("LEAVE twice", "LEAVE=AGAIN MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    chain("LEAVE without fencing", "LEAVE=ONCE UNFENCED MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    # Not to be prevented: the host has instances enough for two meshes.
+    chain("a second mesh", "ROOT=0 MANIFESTS=2 SMALLEST=2 ONE_MESH", "S1", "small"),
+    # One rule less without harm to S1: another rule stands behind it.
+    chain("late seal where the member stands", "LATE_SEAL STANDS FREE CHECK_CHAIN"),
+    chain("genesis with a certificate in hand", "ROOT=0 MEMBERS=3 GENESIS_HOLDING", size="small"),
+    # Rounds end.
+    progress("2 faults", "FAULTS=2 CRASHES=0", size="small"),
+    progress("2 faults, 1 crash", "FAULTS=2 CRASHES=1", size="small"),
+    progress("1 fault, 2 crashes", "FAULTS=1 CRASHES=2", size="small"),
+    progress("1 fault, 1 cut", "FAULTS=1 CRASHES=0 CUTS=1", size="small"),
+    progress("1 fault, 1 crash, 1 cut", "FAULTS=1 CRASHES=1 CUTS=1"),
+    progress("4 members, 2 faults", "MEMBERS=4 ROOT=15 FAULTS=2 CRASHES=0", size="small"),
+    progress("4 members, 1 fault, 1 crash", "MEMBERS=4 ROOT=15 FAULTS=1 CRASHES=1", size="small"),
+    progress("2 members and a newcomer", "ROOT=3 FAULTS=2 CRASHES=1", size="small"),
+    progress("quotes, members overlooked", "FAULTS=1 CRASHES=0 OVERLOOK_ONLY", size="small"),
+    progress("4 members, 3 faults", "MEMBERS=4 ROOT=15 FAULTS=3 CRASHES=0", size="large"),
+    progress("no adoption", "ROOT=3 FAULTS=2 CRASHES=0 NO_ADOPTION", "L1", "small"),
+    progress("the lowest certificate", "MEMBERS=4 ROOT=15 FAULTS=2 CRASHES=0 LOWEST", "L1", "small"),
+    progress("a certificate of the dead", "FAULTS=1 CRASHES=1 CUTS=1 DEAD_END", "L1", "small"),
+    progress("sealed waits for ever", f"{_SMALL_ROUND} WAITS", "L1", "small"),
+    progress("no following", f"{_SMALL_ROUND} NO_FOLLOWING", "L1", "small"),
+    progress("no leases", "FAULTS=1 CRASHES=1 NO_LEASES", "L1", "small"),
+    progress("PROPOSE not awaited", f"{_SMALL_ROUND} OVERLOOK_ONLY NO_PROPOSE", "L4", "small"),
+    # An evicted member stops serving.
+    lease("renewal ends with the seal", "", ""),
+    lease("renewal until active", "UNTIL_ACTIVE", "L3"),
+    lease("no lease", "NO_LEASE", "L3"),
+)
