@@ -62,6 +62,11 @@ CASES = (
     chain("active without SEALED of all", "ACTIVE_BY_ONE MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
     chain("an older topology", "VERSIONS OLD_TOPOLOGY MANIFESTS=2", "S8", "small"),
     chain("LEAVE for an epoch", "LEAVE=EPOCH MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    chain(
+        "LEAVE for an epoch, 5 members",
+        "LEAVE=EPOCH ROOT=31 MEMBERS=5 SMALLEST=2 MANIFESTS=2 CHECK_CHAIN",
+        "S1",
+    ),
     chain("LEAVE twice", "LEAVE=AGAIN MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
     chain("LEAVE without fencing", "LEAVE=ONCE UNFENCED MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
     # Not to be prevented: the host has instances enough for two meshes.

@@ -30,7 +30,7 @@ _COMPILE = ("-O2", "-w", "-DSAFETY", "-DVECTORSZ=512", f"-DMEMLIM={MEMORY_MIB}")
 _CUT_SHORT = re.compile(r"Search not completed|MEMLIM bound|max search depth too small")
 _COUNT = re.compile(r"^\s*(\d+) states, stored", re.MULTILINE)
 _DEPTH = re.compile(r"depth reached (\d+), errors: (\d+)")
-_STEP = re.compile(r"^\s*((?:MANIFEST|FAULT|VIOLATION|END|SEALED|member|a tick).*)", re.MULTILINE)
+_STEP = re.compile(r"^\s*((?:MANIFEST|FAULT|VIOLATION|END|SEALED|member|a tick)\b(?!s|\[).*)", re.MULTILINE)
 _SETS = re.compile(r"^(MANIFEST .* members )(\d+)(.*)$")
 
 
