@@ -8,7 +8,7 @@ BIN := .venv/bin
 ENGINE := $(shell [ "$$(id -u)" = 0 ] && command -v dockerd)
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 26
 
 demo:  ## three roles of real programs seal, serve and are attacked, on this machine (root)
 	@.ci/prepare lab
