@@ -187,3 +187,5 @@ MAX_INITDATA_SIZE = 1 << 20
 MAX_INITDATA_VALUE = 200 << 10  # characters; Kubernetes takes 256 KiB of annotations for one object
 MAX_MANIFEST_FILE = 4 << 20
 MAX_MANIFEST_DOCUMENTS = 1_000
+MAX_MANIFEST_DEPTH = 64  # pods have 15
+MAX_MANIFEST_NODES = 500_000  # of one document, aliases written out

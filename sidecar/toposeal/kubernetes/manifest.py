@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from toposeal.errors import Reason, UsageError, printable
+from toposeal.kubernetes.yaml_bounds import check_bounds
 from toposeal.limits import MAX_MANIFEST_DOCUMENTS, MAX_MANIFEST_FILE
 
 BEGIN = "# toposeal inject: begin. Not to be edited: the original file is."
@@ -34,6 +35,7 @@ class Document:
 
     node: yaml.Node
     value: Any
+    merged: int | None = None  # line of a mapping with a merge key: building the value removes it
     edits: list[tuple[int, str]] = field(default_factory=list)  # line, text to put before it
 
     def name(self) -> str:
@@ -98,20 +100,22 @@ class Document:
 def read(text: str) -> list[Document]:
     """The documents of a stream. Raises UsageError for what is no YAML, or more than one could mean by it."""
     _check_text(text)
-    documents = []
+    documents: list[Document] = []
     try:
+        check_bounds(text, _LOADER)
         loader = _LOADER(text)
         try:
             while loader.check_node():
                 node = loader.get_node()
                 _check_keys(node)
-                documents.append(Document(node, loader.construct_document(node)))
+                merged = _merged(node)
+                documents.append(Document(node, loader.construct_document(node), merged))
                 if len(documents) > MAX_MANIFEST_DOCUMENTS:
                     found = f"more than {MAX_MANIFEST_DOCUMENTS} documents"
                     raise UsageError.of(Reason.TOO_LARGE, "manifest", found, "fewer")
         finally:
             loader.dispose()
-    except (yaml.YAMLError, RecursionError, ValueError, OverflowError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
         said = " ".join(str(error).split())
         raise UsageError.of(Reason.MALFORMED, "manifest", said, "YAML as Kubernetes reads it") from error
     return documents
@@ -154,10 +158,9 @@ def without_injected(text: str) -> str:
 
 def check_written_out(document: Document) -> None:
     """Refuse a merge (`<<`): readers differ in what the document then says."""
-    for node in _nodes(document.node):
-        if isinstance(node, yaml.MappingNode) and any(key.value == "<<" for key, _ in node.value):
-            found = f"a merge key in the mapping of line {node.start_mark.line + 1}"
-            raise document.refused((), found, "every key written out")
+    if document.merged is not None:
+        found = f"a merge key in the mapping of line {document.merged}"
+        raise document.refused((), found, "every key written out")
 
 
 def _said(values: Iterable[Any]) -> list[Any]:
@@ -184,6 +187,13 @@ def _check_keys(root: yaml.Node) -> None:
             if count > 1:
                 field_name = f"mapping in line {node.start_mark.line + 1}"
                 raise UsageError.of(Reason.MALFORMED, field_name, f"{name} twice", "every key once")
+
+
+def _merged(root: yaml.Node) -> int | None:
+    for node in _nodes(root):
+        if isinstance(node, yaml.MappingNode) and any(key.value == "<<" for key, _ in node.value):
+            return int(node.start_mark.line) + 1
+    return None
 
 
 def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:

