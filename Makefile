@@ -1,6 +1,6 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-vectors test-netns test-sim sim compose-test programs lint format coverage \
+.PHONY: help demo test test-unit test-vectors test-netns test-sim sim compose-test k8s-test programs lint format coverage \
         coverage-table kernel bench differential fuzz model proto lock images images-test \
         images-reproducible clean
 
@@ -8,7 +8,7 @@ BIN := .venv/bin
 ENGINE := $(shell [ "$$(id -u)" = 0 ] && command -v dockerd)
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 26
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 26
 
 demo:  ## three roles of real programs seal, serve and are attacked, on this machine (root)
 	@.ci/prepare lab
@@ -36,6 +36,10 @@ sim:  ## the same for longer: make sim SEEDS=5000; a seed that fails prints itse
 
 compose-test:  ## the images under a real, isolated Docker engine (root)
 	@.ci/run prepare compose
+
+k8s-test: build/kubernetes/bin/python  ## what inject writes, by the schemas of five versions of Kubernetes
+	@.ci/prepare dev
+	@$(BIN)/pytest -q tests/kubernetes
 
 programs:  ## PostgreSQL, Redis, gRPC, WebSockets, a gibibyte, 30,000 connections through a sealed mesh (root)
 	@.ci/prepare programs
