@@ -30,14 +30,13 @@ from toposeal_lab.bench_dataplane_mesh import (
     PORT,
     SERVER,
     Identity,
-    SealedPod,
     render,
     sealed,
     server_vip,
     view,
 )
 from toposeal_lab.bench_dataplane_pair import CALL_PORT, start_pair
-from toposeal_lab.bench_dataplane_update import measure_updates
+from toposeal_lab.bench_dataplane_update import Ends, measure_updates
 from toposeal_lab.pods import Node, Pod
 from toposeal_lab.requirements import check_machine
 from toposeal_lab.rundir import run_directory
@@ -100,12 +99,12 @@ async def _measure(args: argparse.Namespace, pods: Mapping[str, Pod], directory:
     start_pair(pods["client"], pods["server"], directory, _WORKERS)
     own = Identity.mint(SERVER, pods["sealed-server"].addresses)
     caller = Identity.mint(CLIENT, pods["sealed-client"].addresses)
-    async with _sealed(own, caller, pods, directory) as server:
+    async with _sealed(own, caller, pods, directory) as ends:
         for way in ways.values():
             await asyncio.to_thread(await_answer, way)
         samples = await _rounds(ways, args.runs, args.seconds)
-        small = round(anonymous_mib(server.pod), 1)
-        updates = await measure_updates(ways[OURS], server, own, caller, args.members, args.runs)
+        small = round(anonymous_mib(ends.server.pod), 1)
+        updates = await measure_updates(ways[OURS], ends, args.members, args.runs)
     ratios = {name: _ratio(samples, load, part) for name, load, part in _RATIOS}
     return ratios | updates | {"memory_small_mib": small} | _medians(samples)
 
@@ -113,8 +112,8 @@ async def _measure(args: argparse.Namespace, pods: Mapping[str, Pod], directory:
 @asynccontextmanager
 async def _sealed(
     own: Identity, caller: Identity, pods: Mapping[str, Pod], directory: Path
-) -> AsyncIterator[SealedPod]:
-    """Both sealed pods open for each other; the server's."""
+) -> AsyncIterator[Ends]:
+    """Both sealed pods, open for each other."""
     async with (
         sealed(pods["sealed-client"], directory / "client") as client,
         sealed(pods["sealed-server"], directory / "server") as server,
@@ -122,7 +121,7 @@ async def _sealed(
         for pod, who in ((client, caller), (server, own)):
             rendered, _ = await render(view(who.member, [own.member, caller.member]))
             await pod.open(rendered, who.secrets())
-        yield server
+        yield Ends(client, caller, server, own)
 
 
 async def _rounds(ways: Mapping[str, Way], runs: int, seconds: float) -> Samples:

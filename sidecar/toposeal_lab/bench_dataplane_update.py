@@ -6,12 +6,14 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from toposeal_lab.bench_dataplane_load import Way, anonymous_mib
 from toposeal_lab.bench_dataplane_mesh import (
+    SERVER,
     Identity,
     SealedPod,
     render,
@@ -19,6 +21,7 @@ from toposeal_lab.bench_dataplane_mesh import (
     view,
 )
 from toposeal_lab.measure import median
+from toposeal_lab.pods import Pod
 
 Result = dict[str, Any]
 
@@ -28,6 +31,16 @@ _NEW_EVERY = 10  # requests: one on a connection of its own
 _TIMEOUT_S = 5.0
 _REST_S = 0.2  # between two updates
 _REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Both sealed pods, and who they are."""
+
+    client: SealedPod
+    caller: Identity
+    server: SealedPod
+    own: Identity
 
 
 class Traffic:
@@ -80,32 +93,58 @@ class Traffic:
         return socket.create_connection((self._way.address, self._way.port), _TIMEOUT_S)
 
 
-async def measure_updates(
-    way: Way, server: SealedPod, own: Identity, caller: Identity, sizes: list[int], runs: int
-) -> Result:
-    """Milliseconds from the renames to Envoy's acknowledgement, medians; for the largest size its memory."""
+async def measure_updates(way: Way, ends: Ends, sizes: Sequence[int], runs: int) -> Result:
+    """Milliseconds from the renames to Envoy's acknowledgement, medians; for the largest size its memory.
+    The caller sees one more server come and go; then the server does, callers in a mesh of each size.
+    """
     result: Result = {}
     lost: dict[str, int] = {"requests": 0, "errors": 0, "cut": 0}
+    with _load(way) as traffic:
+        result["update_caller_ms"] = await _another_server(ends, way.client, runs)
+    _add(lost, traffic)
     for size in sizes:
         with _load(way) as traffic:
-            found = await _one_size(server, own, caller, size, runs)
+            found = await _one_size(ends, size, runs)
         kinds = found["kinds"]
         result[f"update_{size}_ms"] = max(kinds.values())
         result[f"update_{size}"] = {
             **{f"{kind}_ms": took for kind, took in kinds.items()},
             "render_ms": found["render_ms"],
             "worst_request_ms": round(1000 * traffic.worst_s, 1),
-            "memory_mib": round(anonymous_mib(server.pod), 1),
+            "memory_mib": round(anonymous_mib(ends.server.pod), 1),
         }
         result["memory_mib"] = result[f"update_{size}"]["memory_mib"]
-        for name in lost:
-            lost[name] += getattr(traffic, name)
+        _add(lost, traffic)
     return {**result, "during_updates": lost}
 
 
-async def _one_size(server: SealedPod, own: Identity, caller: Identity, size: int, runs: int) -> Result:
+def _add(lost: dict[str, int], traffic: Traffic) -> None:
+    for name in lost:
+        lost[name] += getattr(traffic, name)
+
+
+async def _another_server(ends: Ends, empty: Pod, runs: int) -> float:
+    """The cluster that the traffic runs through gets a second member, where nobody listens, and loses it:
+    connections in use stay, new ones find the server.
+    """
+    members = [ends.own.member, ends.caller.member]
+    other = Identity.mint(SERVER, [empty.ipv4]).member
+    views = [view(ends.caller.member, [*members, other]), view(ends.caller.member, members)]
+    variants = [(await render(seen))[0] for seen in views]
+    took = []
+    for _ in range(runs):
+        for rendered in variants:
+            await asyncio.sleep(_REST_S)
+            version = ends.client.next_version()
+            took.append(await ends.client.update(rendered.files(version), version))
+    await asyncio.sleep(_REST_S)
+    return round(median(took), 1)
+
+
+async def _one_size(ends: Ends, size: int, runs: int) -> Result:
+    server, own = ends.server, ends.own
     others = strangers(size - 1)
-    rendered, render_ms = await render(view(own.member, [own.member, caller.member, *others]))
+    rendered, render_ms = await render(view(own.member, [own.member, ends.caller.member, *others]))
     last = others[-1].domain
     await server.open(rendered, own.secrets())
     took: dict[str, list[float]] = {"removed": [], "added": [], "rotated": []}
