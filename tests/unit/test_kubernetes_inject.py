@@ -197,7 +197,7 @@ POD_CHANGES = [
 @pytest.mark.parametrize(
     ("old", "new", "field"), POD_CHANGES, ids=[c[2] + str(n) for n, c in enumerate(POD_CHANGES)]
 )
-def test_I7_a_pod_that_steps_around_the_sidecar_is_refused_by_field(old: str, new: str, field: str) -> None:
+def test_I3_a_pod_that_steps_around_the_sidecar_is_refused_by_field(old: str, new: str, field: str) -> None:
     assert inject(POD, injection(), {}) != POD and old in POD
     error = refused(POD.replace(old, new, 1), {})
     assert error.reason is Reason.MANIFEST_REFUSED
@@ -262,7 +262,7 @@ def test_pods_that_are_started_one_after_the_other_would_wait_for_ever() -> None
     assert error.mismatches[0].field == "StatefulSet/api spec.podManagementPolicy"
 
 
-def test_E2_a_digest_that_the_topology_does_not_name_is_refused_unless_it_is_a_draft() -> None:
+def test_E5_a_digest_that_the_topology_does_not_name_is_refused_unless_it_is_a_draft() -> None:
     made = {name: initdata(name, **{"policy.rego": "package agent_policy\n"}) for name in topology().roles}
     error = refused(APP, initdata=made)
     assert error.reason is Reason.CONFIG_DIGEST and made["web"].digest.hex() in error.mismatches[0].expected

@@ -210,7 +210,7 @@ def dstack_event(name: str) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["tdx", "snp"])
-def test_E2_initdata_that_the_hardware_does_not_vouch_for_gets_no_evidence(tsm: Path, kind: str) -> None:
+def test_E5_T11_initdata_that_the_hardware_does_not_vouch_for_gets_no_evidence(tsm: Path, kind: str) -> None:
     assert pod(tsm, f"told-{kind}", initdata=TOLD[kind]).quote(JOIN, 5).quote
     with pytest.raises(PodError) as refused:
         pod(tsm, kind, initdata=TOLD[kind]).quote(JOIN, 5)
@@ -219,7 +219,7 @@ def test_E2_initdata_that_the_hardware_does_not_vouch_for_gets_no_evidence(tsm: 
     assert TOLD[kind].digest.hex() in refused.value.mismatches[0].expected
 
 
-def test_E2_a_digest_that_does_not_fill_the_field_is_none(tsm: Path) -> None:
+def test_E5_a_digest_that_does_not_fill_the_field_is_none(tsm: Path) -> None:
     """What CoCo would pad to 48 bytes, or cut to 32."""
     for kind, other in (("tdx", "snp"), ("snp", "tdx")):
         with pytest.raises(PodError):
