@@ -29,6 +29,16 @@ MAX_COMPRESSED = 120 * 1000 * 1000  # bytes
 SHELLS = {"sh", "bash", "dash", "busybox", "perl", "apt-get", "dpkg", "pip", "curl", "su", "mount"}
 PYTHON = ("--entrypoint", "/usr/bin/python3")
 CONNECT = "import socket; socket.create_connection(('{}', 8000), 3)"
+RUN_TOML = """
+role = "db"
+mesh = "shop"
+owner = "/lab/owner.json"
+topology = "/lab/topology.json"
+min_version = 1
+peers = "web:15443"
+state_dir = "/run/toposeal"
+collateral = "/lab/collateral.json"
+"""
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,12 @@ def test_there_is_no_time_in_it_but_one(images: dict[str, Built], kind: str) -> 
         assert len({member.mtime for member in layer}) == 1
         caches = [name for name in layer.getnames() if name.endswith(".log") or "/var/cache/" in name]
     assert caches == []
+
+
+def test_a_base_has_to_be_named(made: Engine) -> None:
+    for image in ("release", "init"):
+        refused = made.run("docker", "build", "-f", f"images/Dockerfile.{image}", ".", check=False)
+        assert refused.returncode != 0 and "should not be blank" in refused.stderr, refused
 
 
 def test_the_release_is_small_enough(release: Built) -> None:
@@ -205,14 +221,16 @@ def beside(made: Engine, *argv: str) -> subprocess.CompletedProcess[str]:
 def sidecar(made: Engine, release: Built) -> int:
     """The release image as docs/images.md runs it, on simulated hardware; returns its exit code."""
     capabilities = [word for name in CAPABILITIES for word in ("--cap-add", name.upper())]
+    configuration = made.lab / "configuration"
+    configuration.mkdir()
+    (configuration / "run.toml").write_text(RUN_TOML)
     report = "/sys/kernel/config/tsm/report"
     made.run(
         *("docker", "run", "-d", "--name", DAEMON, "--network", f"container:{HOLDER}", "--read-only"),
         *("--cap-drop", "ALL", *capabilities, "--security-opt", "no-new-privileges:true"),
         *("--tmpfs", "/run:rw,noexec,nosuid,nodev,size=16m", "-v", f"{made.lab}:/lab:ro"),
-        *("-v", f"{made.lab}/kernel:/sys/kernel", "-v", f"{made.lab}/tsm/db:{report}", release.name),
-        *("--role=db", "--mesh=shop", "--owner=/lab/owner.json", "--topology=/lab/topology.json"),
-        *("--min-version=1", "--peers=web:15443", "--collateral=/lab/collateral.json"),
+        *("-v", f"{configuration}:/etc/toposeal:ro", "-v", f"{made.lab}/kernel:/sys/kernel"),
+        *("-v", f"{made.lab}/tsm/db:{report}", release.name),
     )
     return int(made.run("docker", "wait", DAEMON, timeout_s=60).stdout)
 
