@@ -27,7 +27,7 @@
  * FREE              adoption binds nobody: `previous` is any certified descendant of the last manifest sealed
  * LEAVE=EPOCH       LEAVE names the previous manifest and an epoch
  * LEAVE=ONCE        LEAVE names one manifest, once in a boot
- * LEAVE=AGAIN       LEAVE names one manifest, and another one of a higher epoch later
+ * LEAVE=AGAIN       LEAVE names one manifest, and later another
  * UNFENCED          who has signed LEAVE still seals what it had committed to before
  */
 

@@ -3,8 +3,8 @@
  *
  * All of HELLO, PROPOSE, COMMIT, certificate and SEALED. Faults are given up front: FAULTS times a member gives an
  * attempt up although it could succeed, or does not see a live candidate; CRASHES times one dies, CUTS times one is
- * cut off for a while. A real timer fires only when nothing else can happen. Epochs only rise and every step is final, so that every run ends, and
- * the question is where: all live members active on one manifest, or too few of them alive for any (check 9).
+ * cut off for a while. A real timer fires only when nothing else can happen. Epochs only rise and no step is taken
+ * back, so that every run ends, and the question is where: all live members active on one manifest, or too few of them alive for any (check 9).
  *
  * NO_ADOPTION     a member takes nobody's certificate
  * NO_PROPOSE      a member commits to what it built, without awaiting PROPOSE of the others

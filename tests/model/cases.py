@@ -83,6 +83,8 @@ CASES = (
     progress("4 members, 2 faults", "MEMBERS=4 ROOT=15 FAULTS=2 CRASHES=0", size="small"),
     progress("4 members, 1 fault, 1 crash", "MEMBERS=4 ROOT=15 FAULTS=1 CRASHES=1", size="small"),
     progress("2 members and a newcomer", "ROOT=3 FAULTS=2 CRASHES=1", size="small"),
+    progress("every run ends", "FAULTS=2 CRASHES=1 CYCLES"),  # Spin looks for cycles instead
+    progress("binding adoption", "MEMBERS=4 ROOT=15 FAULTS=2 CRASHES=0 BINDING", size="small"),
     progress("quotes, members overlooked", "FAULTS=1 CRASHES=0 OVERLOOK_ONLY", size="small"),
     progress("4 members, 3 faults", "MEMBERS=4 ROOT=15 FAULTS=3 CRASHES=0", size="large"),
     progress("no adoption", "ROOT=3 FAULTS=2 CRASHES=0 NO_ADOPTION", "L1", "small"),
