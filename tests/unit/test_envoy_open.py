@@ -238,7 +238,6 @@ def test_a_range_of_one_address_that_is_a_members_leads_nowhere() -> None:
 def test_a_layout_moves_every_path() -> None:
     text = b"".join(opened(view("web"), layout_under("/run/pod")).values())
     assert set(re.findall(rb'"path": "([^"]*)"', text)) == {
-        b"/run/pod/xds",
         b"/run/pod/xds/sds-id.json",
         b"/run/pod/xds/sds-ingress.json",
         b"/run/pod/sockets/attestation.sock",

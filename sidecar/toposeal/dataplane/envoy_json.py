@@ -50,14 +50,9 @@ def xds(version: str, clusters: Sequence[Json], listeners: Sequence[Json]) -> di
 
 
 def file_source(layout: Layout, name: str) -> Json:
-    """Where Envoy reads one of its files again whenever something is renamed into the directory."""
-    return {
-        "path_config_source": {
-            "path": f"{layout.xds}/{name}",
-            "watched_directory": {"path": layout.xds},
-        },
-        "resource_api_version": "V3",
-    }
+    """Where Envoy reads one of its files again whenever another is renamed over it: that file alone, since a
+    watched directory would have it read all of them at each rename."""
+    return {"path_config_source": {"path": f"{layout.xds}/{name}"}, "resource_api_version": "V3"}
 
 
 def tcp_address(address: str, port: int) -> Json:
