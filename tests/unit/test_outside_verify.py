@@ -513,7 +513,6 @@ def test_E9_one_bad_entry_of_the_documents_collateral_does_not_spoil_the_others(
     assert verify_document(changed(document(), add), mesh().request()).members
 
 
-
 def test_E17_a_simulated_mesh_is_refused_by_the_vendors_roots() -> None:
     context = replace(mesh().context(), anchors=VENDOR_ANCHORS)
     assert first(refusal(document(), mesh().request(context=context)))[:2] == (

@@ -22,6 +22,7 @@ _PEM = re.compile(
     _BEGIN + rb"((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2}\n)" + _END[:-1] + rb"(?:\n|\Z)"
 )
 
+
 @dataclass(frozen=True)
 class Certificate:
     """One X.509 certificate with the facts that the checks need; times in Unix seconds."""
