@@ -98,7 +98,7 @@ def run(case: Case) -> Outcome:
     printed = _call(folder, "./pan", "-E", f"-m{DEPTH}", *(("-l",) if cycles else ()))
     seconds = time.monotonic() - start
     trail: tuple[str, ...] = ()
-    if (folder / f"{case.model}.trail").exists():
+    if any(folder.glob("*.trail")):
         trail = tuple(read_trail(_call(folder, "spin", "-t", "-T", *defines, case.model)))
         folder.with_suffix(".txt").write_text("\n".join((case.name, *trail, "")))
     shutil.rmtree(folder)
