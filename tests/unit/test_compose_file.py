@@ -30,7 +30,8 @@ def test_there_is_a_sidecar_and_an_application_for_every_member(services: dict[s
 @pytest.mark.parametrize("name", MEMBERS)
 def test_sidecars_run_as_what_they_are_and_nothing_more(services: dict[str, Any], name: str) -> None:
     sidecar = services[name]
-    assert sidecar["command"] == [f"--role={MEMBERS[name]}", f"--tsm=/lab/tsm/{name}"]
+    own = (f"--tsm=/lab/tsm/{name}", f"--measurements=/lab/tsm/measurements/{name}")
+    assert sidecar["command"] == [f"--role={MEMBERS[name]}", *own]
     assert f"--mesh={MESH}" in sidecar["entrypoint"] and "environment" not in sidecar
     assert sidecar["cap_drop"] == ["ALL"] and set(sidecar["cap_add"]) == CAPABILITIES
     assert sidecar["read_only"] is True and sidecar["security_opt"] == ["no-new-privileges:true"]
