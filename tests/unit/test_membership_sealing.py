@@ -268,6 +268,21 @@ def test_a_verdict_counts_only_for_the_hello_that_is_listed(mesh: Mesh) -> None:
     assert verified(bench) == {mesh.b.iid}
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_E6_nothing_seals_whose_join_evidence_is_unknown(mesh: Mesh, own: bool) -> None:
+    bench = mesh.bench
+    effects = bench.quote(bench.last(Quote)) if own else bench.receive(mesh.b.commit(mesh.manifest))
+    verdict = symbolic_appraisal(of(effects, Appraise)[0])
+    known = bench.member
+    peer = known.peers[mesh.b.iid]
+    without = replace(known, admitted=None) if own else known.with_peer(replace(peer, admitted=None))
+    bench.member = without
+    assert bench.event(verdict) == [] and bench.member == without
+    bench.member = known  # the positive control
+    bench.event(verdict)
+    assert verified(bench) == {verdict.ticket.iid}
+
+
 def test_a_verdict_about_another_binding_is_our_own_fault(mesh: Mesh) -> None:
     pending = of(mesh.bench.receive(mesh.b.commit(mesh.manifest)), Appraise)[0]
     verified = VerifiedEvidence("tdx", "db", seal_binding(mesh, mesh.a), "UpToDate", (), bytes(16), 0)

@@ -31,6 +31,7 @@ from toposeal.membership.votes import (
     parse_decision,
     verify_commit,
 )
+from toposeal.verification.model import VerifiedEvidence
 
 
 def on_seal_quoted(member: Member, event: Quoted) -> Step:
@@ -85,9 +86,10 @@ def on_seal_verified(member: Member, event: Appraised, now: int) -> Step:
     if not isinstance(phase, Committed) or event.ticket.digest != phase.manifest.digest:
         return member, ()
     proof = _sealed_member(member, phase, event)
-    if proof is None:
+    joined = _joined(member, event.ticket.iid)
+    if proof is None or joined is None:
         return member, ()
-    moved = _moved(member, event)
+    moved = _moved(event.verified, joined)
     if moved is not None:
         return on_seal_refused(member, Refused(event.ticket, moved))
     members = {**phase.members, event.ticket.iid: proof}
@@ -153,14 +155,18 @@ def _sealed_member(member: Member, phase: Committed, event: Appraised) -> Sealed
     return SealedMember(signed, hello, commit, event.verified, gpus)
 
 
-def _moved(member: Member, event: Appraised) -> Mismatch | None:
+def _joined(member: Member, iid: bytes) -> VerifiedEvidence | None:
+    """What the JOIN evidence of an instance (ours, or an admitted peer's) said; None for any other."""
+    if iid == member.own.iid:
+        return member.admitted
+    peer = member.peers.get(iid)
+    return peer.admitted.join if peer and peer.admitted else None
+
+
+def _moved(sealed: VerifiedEvidence, joined: VerifiedEvidence) -> Mismatch | None:
     """SEAL evidence comes from the guest that JOIN evidence came from, on the same machine."""
-    peer = member.peers.get(event.ticket.iid)
-    joined = member.admitted if peer is None else peer.admitted and peer.admitted.join
-    if joined is None:
-        return None
     for name in ("tee", "platform", "guest"):
-        found, expected = getattr(event.verified, name), getattr(joined, name)
+        found, expected = getattr(sealed, name), getattr(joined, name)
         if found != expected:
             return Mismatch(Reason.IDENTITY_MISMATCH, f"seal.{name}", printable(found), printable(expected))
     return None
