@@ -29,7 +29,7 @@ def initial_filesystem(needed: Iterable[str], extra: Mapping[str, bytes], target
     for module in BUILT.glob("*.ko"):
         archive.file(f"/modules/{module.name}", module.read_bytes())
     for name in _SCRIPT:
-        archive.file(f"/work/kernel/{name}", (HERE / name).read_bytes())
+        archive.file(f"/toposeal/kernel/{name}", (HERE / name).read_bytes())
     archive.file("/init", (HERE / "init").read_bytes())
     archive.file("/bin/busybox", Path(shutil.which("busybox") or "").read_bytes())
     for name, content in {**extra, "/environment": _environment()}.items():
@@ -51,7 +51,7 @@ def boot(initrd: Path) -> str:
 
 def _environment() -> bytes:
     """What makes the interpreter find its modules where they are here."""
-    paths = ["/work", str(ROOT / "sidecar"), *(path for path in sys.path if os.path.isdir(path))]
+    paths = ["/toposeal", str(ROOT / "sidecar"), *(path for path in sys.path if os.path.isdir(path))]
     interpreter = os.path.realpath(sys.executable)
     return f"PYTHON={interpreter}\nexport PYTHONPATH={':'.join(paths)}\n".encode()
 
