@@ -331,6 +331,7 @@ def test_fault_12_a_read_that_hangs_is_abandoned_and_nothing_is_asked_meanwhile(
     with pytest.raises(QuoteSourceError) as late:
         source.report(REPORT_DATA, SHORT)
     assert late.value.retry
+    assert late.value.mismatches[0].field == "quote_source.outblob"
     assert time.monotonic() - start < SHORT + 1
     with pytest.raises(QuoteSourceError) as outstanding:
         source.report(REPORT_DATA, SHORT)

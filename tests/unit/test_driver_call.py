@@ -19,7 +19,7 @@ def refusal(field: str, found: object, expected: object, retry: bool = False) ->
 
 
 def test_what_the_work_gives_is_given() -> None:
-    assert DriverCalls(refusal).call(lambda: 5, 1) == 5
+    assert DriverCalls(refusal, "outblob").call(lambda: 5, 1) == 5
 
 
 @pytest.mark.parametrize("error", [refusal("x", "y", "z"), ZeroDivisionError("ours"), KeyError("a")])
@@ -29,7 +29,7 @@ def test_what_the_work_raises_is_raised_at_once(error: Exception) -> None:
     def fail() -> None:
         raise error
 
-    calls, started = DriverCalls(refusal), time.monotonic()
+    calls, started = DriverCalls(refusal, "outblob"), time.monotonic()
     with pytest.raises(type(error)) as raised:
         calls.call(fail, 30)
     assert raised.value is error and time.monotonic() - started < 5
@@ -37,7 +37,7 @@ def test_what_the_work_raises_is_raised_at_once(error: Exception) -> None:
 
 
 def test_fault_11_a_call_that_hangs_is_abandoned_and_keeps_others_out_until_it_ends() -> None:
-    calls, release = DriverCalls(refusal), threading.Event()
+    calls, release = DriverCalls(refusal, "outblob"), threading.Event()
     with pytest.raises(QuoteSourceError) as hung:
         calls.call(release.wait, 0.1)
     with pytest.raises(QuoteSourceError) as refused:
@@ -52,7 +52,7 @@ def test_a_machine_without_threads_refuses_and_stays_usable(monkeypatch: pytest.
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    calls = DriverCalls(refusal)
+    calls = DriverCalls(refusal, "outblob")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         with pytest.raises(QuoteSourceError) as refused:
@@ -62,5 +62,5 @@ def test_a_machine_without_threads_refuses_and_stays_usable(monkeypatch: pytest.
 
 
 def test_fault_12_no_signal_reaches_the_driver() -> None:
-    blocked = DriverCalls(refusal).call(lambda: signal.pthread_sigmask(signal.SIG_BLOCK, []), 1)
+    blocked = DriverCalls(refusal, "outblob").call(lambda: signal.pthread_sigmask(signal.SIG_BLOCK, []), 1)
     assert {signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1} <= blocked

@@ -63,7 +63,7 @@ class ConfigfsTsm:
 
     def __init__(self, report_dir: str = REPORT_DIRECTORY) -> None:
         self._report_dir = report_dir
-        self._calls = DriverCalls(_refusal)
+        self._calls = DriverCalls(_refusal, "outblob")
 
     def report(self, report_data: bytes, deadline_s: float) -> TsmReport:
         """The report for `report_data` (64 bytes); blocks up to `deadline_s` seconds.

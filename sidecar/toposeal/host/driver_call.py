@@ -24,10 +24,12 @@ class Refusal(Protocol):
 
 
 class DriverCalls:
-    """The calls into one driver; `refusal` makes the errors of whoever calls."""
+    """The calls into one driver; `refusal` makes the errors of whoever calls, `awaited` is the field
+    that a driver which does not answer owes."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, awaited: str) -> None:
         self._refusal = refusal
+        self._awaited = awaited
         self._free = threading.Semaphore(1)
 
     def call(self, work: Callable[[], T], deadline_s: float) -> T:
@@ -49,7 +51,7 @@ class DriverCalls:
         try:
             return answer.result(max(0.0, end - time.monotonic()) + _GRACE_S)
         except TimeoutError as error:
-            raise self._refusal("request", f"nothing in {deadline_s} s", "an answer", True) from error
+            raise self._refusal(self._awaited, f"nothing in {deadline_s} s", "an answer", True) from error
 
     def _work(self, work: Callable[[], T], answer: Future[T]) -> None:
         """Runs in the worker alone. Signals are left to the main thread: here they would interrupt

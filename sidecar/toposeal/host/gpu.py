@@ -65,7 +65,7 @@ class GpuSource:
     def __init__(self, library: str = LIBRARY, driver_directory: str = DRIVER_DIRECTORY) -> None:
         self._library = library
         self._driver_directory = driver_directory
-        self._calls = DriverCalls(_refusal)
+        self._calls = DriverCalls(_refusal, "driver")
 
     def collect(self, nonce: bytes, deadline_s: float) -> tuple[GpuEvidence, ...]:
         """Evidence of every device that the driver knows, for `nonce` (32 bytes); none where there is none.
