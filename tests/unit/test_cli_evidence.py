@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.evidence_cli import Run, in_folder
 from support.snp import WEB, amd, chip
 from support.tdx import HOST, NOW, PKI
 from support.tdx import WEB as TDX_WEB
@@ -20,7 +20,6 @@ from toposeal_lab.simsnp import ReportShape, certificate_table
 
 DATA = bytes(range(64))
 RFC3339 = "2026-09-21T15:33:20Z"  # NOW
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -46,15 +45,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `toposeal evidence ARGUMENTS` in `folder` under the lab's roots: exit code, stdout, stderr."""
-    monkeypatch.chdir(folder)
-    anchors = replace(PKI.anchors(), amd_roots=amd().anchors().amd_roots)
-
-    def run_evidence(*arguments: str) -> tuple[int, str, str]:
-        code = entry(["evidence", *arguments], anchors)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_evidence
+    return in_folder(folder, {}, monkeypatch, capsys)
 
 
 AT = ("--at", str(NOW))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.evidence_cli import Run, in_folder
 from support.snp import WEB, amd, chip
 from support.tdx import HOST, NOW, PKI
 from support.tdx import WEB as TDX_WEB
 
-from toposeal.cli.main import entry
 from toposeal.errors import NetworkError, Reason
 from toposeal.evidence import ghcb_table
 from toposeal.evidence.bundle import parse_bundle
@@ -22,7 +21,6 @@ from toposeal_lab.simsnp import ReportShape, certificate_table
 from toposeal_lab.simsnp.pki import der
 from toposeal_lab.vendor_service import Fault, VendorService, vendor_service
 
-Run = Callable[..., tuple[int, str, str]]
 CHIP, VLEK = chip(), chip(kind=KeyKind.VLEK)
 FMSPC = PKI.fmspc.hex()
 AT = ("--at", str(NOW))
@@ -60,17 +58,7 @@ def run(
         "table": certificate_table([(ghcb_table.VLEK, VLEK.certificate), (ghcb_table.ASK, der(amd().asvk))]),
         "text": b"no evidence",
     }
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    monkeypatch.chdir(tmp_path)
-    anchors = replace(PKI.anchors(), amd_roots=amd().anchors().amd_roots)
-
-    def run_evidence(*arguments: str) -> tuple[int, str, str]:
-        code = entry(["evidence", *arguments], anchors)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_evidence
+    return in_folder(tmp_path, files, monkeypatch, capsys)
 
 
 @pytest.fixture

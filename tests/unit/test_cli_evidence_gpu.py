@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.evidence_cli import Run, in_folder
 from support.gpu import NONCE, NOW, anchors, gpu, manifests
 from support.snp import WEB, chip
 
-from toposeal.cli.main import entry
-
-Run = Callable[..., tuple[int, str, str]]
 GPU = ("report", "--chain", "chain", "--at", str(NOW))
 RIMS = ("--rim", "driver", "--rim", "vbios")
 NOTES = [
@@ -37,16 +34,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         "policy": b'{"gpu": {"models": ["GB100"], "measurements": "manifests"}}',
         "bad": b"x",
     }
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    monkeypatch.chdir(tmp_path)
-
-    def run_evidence(*arguments: str) -> tuple[int, str, str]:
-        code = entry(["evidence", *arguments], anchors())
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_evidence
+    return in_folder(tmp_path, files, monkeypatch, capsys, anchors())
 
 
 def verdict(run: Run, *arguments: str) -> tuple[int, dict[str, Any]]:

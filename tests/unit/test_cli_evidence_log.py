@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.evidence_cli import Run, in_folder
 from support.snp import WEB as SNP_WEB
-from support.snp import amd, chip
+from support.snp import chip
 from support.tdx import HOST, NOW, PKI, WEB
 
-from toposeal.cli.main import entry
 from toposeal.evidence import rtmr
 from toposeal_lab.eventlogs import (
     EV_IPL,
@@ -31,7 +30,6 @@ from toposeal_lab.eventlogs import (
 AT = ("--at", str(NOW))
 TDX = ("--collateral", "collateral", *AT)
 BOOT, RUNTIME = boot_events(), [agent_event("domain", "operation", "content")]
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -67,15 +65,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `toposeal evidence ARGUMENTS` in `folder` under the lab's roots: exit code, stdout, stderr."""
-    monkeypatch.chdir(folder)
-    anchors = replace(PKI.anchors(), amd_roots=amd().anchors().amd_roots)
-
-    def run_evidence(*arguments: str) -> tuple[int, str, str]:
-        code = entry(["evidence", *arguments], anchors)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_evidence
+    return in_folder(folder, {}, monkeypatch, capsys)
 
 
 def verdict(run: Run, *arguments: str) -> tuple[int, dict[str, Any]]:

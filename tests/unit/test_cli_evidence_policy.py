@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from support.snp import WEB, amd, chip
+from support.evidence_cli import Run, in_folder
+from support.snp import WEB, chip
 from support.tdx import HOST, NOW, PKI
 from support.tdx import WEB as TDX_WEB
-
-from toposeal.cli.main import entry
 
 DATA = bytes(range(64))
 AT = ("--at", str(NOW))
 SNP = ("--vcek", "vcek", "--chain", "chain", *AT)
 TDX = ("--collateral", "collateral", *AT)
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -36,17 +33,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         "chain": chip().chain,
         "hcl": b"HCLA" + bytes(2000),
     }
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    monkeypatch.chdir(tmp_path)
-    anchors = replace(PKI.anchors(), amd_roots=amd().anchors().amd_roots)
-
-    def run_evidence(*arguments: str) -> tuple[int, str, str]:
-        code = entry(["evidence", *arguments], anchors)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_evidence
+    return in_folder(tmp_path, files, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(("kind", "given"), [("quote", TDX), ("report", SNP)])
