@@ -11,31 +11,17 @@ import sys
 from pathlib import Path
 
 from toposeal_lab import programs
+from toposeal_lab.nginx import nginx
 from toposeal_lab.pods import SEARCH_PATH, Pod
 from toposeal_lab.scenario import HTTP_PORT, REDIS_PORT
 
 APP_UID = 1000
 
-_NGINX = """\
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 256; }}
-http {{
-  access_log off;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/proxy;
-  fastcgi_temp_path {directory}/fastcgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  scgi_temp_path {directory}/scgi;
-  server {{
-    listen {port};
-    listen [::]:{port};
-    location = / {{ return 200 "the shop is open\\n"; }}
-    location /api/ {{ proxy_pass http://api:{port}/; proxy_connect_timeout 5s; }}
-  }}
-}}
+_SHOP = """
+listen {port};
+listen [::]:{port};
+location = / {{ return 200 "the shop is open\\n"; }}
+location /api/ {{ proxy_pass http://api:{port}/; proxy_connect_timeout 5s; }}
 """
 
 
@@ -62,9 +48,7 @@ def system_python() -> str:
 
 
 def _nginx(pod: Pod, directory: Path) -> list[str]:
-    config = directory / "nginx.conf"
-    config.write_text(_NGINX.format(directory=directory, port=HTTP_PORT))
-    return ["nginx", "-c", str(config), "-e", "stderr"]
+    return nginx(directory, _SHOP.format(port=HTTP_PORT))
 
 
 def _api(pod: Pod, directory: Path) -> list[str]:

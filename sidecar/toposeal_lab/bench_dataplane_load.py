@@ -14,6 +14,7 @@ from toposeal_lab.apps import APP_UID
 from toposeal_lab.bench_dataplane_mesh import PORT
 from toposeal_lab.checks import CheckFailed
 from toposeal_lab.measure import usage
+from toposeal_lab.nginx import nginx
 from toposeal_lab.pods import Pod
 
 PROGRAMS = {"wrk": "wrk", "curl": "curl", "nginx": "nginx-light"}
@@ -24,29 +25,12 @@ _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 _LATENCY = re.compile(r"^\s+99%\s+([\d.]+)(us|ms|s)$", re.MULTILINE)
 _REQUESTS = re.compile(r"^\s*(\d+) requests in ([\d.]+)(ms|s)", re.MULTILINE)
 _FAILURES = re.compile(r"Socket errors:|Non-2xx")
-_NGINX = """\
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off;
-  sendfile on;
-  keepalive_requests 100000000;
-  keepalive_timeout 1h;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/proxy;
-  fastcgi_temp_path {directory}/fastcgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  scgi_temp_path {directory}/scgi;
-  server {{
-    listen {port} backlog=4096;
-    location = / {{ return 200 "served\\n"; }}
-    location /{bulk} {{ root {directory}; }}
-  }}
-}}
+_SERVER = """
+listen {port} backlog=4096;
+location = / {{ return 200 "served\\n"; }}
+location /{bulk} {{ root {directory}; }}
 """
+_KEEPALIVE = "keepalive_requests 100000000; keepalive_timeout 1h;"
 
 Sample = dict[str, float]
 
@@ -72,12 +56,9 @@ def start_nginx(pod: Pod, directory: Path, bulk_mib: int) -> None:
     with (directory / _BULK).open("wb") as file:
         file.truncate(bulk_mib << 20)
     os.chown(directory, APP_UID, APP_UID)
-    config = directory / "nginx.conf"
-    config.write_text(_NGINX.format(directory=directory, port=PORT, bulk=_BULK))
+    argv = nginx(directory, _SERVER.format(directory=directory, port=PORT, bulk=_BULK), _KEEPALIVE)
     with (directory / "log").open("wb") as log:
-        pod.spawn(
-            ["nginx", "-c", str(config), "-e", "stderr"], uid=APP_UID, stdout=log, stderr=log, cwd=directory
-        )
+        pod.spawn(argv, uid=APP_UID, stdout=log, stderr=log, cwd=directory)
 
 
 def await_answer(way: Way) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from support import conversations
 from support.daemons import SEAL_S, world
 from support.inside import APP_UID, python, spawn_python
+from toposeal_lab.nginx import nginx
 from toposeal_lab.pods import Node, Pod
 
 NGINX, POSTGRES, REDIS, GRPC = 8080, 5432, 6379, 50051
@@ -91,26 +92,10 @@ def start_all(place: Place) -> None:
     start_postgres(place)
 
 
-_NGINX = """\
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off;
-  sendfile on;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/proxy;
-  fastcgi_temp_path {directory}/fastcgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  scgi_temp_path {directory}/scgi;
-  server {{
-    listen {port};
-    location = / {{ return 200 "hello\\n"; }}
-    location /files/ {{ alias {directory}/files/; }}
-  }}
-}}
+_SERVER = """
+listen {port};
+location = / {{ return 200 "hello\\n"; }}
+location /files/ {{ alias {directory}/files/; }}
 """
 
 
@@ -120,9 +105,7 @@ def start_nginx(place: Place, **files: int) -> None:
     for name, size in files.items():
         with (place.directory / "files" / name).open("wb") as file:
             file.truncate(size)
-    config = place.directory / "nginx.conf"
-    config.write_text(_NGINX.format(directory=place.directory, port=NGINX))
-    place.serve(["nginx", "-c", str(config), "-e", "stderr"])
+    place.serve(nginx(place.directory, _SERVER.format(directory=place.directory, port=NGINX)))
     listening(place, NGINX)
 
 
