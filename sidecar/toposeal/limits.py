@@ -61,8 +61,8 @@ PROBE_ADDRESS = "240.10.255.254"
 PROBE_PORT = 15007
 DNS_TTL = 5  # seconds
 
-# Envoy: the oldest patch of each line that carries the fixes of SECURITY.md.
-# 1.36 has a fixed release too, but not tcp_proxy's upstream_connect_mode, which our inbound chains need.
+# Envoy: the oldest patch of each line with the security fixes that were published when this was written.
+# 1.36 has one too, but not tcp_proxy's upstream_connect_mode, which our inbound chains need.
 ENVOY_FLOOR = ((1, 37, 6), (1, 38, 4), (1, 39, 1))
 
 # Certificates. Times in seconds.
