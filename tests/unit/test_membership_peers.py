@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.actors import Actor, Bench, kinds, of
 from support.symbolic import signed_topology
@@ -49,6 +51,27 @@ def test_P12_a_silent_instance_is_forgotten_and_can_come_back(bench: Bench) -> N
     assert actor.iid not in bench.member.peers and bench.member.by_id_digest == {}
     bench.meet(actor)
     assert actor.iid in bench.member.peers
+
+
+@pytest.mark.parametrize("stage", ["proposed", "committed"])
+def test_P12_a_listed_member_gives_way_to_no_stranger(stage: str) -> None:
+    """However long it is silent: as long as the manifest lists it, its votes have to find it."""
+    bench = Bench({"db": (2, 2), "web": (1, 1)}, ping_ms=1_000).gathering()
+    listed, other = bench.actor("db"), bench.actor("db")
+    manifest = getattr(bench, stage)(listed, other)
+    peer = bench.member.peers[listed.iid]
+    bench.member = bench.member.with_peer(replace(peer, silent=2))
+    strangers = [bench.actor("db") for _ in range(MAX_CANDIDATES_PER_ROLE)]
+    for actor in strangers:
+        bench.receive(actor.introduction())
+    assert bench.refuse(bench.actor("db").introduction()).reason is Reason.RATE_LIMITED
+    assert {listed.iid, other.iid} <= set(bench.member.peers)
+    silent = bench.member.peers[strangers[0].iid]  # the positive control: strangers give way to each other
+    bench.member = bench.member.with_peer(replace(silent, silent=2))
+    bench.receive(bench.actor("db").introduction())
+    assert strangers[0].iid not in bench.member.peers
+    bench.receive(other.commit(manifest))
+    assert bench.phase == stage
 
 
 def test_who_does_not_answer_is_introduced_again(bench: Bench) -> None:

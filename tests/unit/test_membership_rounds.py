@@ -261,3 +261,12 @@ def test_nothing_is_proposed_outside_an_open_attempt(phase: str) -> None:
         getattr(bench.gathering(), phase)(db)
     assert bench.phase == phase
     assert evaluate(bench.member, bench.now) == (bench.member, ())
+
+
+def test_a_proposal_with_a_member_that_is_gone_ends_at_the_next_commit() -> None:
+    bench = Bench({"db": (2, 2), "web": (1, 1)}, ping_ms=1_000).gathering()
+    gone, other = bench.actor("db"), bench.actor("db")
+    manifest = bench.proposed(gone, other)
+    bench.member = bench.member.without_peer(gone.iid)
+    bench.receive(other.commit(manifest))
+    assert isinstance(bench.member.phase, Proposed) and bench.member.phase.deadline == bench.now

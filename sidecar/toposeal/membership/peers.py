@@ -8,7 +8,7 @@ from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.limits import MAX_CANDIDATES_PER_ROLE, MAX_EPOCH_STEP
 from toposeal.membership.events import Effect
 from toposeal.membership.identity import Identity
-from toposeal.membership.state import Gathering, Member, Peer, Proposed, Waiting
+from toposeal.membership.state import Gathering, Member, Peer, Proposed, Waiting, listed_iids
 
 Step = tuple[Member, tuple[Effect, ...]]
 
@@ -53,8 +53,10 @@ def with_room(member: Member, identity: Identity) -> Member:
     same_role = [p for p in member.peers.values() if p.identity.role == identity.role]
     if len(same_role) < role.max_replicas + MAX_CANDIDATES_PER_ROLE:
         return member
-    most_silent = max(same_role, key=lambda p: p.silent)
-    if most_silent.silent < _SILENT_TO_YIELD:
+    # Whom our manifest lists stays while it does: its votes have to find it.
+    unlisted = (p for p in same_role if p.identity.iid not in listed_iids(member.phase))
+    most_silent = max(unlisted, key=lambda p: p.silent, default=None)
+    if most_silent is None or most_silent.silent < _SILENT_TO_YIELD:
         raise RemoteProtocolError.of(
             Reason.RATE_LIMITED, "identity.role", f"{len(same_role)} candidates", "a place in the table"
         )

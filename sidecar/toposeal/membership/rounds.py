@@ -22,6 +22,7 @@ from toposeal.membership.state import (
     Fenced,
     Gathering,
     Member,
+    Peer,
     Proposed,
     attempt_of,
 )
@@ -89,11 +90,15 @@ def _propose(
 
 
 def while_possible(member: Member, phase: Proposed, now: int) -> Proposed:
-    """A listed member that has committed to another manifest of this epoch cannot commit to ours."""
-    d = phase.manifest.digest
-    commits = (member.peers[e.iid].commit for e in _others(member, phase.manifest))
-    lost = any(c is not None and c.decision.manifest_digest != d for c in commits)
+    """A listed member that is gone, or has committed to another manifest of this epoch, cannot commit to
+    ours."""
+    others = (member.peers.get(e.iid) for e in _others(member, phase.manifest))
+    lost = any(peer is None or _committed_elsewhere(peer, phase.manifest) for peer in others)
     return replace(phase, deadline=now) if lost else phase
+
+
+def _committed_elsewhere(peer: Peer, manifest: Manifest) -> bool:
+    return peer.commit is not None and peer.commit.decision.manifest_digest != manifest.digest
 
 
 def _all_propose(member: Member, manifest: Manifest) -> bool:

@@ -196,3 +196,9 @@ def attempt_of(phase: Phase) -> Attempt | None:
 def sealed_of(phase: Phase) -> SealedManifest | None:
     """The sealed manifest, once there is one."""
     return phase.sealed if isinstance(phase, (Sealed, Active)) else None
+
+
+def listed_iids(phase: Phase) -> frozenset[bytes]:
+    """Whom the manifest that this attempt is about lists; nobody before there is one."""
+    members = phase.manifest.members if isinstance(phase, (Proposed, Committed)) else ()
+    return frozenset(entry.iid for entry in members)
