@@ -100,6 +100,17 @@ def test_E14_an_extension_that_the_library_cannot_read_is_a_refusal(oid: str, va
     assert refusal(parse_gpu_chain, odd(extra=[unreadable]).chain) is Reason.CERTIFICATE_INVALID
 
 
+@pytest.mark.parametrize("level", range(5))
+@pytest.mark.parametrize("date", [b"00000101000000Z", b"00001231235959Z"])
+def test_E14_a_year_that_the_library_cannot_read_is_a_refusal(level: int, date: bytes) -> None:
+    parts = pieces(gpu().chain)
+    der = x509.load_pem_x509_certificate(parts[level]).public_bytes(Encoding.DER)
+    never = b"99991231235959Z"
+    assert der.count(never) == 1
+    parts[level] = x509.load_der_x509_certificate(der.replace(never, date)).public_bytes(Encoding.PEM)
+    assert refusal(parse_gpu_chain, b"".join(parts)) is Reason.CERTIFICATE_INVALID
+
+
 def test_a_certificate_without_constraints_is_no_ca() -> None:
     vendor, device = nvidia(), gpu()
     name = device.device.subject

@@ -120,6 +120,8 @@ def read_certificate(certificate: x509.Certificate, field: str) -> NvidiaCertifi
         names = _attribute(certificate, NameOID.COMMON_NAME), _attribute(certificate, NameOID.SERIAL_NUMBER)
         is_ca = _is_ca(certificate.extensions)
         unknown = {e.oid.dotted_string for e in certificate.extensions if e.critical} - _CRITICAL
+        not_before = int(certificate.not_valid_before_utc.timestamp())
+        not_after = int(certificate.not_valid_after_utc.timestamp())
     except X509_ERRORS as error:
         raise _refusal(field, error, "an X.509 certificate") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
@@ -136,8 +138,8 @@ def read_certificate(certificate: x509.Certificate, field: str) -> NvidiaCertifi
         common_name=names[0],
         serial_name=names[1],
         is_ca=is_ca,
-        not_before=int(certificate.not_valid_before_utc.timestamp()),
-        not_after=int(certificate.not_valid_after_utc.timestamp()),
+        not_before=not_before,
+        not_after=not_after,
     )
 
 
