@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 import betterproto2
+import envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3
+import envoy_data_plane.envoy.extensions.access_loggers.stream.v3
+import envoy_data_plane.envoy.extensions.filters.listener.original_dst.v3
+import envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3
+import envoy_data_plane.envoy.extensions.filters.network.tcp_proxy.v3  # noqa: F401 - registers types
 import pytest
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
@@ -17,7 +22,6 @@ from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
 from support.envoy import resources, run_validation
 
 from toposeal.dataplane.envoy_closed import bootstrap, closed
-from toposeal.dataplane.envoy_open import render  # noqa: F401 - registers the types of both listeners
 from toposeal.dataplane.layout import ENVOY_LAYOUT, WRITING_ORDER, layout_under
 
 GOLDEN = Path(__file__).resolve().parents[2] / "envoy" / "closed"

@@ -29,6 +29,8 @@ from toposeal.dataplane.envoy_clusters import (
     host_name,
     role_name,
 )
+from toposeal.dataplane.envoy_form import STAND_IN, as_json, filled, strings_of
+from toposeal.dataplane.envoy_json import Json
 from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, OutsideRange, PodPlan
 from toposeal.dataplane.envoy_tls import ATTESTATION_ALPN, accepts, serves_anyone
 from toposeal.dataplane.view import Layout
@@ -61,23 +63,24 @@ def _range_chains(part: OutsideRange) -> Iterator[FilterChain]:
         yield _clear_chain(f"{name}|{address}", address, part.port, _to(BLACKHOLE))
 
 
+def member_chains(edge: Inbound, layout: Layout) -> Iterator[Json]:
+    """One per admitted client: its SNI leads to the chain that trusts its CA and no other."""
+    match = FilterChainMatch(
+        destination_port=edge.port, server_names=[STAND_IN.domain], transport_protocol="tls"
+    )
+    name = f"in|{edge.port}|"
+    chain = _tls_chain(name + STAND_IN.domain, match, accepts(STAND_IN, layout), application_name(edge.port))
+    form = as_json(chain)
+    for client in edge.clients:
+        yield filled(form, {**strings_of(client), chain.name: name + client.domain})
+
+
 def inbound_chains(plan: PodPlan, layout: Layout) -> Iterator[FilterChain]:
-    for edge in plan.inbound:
-        yield from _member_chains(edge, layout)
+    """All but those of members."""
     for port in plan.ingress:
         yield from _outside_chains(port, layout)
     yield _attestation_chain(plan.attestation_port, layout)
     yield _probe_chain(plan, layout)
-
-
-def _member_chains(edge: Inbound, layout: Layout) -> Iterator[FilterChain]:
-    """One per admitted client: its SNI leads to the chain that trusts its CA and no other."""
-    for client in edge.clients:
-        match = FilterChainMatch(
-            destination_port=edge.port, server_names=[client.domain], transport_protocol="tls"
-        )
-        name = f"in|{edge.port}|{client.domain}"
-        yield _tls_chain(name, match, accepts(client, layout), application_name(edge.port))
 
 
 def _outside_chains(port: OutsidePort, layout: Layout) -> Iterator[FilterChain]:

@@ -37,6 +37,8 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 )
 from envoy_data_plane.google.protobuf import Struct, Value
 
+from toposeal.dataplane.envoy_form import STAND_IN, as_json, filled, strings_of
+from toposeal.dataplane.envoy_json import Json
 from toposeal.dataplane.envoy_plan import Outbound, OutsideHost, Peer, PodPlan
 from toposeal.dataplane.envoy_tls import expects, expects_host, expects_nobody
 from toposeal.dataplane.view import Layout
@@ -61,11 +63,15 @@ def application_name(port: int) -> str:
     return f"app|{port}"
 
 
-def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
-    """Every cluster of the opened state but the blackhole, which the closed state has already."""
+def role_clusters(plan: PodPlan, layout: Layout) -> Iterator[Json]:
+    """One per role and port that the pod may call."""
     for edge in plan.outbound:
         if edge.servers:
             yield _role_cluster(edge, plan.own, layout)
+
+
+def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
+    """Every other cluster of the opened state but the blackhole, which the closed state has already."""
     for outside in plan.hosts:
         yield _host_cluster(outside)
     if plan.ranges:
@@ -83,9 +89,20 @@ def _application_ports(plan: PodPlan) -> Sequence[int]:
     return sorted({edge.port for edge in plan.inbound} | {port.target for port in plan.ingress})
 
 
-def _role_cluster(edge: Outbound, own: Peer, layout: Layout) -> Cluster:
-    endpoints = [_endpoint(peer, address, edge.port) for peer in edge.servers for address in peer.addresses]
-    return _tls_cluster(role_name(edge.role, edge.port), endpoints, edge.servers, own, layout)
+def _role_cluster(edge: Outbound, own: Peer, layout: Layout) -> Json:
+    """As for the stand-in alone, whose endpoint and whose trust are then each member's."""
+    name, (address,) = role_name(edge.role, edge.port), STAND_IN.addresses
+    only = _endpoint(STAND_IN, address, edge.port)
+    cluster = as_json(_tls_cluster(name, [only], [STAND_IN], own, layout))
+    (locality,), (trust,) = cluster["load_assignment"]["endpoints"], cluster["transport_socket_matches"]
+    (endpoint,) = locality["lb_endpoints"]
+    locality["lb_endpoints"] = [
+        filled(endpoint, {**strings_of(server), address: found})
+        for server in edge.servers
+        for found in server.addresses
+    ]
+    cluster["transport_socket_matches"] = [filled(trust, strings_of(server)) for server in edge.servers]
+    return cluster
 
 
 def _host_cluster(outside: OutsideHost) -> Cluster:
