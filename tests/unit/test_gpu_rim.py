@@ -149,6 +149,29 @@ def test_both_manifests_are_needed_and_no_other() -> None:
     assert refused(driver, made("96.00.9F.00.02", range(3))) == [Reason.RIM] * 2
 
 
+@pytest.mark.parametrize("silent", [{3: None}, {3: b"\0"}, {6: None}, {6: b"\0"}, {3: None, 6: None}])
+@pytest.mark.parametrize("supplied", [(), (DRIVER,), (VBIOS,), (DRIVER, VBIOS)])
+def test_E18_a_device_that_leaves_a_version_unsaid_is_refused(
+    silent: dict[int, bytes | None], supplied: tuple[bytes, ...]
+) -> None:
+    found = refused(*map(trusted, supplied), shape=GpuShape(opaque=silent))
+    assert set(found) == {Reason.RIM}
+
+
+def test_E18_a_switch_has_to_say_its_vbios() -> None:
+    silent = authentic(gpu("LS_10"), GpuShape(opaque={6: None}))
+    with pytest.raises(PolicyError) as raised:
+        require_rims(silent, [])
+    assert [mismatch.field for mismatch in raised.value.mismatches] == ["report.opaque.VBIOS_VERSION"]
+
+
+def test_E18_manifests_that_leave_nothing_to_compare_prove_nothing() -> None:
+    switch = gpu("LS_10")
+    rim = trusted(signer().manifest("LS_10", "96.10.55.00.01", {35: [b"\x35" * 48]}))
+    decoder_off = authentic(switch, GpuShape(opaque={11: b"\x55"}))
+    assert refusal(require_rims, decoder_off, [rim]) is Reason.RIM
+
+
 def test_no_index_is_listed_by_both() -> None:
     assert refused(trusted(DRIVER), made("96.00.9F.00.01", range(11))) == [Reason.RIM]
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from toposeal.errors import EvidenceError, Mismatch, PolicyError, Reason
 from toposeal.evidence.rim import Rim
-from toposeal.verification.gpu_authentic import AuthenticGpu
+from toposeal.verification.gpu_authentic import AuthenticGpu, GpuArchitecture
 from toposeal.verification.model import TrustAnchors
 
 _NVDEC0_INDEX = 35  # the video decoder's firmware, which is not loaded where the decoder is off
@@ -48,18 +48,20 @@ def authenticate_rim(rim: Rim, anchors: TrustAnchors, now: int) -> AuthenticRim:
 
 
 def require_rims(gpu: AuthenticGpu, manifests: Sequence[AuthenticRim]) -> int:
-    """Every measurement that the manifests list has a listed value; the number of those compared.
+    """Every measurement that the manifests list has a listed value; the number of those compared, not 0.
 
-    There has to be one for each version that the device reports, driver and VBIOS, and no other. Raises
-    PolicyError with every mismatch: RIM, or MEASUREMENT.
+    There has to be one for the driver's version and one for the VBIOS's, which the device has to report, and
+    no other. Raises PolicyError with every mismatch: RIM, or MEASUREMENT.
     """
     rims = [each.rim for each in manifests]
-    wrong = [*_unfit(gpu, rims), *_missing(gpu, rims), *_conflicts(rims)]
+    wrong = [*_unsaid(gpu), *_unfit(gpu, rims), *_missing(gpu, rims), *_conflicts(rims)]
     if wrong:
         raise PolicyError(*wrong)
     golden = {index: values for rim in rims for index, values in rim.golden.items()}
     if gpu.report.nvdec0 is False:
         golden.pop(_NVDEC0_INDEX, None)
+    if not golden:
+        raise PolicyError.of(Reason.RIM, "rims.measurements", "none to compare", "one or more")
     differing = list(_differences(gpu, golden))
     if differing:
         raise PolicyError(*differing)
@@ -78,17 +80,26 @@ def _expect_signature(rim: Rim) -> None:
 
 
 def _versions(gpu: AuthenticGpu) -> list[str]:
-    """What has to be covered; a switch has no driver of its own."""
+    """What has to be covered, of what is said."""
     return [version.upper() for version in (gpu.driver_version, gpu.vbios_version) if version]
+
+
+def _unsaid(gpu: AuthenticGpu) -> Iterator[Mismatch]:
+    """Without a version no manifest is the device's, and nothing is compared. A switch has no driver."""
+    if not gpu.vbios_version:
+        yield Mismatch(Reason.RIM, "report.opaque.VBIOS_VERSION", "nothing", "a version")
+    if not gpu.driver_version and gpu.architecture is not GpuArchitecture.LS10:
+        yield Mismatch(Reason.RIM, "report.opaque.DRIVER_VERSION", "nothing", "a version")
 
 
 def _unfit(gpu: AuthenticGpu, rims: Sequence[Rim]) -> Iterator[Mismatch]:
     versions = _versions(gpu)
+    expected = " or ".join(versions) or "a version that is said"
     for place, rim in enumerate(rims):
         if rim.product.replace("_", "") != gpu.model.replace("_", ""):
             yield Mismatch(Reason.RIM, f"rim[{place}].product", rim.product, gpu.model)
         if rim.version.upper() not in versions:
-            yield Mismatch(Reason.RIM, f"rim[{place}].version", rim.version, " or ".join(versions))
+            yield Mismatch(Reason.RIM, f"rim[{place}].version", rim.version, expected)
 
 
 def _missing(gpu: AuthenticGpu, rims: Sequence[Rim]) -> Iterator[Mismatch]:
