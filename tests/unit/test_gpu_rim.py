@@ -165,6 +165,12 @@ def test_E18_a_switch_has_to_say_its_vbios() -> None:
     assert [mismatch.field for mismatch in raised.value.mismatches] == ["report.opaque.VBIOS_VERSION"]
 
 
+def test_E18_one_manifest_does_not_stand_for_driver_and_vbios_alike() -> None:
+    alike = GpuShape(opaque={3: b"96.00.9f.00.01\0"})
+    assert set(refused(trusted(VBIOS), shape=alike)) == {Reason.RIM}
+    assert set(refused(trusted(VBIOS), trusted(VBIOS), shape=alike)) == {Reason.RIM}
+
+
 def test_E18_manifests_that_leave_nothing_to_compare_prove_nothing() -> None:
     switch = gpu("LS_10")
     rim = trusted(signer().manifest("LS_10", "96.10.55.00.01", {35: [b"\x35" * 48]}))

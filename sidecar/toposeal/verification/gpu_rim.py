@@ -103,8 +103,11 @@ def _unfit(gpu: AuthenticGpu, rims: Sequence[Rim]) -> Iterator[Mismatch]:
 
 
 def _missing(gpu: AuthenticGpu, rims: Sequence[Rim]) -> Iterator[Mismatch]:
-    supplied = [rim.version.upper() for rim in rims]
-    for version in _versions(gpu):
+    """A manifest is known by its version alone: under one version for both, one would do for both."""
+    supplied, versions = [rim.version.upper() for rim in rims], _versions(gpu)
+    if len(set(versions)) != len(versions):
+        yield Mismatch(Reason.RIM, "report.opaque.DRIVER_VERSION", gpu.driver_version, "not the VBIOS's")
+    for version in versions:
         if supplied.count(version) != 1:
             yield Mismatch(Reason.RIM, "rims", f"{supplied.count(version)} for {version}", "one")
 
