@@ -13,6 +13,7 @@ from support.tdx import refusal
 
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence.gpu_certs import GpuEvidence
+from toposeal.evidence.gpu_report import GpuMode
 from toposeal.verification.anchors import VENDOR_ANCHORS
 from toposeal.verification.gpu_authentic import GpuArchitecture, authenticate_gpu
 from toposeal.verification.model import TrustAnchors
@@ -163,6 +164,23 @@ def test_E18_a_device_open_to_debuggers_is_refused(flags: str) -> None:
     vendor = nvidia("GB100")
     shape = replace(gpu("GB100").shape, flags=bytes.fromhex(flags))
     assert reason(LabGpu(vendor, 3, shape).evidence(NONCE)) is Reason.GPU_MODE
+
+
+@pytest.mark.parametrize("model", ["GH100", "GB100"])
+@pytest.mark.parametrize("flag", [None, b""])
+@pytest.mark.parametrize(("headed", "version"), [(False, b"\x01\x00"), (True, None), (True, b"\x00\x00")])
+def test_E18_a_device_that_has_to_say_how_it_isolates_says_so(
+    model: str, flag: bytes | None, headed: bool, version: bytes | None
+) -> None:
+    """Silence would pass where PPCIE, said, does not."""
+    silent, spoken = {34: version, 36: flag}, {34: version, 36: b"\x01\x00"}
+    assert reason(gpu(model).evidence(NONCE, GpuShape(opaque=silent, headed=headed))) is Reason.GPU_MODE
+    assert authentic(gpu(model), GpuShape(opaque=spoken, headed=headed)).report.mode is GpuMode.MULTI
+
+
+@pytest.mark.parametrize("version", [None, b"\x00\x00"])
+def test_a_device_older_than_modes_says_none(version: bytes | None) -> None:
+    assert authentic(shape=GpuShape(opaque={34: version})).report.mode is GpuMode.UNSAID
 
 
 def test_E18_other_firmware_than_certified_is_refused() -> None:

@@ -17,13 +17,13 @@ def parsed(opaque: dict[int, bytes | None] | None = None, headed: bool = False) 
     return parse_gpu_report(gpu().report(NONCE, GpuShape(opaque=opaque or {}, headed=headed)))
 
 
-@pytest.mark.parametrize("headed", [False, True])
-def test_the_fields_are_read(headed: bool) -> None:
+@pytest.mark.parametrize(("headed", "mode"), [(False, GpuMode.UNSAID), (True, GpuMode.SINGLE)])
+def test_the_fields_are_read(headed: bool, mode: GpuMode) -> None:
     found = parsed(headed=headed)
     assert (found.driver_version, found.vbios_version) == ("550.90.07", "96.00.9F.00.01")
     assert (found.project, found.project_sku, found.project_sku_mod) == ("1010", "0200", "")
     assert (found.chip_sku, found.chip_sku_mod) == ("882", "0")
-    assert (found.nvdec0, found.mode, found.fwid) == (False, GpuMode.UNSAID, gpu().shape.fwid)
+    assert (found.nvdec0, found.mode, found.fwid) == (False, mode, gpu().shape.fwid)
     assert found.measurements == found.transcript.measurements
     assert found.opaque[21] == b"\x55"
 
@@ -50,6 +50,11 @@ def test_what_nobody_knows_is_kept() -> None:
 )
 def test_the_mode_is_the_drivers_word(value: bytes | None, mode: GpuMode) -> None:
     assert parsed({FLAG: value, VERSION: b"\x01\x00"}).mode is mode
+
+
+def test_the_version_is_the_headers_else_the_fields() -> None:
+    assert [parsed().opaque_version, parsed({VERSION: b"\x01\x00"}).opaque_version] == [0, 1]
+    assert parsed({VERSION: b"\x00"}, headed=True).opaque_version == 2
 
 
 def test_the_decoder_is_on_off_or_unsaid() -> None:

@@ -57,7 +57,7 @@ _NVDEC0 = {b"\xaa": True, b"\x55": False}
 
 
 class GpuMode(StrEnum):
-    """FEATURE_FLAG: how the driver says that it isolates. UNSAID before opaque data version 1."""
+    """FEATURE_FLAG: how the driver says that it isolates. UNSAID by switches and old drivers."""
 
     SINGLE = "SPT"  # one GPU passed through
     MULTI = "MPT"  # several, each link encrypted
@@ -74,6 +74,7 @@ class GpuReport:
 
     transcript: SpdmTranscript
     opaque: Mapping[int, bytes]  # by field number, as they stand
+    opaque_version: int  # of its header, else OPAQUE_DATA_VERSION; 0 where there is neither
     driver_version: str  # "550.90.07"; a switch has none
     vbios_version: str  # "96.00.9F.00.01"
     project: str
@@ -94,7 +95,7 @@ class GpuReport:
 def parse_gpu_report(data: bytes) -> GpuReport:
     """Parse one report. Raises EvidenceError: QUOTE_FORMAT or TOO_LARGE."""
     transcript = parse_spdm_transcript(data)
-    opaque = _opaque(transcript.opaque)
+    opaque, version = _opaque(transcript.opaque)
     named = {name: opaque.get(number, b"") for name, number in _BY_NAME.items()}
     texts = {name.lower(): _text(named[name], name) for name in _TEXTS}
     if named["FWID"] and len(named["FWID"]) != _FWID_SIZE:
@@ -102,6 +103,7 @@ def parse_gpu_report(data: bytes) -> GpuReport:
     return GpuReport(
         transcript=transcript,
         opaque=MappingProxyType(opaque),
+        opaque_version=version,
         vbios_version=_vbios_version(named["VBIOS_VERSION"]),
         fwid=named["FWID"],
         nvdec0=_nvdec0(named["NVDEC0_STATUS"]),
@@ -110,33 +112,34 @@ def parse_gpu_report(data: bytes) -> GpuReport:
     )
 
 
-def _opaque(data: bytes) -> dict[int, bytes]:
-    """Every field once: a second one under the same number could mean another to another reader."""
-    headed = data.startswith(_MAGIC)
+def _opaque(data: bytes) -> tuple[dict[int, bytes], int]:
+    """Fields and version. Every field once: a second one could mean another to another reader."""
     cursor = Cursor(data, "report.opaque")
-    if headed:
-        _header(cursor)
+    headed = _header(cursor) if data.startswith(_MAGIC) else None
     fields: dict[int, bytes] = {}
     while cursor.more():
         number = cursor.number(2, "type")
-        if headed:
+        if headed is not None:
             cursor.number(2, "value_type")
         if number in fields:
             raise cursor.refusal(f"{number}", "twice", "once")
         fields[number] = cursor.take(cursor.number(2, "size"), f"{number}")
+    if headed is not None:
+        return fields, headed
     version = int.from_bytes(fields.get(_BY_NAME["OPAQUE_DATA_VERSION"], b""), "little")
-    if not headed and version not in _BARE_VERSIONS:
+    if version not in _BARE_VERSIONS:
         raise cursor.refusal("OPAQUE_DATA_VERSION", version, _BARE_VERSIONS)
-    return fields
+    return fields, version
 
 
-def _header(cursor: Cursor) -> None:
-    """Magic, profile (u16, 0), major and minor version, two bytes that are reserved."""
+def _header(cursor: Cursor) -> int:
+    """Magic, profile (u16, 0), major and minor version, two bytes that are reserved; the major version."""
     cursor.take(len(_MAGIC), "magic")
     profile, major = cursor.number(2, "profile"), cursor.number(1, "major")
     cursor.take(3, "minor")
     if profile or major not in _HEADED_VERSIONS:
         raise cursor.refusal("version", f"profile {profile}, major {major}", f"0, {_HEADED_VERSIONS}")
+    return major
 
 
 def _text(value: bytes, name: str) -> str:

@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence.gpu_certs import GpuChain, GpuEvidence, NvidiaCertificate, parse_gpu_chain
-from toposeal.evidence.gpu_report import GpuReport, parse_gpu_report
+from toposeal.evidence.gpu_report import GpuMode, GpuReport, parse_gpu_report
 from toposeal.limits import NONCE_SIZE
 from toposeal.verification.model import TrustAnchors
 
 _MODEL = r"(?P<model>GH\d{3}|GB\d{3}|LS_10)"
 _RESPONDER = {"GH": "GSP", "GB": "GSP", "LS": "FSP"}  # whose key signs; a Blackwell chip has an FSP's too
+_MODES_SINCE = 1  # the opaque data version from which on a GPU's report has a FEATURE_FLAG
 _DEVICE = re.compile(rf"{_MODEL} (?P<stepping>[A-Z]\d{{2}}) (?P<responder>GSP|FSP) BROM", re.ASCII)
 _PROVISIONER = re.compile(rf"NVIDIA {_MODEL} Provisioner ICA \d+", re.ASCII)
 _IDENTITY = re.compile(rf"NVIDIA {_MODEL} Identity", re.ASCII)
@@ -95,6 +96,8 @@ def authenticate_report(report: GpuReport, chain: GpuChain, anchors: TrustAnchor
     _expect_signature(report, chain.leaf)
     # (5) The firmware that NVIDIA's boot ROM certified is the one that reports, and not open to debuggers.
     _expect_firmware(report, chain, architecture)
+    # (6) It says how it isolates, if it has a field for that: policy could not refuse what is left out.
+    _expect_mode(report, architecture)
     return AuthenticGpu(
         report=report,
         architecture=architecture,
@@ -173,6 +176,15 @@ def _expect_firmware(report: GpuReport, chain: GpuChain, architecture: GpuArchit
         return  # a switch does not repeat it
     if not hmac.compare_digest(report.fwid, firmware.fwid):
         raise _refusal(Reason.MEASUREMENT, "report.opaque.FWID", report.fwid, firmware.fwid.hex())
+
+
+def _expect_mode(report: GpuReport, architecture: GpuArchitecture) -> None:
+    """NVIDIA defines no such field for a switch, and older drivers of a Hopper do not fill it."""
+    if report.mode is not GpuMode.UNSAID or architecture is GpuArchitecture.LS10:
+        return
+    if report.opaque_version >= _MODES_SINCE:
+        expected = f"a mode, in opaque data of version {report.opaque_version}"
+        raise _refusal(Reason.GPU_MODE, "report.opaque.FEATURE_FLAG", "nothing", expected)
 
 
 def _named(certificate: NvidiaCertificate) -> str:

@@ -90,7 +90,7 @@ class LabGpu:
         return made
 
     def _opaque(self, shape: GpuShape) -> bytes:
-        fields = {**self._fields(), **shape.opaque}
+        fields = {**self._fields(shape.headed), **shape.opaque}
         value_type = b"\x82\x00" if shape.headed else b""
         parts = [
             number.to_bytes(2, "little") + value_type + len(value).to_bytes(2, "little") + value
@@ -99,7 +99,8 @@ class LabGpu:
         ]
         return (_HEADER if shape.headed else b"") + b"".join(parts)
 
-    def _fields(self) -> dict[int, bytes]:
+    def _fields(self, headed: bool) -> dict[int, bytes]:
+        """A GPU's with a header say the mode: one GPU passed through."""
         if self.shape.model == "LS_10":
             return {6: b"96.10.55.00.01", 22: self.pdi, 24: b"\x02\x00", 25: b"\x01\x00"}
         return {
@@ -114,6 +115,7 @@ class LabGpu:
             11: b"\x55",
             20: self.shape.fwid,
             21: b"\x55",
+            **({36: b"\x00\x00"} if headed else {}),
         }
 
 
