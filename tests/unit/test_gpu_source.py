@@ -200,6 +200,16 @@ def test_E18_one_more_device_without_evidence_refuses_all(machine: Machine) -> N
     assert refused(machine.source()).mismatches[0].found == f"error {NOT_SUPPORTED}"
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_E18_a_device_that_nvml_does_not_count_is_not_passed_over(machine: Machine, count: int) -> None:
+    """The kernel's driver serves two."""
+    machine.attach(*both())
+    machine.say("count", count)
+    refusal = refused(machine.source())
+    assert (refusal.reason, refusal.mismatches[0].field) == (Reason.GPU_SOURCE, "nvml.nvmlDeviceGetCount_v2")
+    assert refusal.mismatches[0].found == str(count)
+
+
 @pytest.mark.parametrize(("name", "value"), [("ccFeature", 0), ("ccFeature", 2), ("devToolsMode", 1)])
 def test_E18_devices_that_are_open_are_refused(machine: Machine, name: str, value: int) -> None:
     machine.attach(*both())
@@ -252,7 +262,8 @@ def test_E14_a_report_that_is_none_is_refused(machine: Machine) -> None:
 
 def test_more_devices_than_any_pod_has_are_refused(machine: Machine) -> None:
     machine.say("count", MAX_GPUS + 1)
-    assert refused(machine.source()).reason is Reason.GPU_SOURCE
+    refusal = refused(machine.source())
+    assert (refusal.reason, refusal.mismatches[0].field) == (Reason.GPU_SOURCE, "nvml.nvmlDeviceGetCount_v2")
 
 
 def test_an_older_driver_is_refused_where_it_has_devices(machine: Machine, tmp_path: Path) -> None:

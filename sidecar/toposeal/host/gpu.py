@@ -68,12 +68,12 @@ class GpuSource:
         self._calls = DriverCalls(_refusal, "driver")
 
     def collect(self, nonce: bytes, deadline_s: float) -> tuple[GpuEvidence, ...]:
-        """Evidence of every device that the driver knows, for `nonce` (32 bytes); none where there is none.
+        """Evidence of every device that the driver serves, for `nonce` (32 bytes); none where there is none.
 
         Blocks up to `deadline_s` seconds. A call that hangs in the driver is abandoned, and until it returns
-        every further request is refused. A device that gives no evidence refuses them all: it could read
-        what the others compute (E18). Raises QuoteSourceError: GPU_SOURCE, or GPU_MODE where the devices
-        are not confidential or open to developer tools.
+        every further request is refused. A device that gives no evidence, or that NVML does not
+        count, refuses them all: it could read what the others compute (E18). Raises QuoteSourceError:
+        GPU_SOURCE, or GPU_MODE where the devices are not confidential or open to developer tools.
         """
         if len(nonce) != NONCE_SIZE:
             raise ValueError(f"a nonce has {NONCE_SIZE} bytes, not {len(nonce)}")
@@ -90,7 +90,7 @@ class GpuSource:
         with _session(library) as loaded:
             if not loaded and served:
                 raise _refusal("nvmlInit_v2", "no driver", f"one, for {served} devices")
-            return _devices(library, nonce) if loaded else ()
+            return _devices(library, nonce, served) if loaded else ()
 
 
 def _served(directory: str) -> int:
@@ -116,11 +116,12 @@ def _session(library: ctypes.CDLL) -> Iterator[bool]:
             _code(library, "nvmlShutdown")
 
 
-def _devices(library: ctypes.CDLL, nonce: bytes) -> tuple[GpuEvidence, ...]:
+def _devices(library: ctypes.CDLL, nonce: bytes, served: int) -> tuple[GpuEvidence, ...]:
+    """Evidence of each. One that the library leaves out of `served`, the kernel's count, would be unasked."""
     count = ctypes.c_uint()
     _call(library, "nvmlDeviceGetCount_v2", ctypes.byref(count))
-    if count.value > MAX_GPUS:
-        raise _refusal("nvmlDeviceGetCount_v2", count.value, f"at most {MAX_GPUS}")
+    if not served <= count.value <= MAX_GPUS:
+        raise _refusal("nvmlDeviceGetCount_v2", count.value, f"at least {served}, at most {MAX_GPUS}")
     if count.value:
         _expect_confidential(library)
     return tuple(_device(library, index, nonce) for index in range(count.value))
