@@ -18,7 +18,7 @@ from toposeal.verification.anchors import VENDOR_ANCHORS
 from toposeal.verification.model import TrustAnchors
 from toposeal.verification.tdx_authentic import authenticate
 from toposeal_lab.simtdx import LabHost, LabPki, QuoteShape
-from toposeal_lab.simtdx.pki import TCB_SIGNING_NAME, Authority, issue
+from toposeal_lab.simtdx.pki import PLATFORM_CA_NAME, TCB_SIGNING_NAME, Authority, issue
 
 DAY = 86400
 QUOTE = quote()
@@ -148,6 +148,40 @@ def test_a_list_under_another_root_is_refused() -> None:
     other = LabPki.create(NOW)
     chain = other.platform_ca.pem() + other.root.pem()
     assert reason(parts={"pck_crl_issuer_chain": chain}) is Reason.COLLATERAL_SIGNER
+
+
+def list_issuers() -> list[tuple[str, Authority, str]]:
+    """Everybody under the pinned root, or near it, who must not issue lists of PCKs; the field at fault."""
+    other = LabPki.create(NOW)
+    return [
+        ("the processor CA", issue("Intel SGX PCK Processor CA", PKI.root, NOW, path_length=0), "subject"),
+        ("the TCB signer", PKI.tcb_signing, "subject"),
+        ("a PCK", HOST.pck, "subject"),
+        ("the root itself", PKI.root, "subject"),
+        ("the right name from the platform CA", issue(PLATFORM_CA_NAME, PKI.platform_ca, NOW), "issuer"),
+        ("the right name, self-signed", issue(PLATFORM_CA_NAME, None, NOW, path_length=0), "issuer"),
+        ("another vendor's under our root", other.platform_ca, "issuer"),
+    ]
+
+
+@pytest.mark.parametrize(("who", "issuer", "field"), list_issuers(), ids=[who for who, *_ in list_issuers()])
+def test_E10_only_the_platform_ca_issues_lists_of_pcks(who: str, issuer: Authority, field: str) -> None:
+    collateral = PKI.collateral(parts={"pck_crl_issuer_chain": issuer.pem() + PKI.root.pem()})
+    with pytest.raises(EvidenceError) as refused:
+        authenticate(QUOTE, (collateral,), PKI.anchors(), NOW)
+    assert refused.value.reason is Reason.COLLATERAL_SIGNER, who
+    assert refused.value.mismatches[0].field == f"collateral.pck_crl_issuer_chain.{field}", who
+
+
+@pytest.mark.parametrize("made", [NOW - 3660 * DAY, NOW + 2 * DAY])
+def test_O1_the_issuer_of_the_list_of_pcks_is_in_force(made: int) -> None:
+    """Under the same root, which is: nothing but this certificate has run out, or is dated ahead."""
+    issuer = issue(PLATFORM_CA_NAME, PKI.root, made, path_length=0)
+    collateral = PKI.collateral(parts={"pck_crl_issuer_chain": issuer.pem() + PKI.root.pem()})
+    with pytest.raises(EvidenceError) as refused:
+        authenticate(QUOTE, (collateral,), PKI.anchors(), NOW)
+    assert refused.value.reason is Reason.COLLATERAL_INVALID
+    assert refused.value.mismatches[0].field == "collateral.pck_crl_issuer_chain"
 
 
 def test_missing_collateral_is_a_refusal() -> None:

@@ -70,6 +70,7 @@ class Collateral:
     qe_identity: SignedDocument
     qe_mrsigner: bytes  # 32
     pck_crl_chain: tuple[Certificate, ...]  # platform CA, root
+    pck_crl_direct: bool  # that root issued that CA: subject, key and signature
     pck_crl: Crl
     root_ca_crl: Crl
 
@@ -89,6 +90,8 @@ class Collateral:
                 yield f"collateral.{name}_issuer_chain", each.not_before, each.not_after
         for name, crl in (("pck_crl", self.pck_crl), ("root_ca_crl", self.root_ca_crl)):
             yield f"collateral.{name}", 0, crl.next_update - 1
+        for each in self.pck_crl_chain:
+            yield "collateral.pck_crl_issuer_chain", each.not_before, each.not_after
 
     @cached_property
     def valid_until(self) -> int:
@@ -116,13 +119,15 @@ def parse_collateral(data: bytes) -> Collateral:
     qe = parse_object(parts["qe_identity"], "collateral.qe_identity")
     _expect_kind(qe, "TD_QE", 2, "collateral.qe_identity")
     document = _document(parts, tcb, "tcb_info", None)
+    platform_ca, root = _chain(parts, "pck_crl_issuer_chain")
     return Collateral(
         fmspc=_hex(tcb.get("fmspc"), "collateral.tcb_info.fmspc", 6),
         pce_id=_hex(tcb.get("pceId"), "collateral.tcb_info.pceId", 2),
         tcb_info=document,
         qe_identity=_document(parts, qe, "qe_identity", document),
         qe_mrsigner=_hex(qe.get("mrsigner"), "collateral.qe_identity.mrsigner", 32),
-        pck_crl_chain=_chain(parts, "pck_crl_issuer_chain"),
+        pck_crl_chain=(platform_ca, root),
+        pck_crl_direct=platform_ca.issued_by(root),
         pck_crl=_crl(parts, "pck_crl"),
         root_ca_crl=_crl(parts, "root_ca_crl"),
     )

@@ -7,7 +7,6 @@ before any quote: out of a service, a cache or a peer's hands, and before it may
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -27,7 +26,7 @@ from toposeal.evidence.collateral import Collateral, Crl, SignedDocument, parse_
 from toposeal.evidence.snp_certs import Endorsement, KeyKind, parse_endorsement
 from toposeal.evidence.snp_tcb import Product
 from toposeal.verification.model import TrustAnchors
-from toposeal.verification.tdx_authentic import PLATFORM_CA_NAME, TCB_SIGNER_NAME
+from toposeal.verification.tdx_authentic import expect_signers
 from toposeal.x509_errors import X509_ERRORS
 
 _MAX_NUMBER_BITS = 160  # RFC 5280, 5.2.3
@@ -92,9 +91,9 @@ def authenticate_collateral(entry: bytes, anchors: TrustAnchors, now: int) -> Au
     _expect_one_evaluation(parsed)
     _expect_in_force(parsed, now)
     # (2) The signers are whom the pinned root has issued for this and nobody else.
-    root = _expect_roles(parsed, anchors)
+    expect_signers(parsed, anchors)
     # (3) The lists are their issuers', and name none of the issuers.
-    platform_ca = parsed.pck_crl_chain[0]
+    platform_ca, root = parsed.pck_crl_chain
     _expect_list(parsed.pck_crl, platform_ca, "collateral.pck_crl")
     _expect_list(parsed.root_ca_crl, root, "collateral.root_ca_crl")
     _expect_not_revoked(parsed)
@@ -185,42 +184,13 @@ def _expect_one_evaluation(collateral: Collateral) -> None:
 
 
 def _expect_in_force(collateral: Collateral, now: int) -> None:
-    for field, start, end in _windows(collateral):
+    for field, start, end in collateral.windows:
         _expect_now(field, start, end, now)
-
-
-def _windows(collateral: Collateral) -> Iterator[tuple[str, int, int]]:
-    for name in ("tcb_info", "qe_identity"):
-        document: SignedDocument = getattr(collateral, name)
-        yield f"collateral.{name}", document.issued, document.next_update
-        for certificate in document.chain:
-            yield f"collateral.{name}_issuer_chain", certificate.not_before, certificate.not_after
-    for name in ("pck_crl", "root_ca_crl"):
-        yield f"collateral.{name}", 0, getattr(collateral, name).next_update - 1
-    for certificate in collateral.pck_crl_chain:
-        yield "collateral.pck_crl_issuer_chain", certificate.not_before, certificate.not_after
 
 
 def _expect_now(field: str, start: int, end: int, now: int) -> None:
     if not start <= now <= end:
         raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, f"now {now}", f"{start} to {end}")
-
-
-def _expect_roles(collateral: Collateral, anchors: TrustAnchors) -> Certificate:
-    """Each chain is one certificate of the right name, issued by the pinned root itself; returns the root."""
-    wanted = (
-        ("tcb_info_issuer_chain", collateral.tcb_info.chain, TCB_SIGNER_NAME),
-        ("qe_identity_issuer_chain", collateral.qe_identity.chain, TCB_SIGNER_NAME),
-        ("pck_crl_issuer_chain", collateral.pck_crl_chain, PLATFORM_CA_NAME),
-    )
-    for name, (signer, root), role in wanted:
-        found = (signer.common_name, root.der == anchors.intel_sgx_root_ca, signer.issued_by(root))
-        if found != (role, True, True):
-            expected = f"{role}, issued by the pinned root itself"
-            raise EvidenceError.of(
-                Reason.COLLATERAL_SIGNER, f"collateral.{name}", signer.common_name, expected
-            )
-    return collateral.tcb_info.chain[-1]
 
 
 def _expect_list(crl: Crl, issuer: Certificate, field: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import dcap
 from toposeal.evidence.certificates import Certificate
-from toposeal.evidence.collateral import Collateral, SignedDocument, parse_collateral
+from toposeal.evidence.collateral import Collateral, parse_collateral
 from toposeal.evidence.pck import PckChain, parse_pck_chain
 from toposeal.evidence.tdx_quote import TdxQuote
 from toposeal.verification.model import TrustAnchors
@@ -52,7 +52,7 @@ def authenticate(
     _expect_same_platform(pck, chosen)
     _expect_in_force(pck, chosen, now)
     # (4) Whoever signed it may sign collateral.
-    _expect_signers(chosen, anchors)
+    expect_signers(chosen, anchors)
     # (5) The QE report binds the attestation key and nothing else.
     _expect_zero_tail(quote)
     # (6) What runs now is not older than what the TD was started under and is judged by.
@@ -71,6 +71,23 @@ def authenticate(
         evaluation=chosen.tcb_info.evaluation,
         expires_at=min(pck.valid_until, chosen.valid_until),
     )
+
+
+def expect_signers(collateral: Collateral, anchors: TrustAnchors) -> None:
+    """The TCB signer signs TCB info and QE identity, the platform CA the list of PCKs; each of them the
+    pinned root issued itself.
+
+    Any key under the root would satisfy dcap-qvl: one leaked PCK key of an old machine could then
+    declare that machine up to date; and the list's issuer it leaves unread. A processor CA stands in
+    no PCK chain that is accepted here. Raises EvidenceError(COLLATERAL_SIGNER).
+    """
+    wanted = (
+        (collateral.tcb_info.chain, collateral.tcb_info.direct, TCB_SIGNER_NAME, "tcb_info"),
+        (collateral.qe_identity.chain, collateral.qe_identity.direct, TCB_SIGNER_NAME, "qe_identity"),
+        (collateral.pck_crl_chain, collateral.pck_crl_direct, PLATFORM_CA_NAME, "pck_crl"),
+    )
+    for chain, direct, name, part in wanted:
+        _expect_signer(chain, direct, name, anchors, f"collateral.{part}_issuer_chain")
 
 
 def _expect_pck_chain(pck: PckChain, anchors: TrustAnchors) -> None:
@@ -114,26 +131,14 @@ def _expect_in_force(pck: PckChain, collateral: Collateral, now: int) -> None:
             raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, f"now {now}", f"{start} to {end}")
 
 
-def _expect_signers(collateral: Collateral, anchors: TrustAnchors) -> None:
-    """TCB info and QE identity are signed by the TCB signer, which the pinned root issued itself.
-
-    Any key under the root would satisfy dcap-qvl: one leaked PCK key of an old machine could then
-    declare that machine up to date.
-    """
-    _expect_signer(collateral.tcb_info, anchors, "collateral.tcb_info_issuer_chain")
-    _expect_signer(collateral.qe_identity, anchors, "collateral.qe_identity_issuer_chain")
-    crl_root = collateral.pck_crl_chain[-1]
-    _expect_root(crl_root, anchors, "collateral.pck_crl_issuer_chain.root", Reason.COLLATERAL_SIGNER)
-
-
-def _expect_signer(document: SignedDocument, anchors: TrustAnchors, field: str) -> None:
-    signer, root = document.chain
+def _expect_signer(
+    chain: tuple[Certificate, ...], direct: bool, name: str, anchors: TrustAnchors, field: str
+) -> None:
+    signer, root = chain
     _expect_root(root, anchors, f"{field}.root", Reason.COLLATERAL_SIGNER)
-    if signer.common_name != TCB_SIGNER_NAME:
-        raise EvidenceError.of(
-            Reason.COLLATERAL_SIGNER, f"{field}.subject", signer.common_name, TCB_SIGNER_NAME
-        )
-    if not document.direct:
+    if signer.common_name != name:
+        raise EvidenceError.of(Reason.COLLATERAL_SIGNER, f"{field}.subject", signer.common_name, name)
+    if not direct:
         raise EvidenceError.of(Reason.COLLATERAL_SIGNER, f"{field}.issuer", "another", "the pinned root")
 
 
