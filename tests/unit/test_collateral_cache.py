@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -194,6 +195,47 @@ def test_E9_lost_marks_beside_entries_refuse_the_cache(
     with pytest.raises(UsageError, match="begin anew") as refused:
         opened()
     assert refused.value.reason is Reason.COLLATERAL_ROLLBACK
+
+
+def unlistable(directory: str) -> list[str]:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_E9_a_directory_that_cannot_be_listed_costs_no_marks(
+    opened: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The marks are opened by their name: no listing says that there are none."""
+    opened().store_tdx(COLLATERAL, NOW)
+    marks = (folder / "marks.json").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("os.listdir", unlistable)
+        with pytest.raises(UsageError, match="Too many open files"):
+            opened()
+        (folder / "marks.json").unlink()
+        with pytest.raises(UsageError, match="Too many open files"):
+            opened()
+        assert not (folder / "marks.json").exists()
+    (folder / "marks.json").write_bytes(marks)
+    monkeypatch.setattr("os.listdir", lambda _: [])
+    assert opened().marks == parse_marks(marks) != Marks()
+    assert (folder / "marks.json").read_bytes() == marks
+    (folder / "marks.json").write_bytes(marks[:-5])
+    with pytest.raises(UsageError, match="begin anew"):
+        opened()
+
+
+def test_S8_what_another_has_raised_is_kept_where_the_directory_cannot_be_listed(
+    opened: Open, folder: Path, said: list[tuple[str, Reason]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = opened()
+    opened().store_tdx(PKI.collateral(tcb={"fmspc": "00" * 6}, evaluation=21), NOW)
+    monkeypatch.setattr("os.listdir", unlistable)
+    assert ours.store_tdx(COLLATERAL, NOW).evaluation == 20
+    found = parse_marks((folder / "marks.json").read_bytes())
+    assert found == ours.marks
+    assert found.evaluations == {"00" * 6: 21, PKI.fmspc.hex(): 20}
+    assert ours.load_tdx(NOW) == ()
+    assert said == [(ENTRY, Reason.USAGE), (".", Reason.USAGE)]
 
 
 def test_S8_marks_of_this_process_stay_whatever_becomes_of_the_file(opened: Open, folder: Path) -> None:

@@ -58,7 +58,7 @@ class CollateralCache:
     def __init__(self, directory: str, anchors: TrustAnchors, say: Say = tell_journal) -> None:
         """Open or make `directory`; `say` hears of every file that does not hold or cannot be written.
 
-        Raises UsageError: COLLATERAL_ROLLBACK where the marks are lost.
+        Raises UsageError: COLLATERAL_ROLLBACK where the marks are lost, USAGE where it cannot be used.
         """
         self._directory = directory
         self._anchors = anchors
@@ -69,10 +69,9 @@ class CollateralCache:
         except OSError as error:
             raise _unusable(directory, error, "a directory that can be written") from error
         with self._locked():
-            names = self._names()
-            for name in filter(_LEFTOVER.fullmatch, names):
+            for name in filter(_LEFTOVER.fullmatch, self._names()):
                 self._remove(name)
-            self.marks = self._read_marks(names)
+            self.marks = self._read_marks()
 
     def store_tdx(self, entry: bytes, now: int) -> AuthenticCollateral:
         """Verify an entry at `now` (Unix seconds), raise the marks to it, keep it.
@@ -87,7 +86,12 @@ class CollateralCache:
 
     def load_tdx(self, now: int) -> tuple[AuthenticCollateral, ...]:
         """Every entry that holds at `now`, by FMSPC; what does not is said and left out."""
-        read = {name: self._read(name) for name in sorted(filter(_TDX.fullmatch, self._names()))}
+        try:
+            names = self._names()
+        except UsageError as error:
+            self._say(".", error)
+            return ()
+        read = {name: self._read(name) for name in sorted(filter(_TDX.fullmatch, names))}
         held = self._holding({name: data for name, data in read.items() if data is not None}, now)
         # Families were stored at different times; each is judged with the newest lists of them all.
         shared = with_newest_lists([entry.entry for entry in held.values()])
@@ -157,7 +161,7 @@ class CollateralCache:
         self._raise(marks)
         try:
             with self._locked():
-                self._raise(self._read_marks(self._names()))
+                self._raise(self._read_marks())
                 write_atomic(self._path(_MARKS), self.marks.dump(), _MODE)
                 self._write(name, data)
         except UsageError as error:
@@ -168,16 +172,17 @@ class CollateralCache:
         with self._rising:
             self.marks = self.marks.merged(marks)
 
-    def _read_marks(self, names: list[str]) -> Marks:
-        if _MARKS not in names:
-            if any(map(_ENTRY.fullmatch, names)):
-                raise self._lost("no marks beside entries")
-            write_atomic(self._path(_MARKS), Marks().dump(), _MODE)
-            return Marks()
+    def _read_marks(self) -> Marks:
+        """Their absence is what opening says: a listing that fails or leaves them out would cost them."""
         try:
             return parse_marks(read_once(self._path(_MARKS), MAX_MARKS_SIZE))
         except ToposealError as error:
-            raise self._lost(error) from error
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise self._lost(error) from error
+        if any(map(_ENTRY.fullmatch, self._names())):
+            raise self._lost("no marks beside entries")
+        write_atomic(self._path(_MARKS), Marks().dump(), _MODE)
+        return Marks()
 
     def _lost(self, found: object) -> UsageError:
         path = printable(self._path(_MARKS))
@@ -188,8 +193,7 @@ class CollateralCache:
         try:
             return os.listdir(self._directory)
         except OSError as error:
-            self._say(".", _unusable(self._directory, error, "a directory that can be read"))
-            return []
+            raise _unusable(self._directory, error, "a directory that can be read") from error
 
     def _read(self, name: str) -> bytes | None:
         path = self._path(name)
