@@ -103,6 +103,8 @@ def form(evaluations: str = "{}", lists: str = "{}", version: str = "1") -> byte
         b"\xff",
         b"{}",
         form(version="2"),
+        form(version="true"),
+        form(version='"1"'),
         form(evaluations="[]"),
         form(lists="1"),
         form()[:-1] + b',"more":1}',

@@ -91,8 +91,11 @@ def parse_marks(data: bytes) -> Marks:
         raise EvidenceError.of(Reason.TOO_LARGE, "marks", f"{len(data)} bytes", f"at most {MAX_MARKS_SIZE}")
     state = parse_object(data.decode("ascii", "replace"), "marks")
     evaluations, lists = state.get("evaluations"), state.get("lists")
-    if state.keys() != {"version", "evaluations", "lists"} or state["version"] != _VERSION:
-        raise _invalid("members", sorted(state), "version 1, evaluations and lists")
+    if state.keys() != {"version", "evaluations", "lists"}:
+        raise _invalid("members", sorted(state), "version, evaluations and lists")
+    version = state["version"]
+    if type(version) is not int or version != _VERSION:
+        raise _invalid("version", version, _VERSION)
     if not isinstance(evaluations, dict) or not isinstance(lists, dict):
         raise _invalid("members", "another type", "objects")
     return _bounded(
@@ -137,5 +140,5 @@ def _rollback(name: str, found: object, expected: str) -> EvidenceError:
     return EvidenceError.of(Reason.COLLATERAL_ROLLBACK, name, found, expected)
 
 
-def _invalid(name: str, found: object, expected: str) -> EvidenceError:
+def _invalid(name: str, found: object, expected: object) -> EvidenceError:
     return EvidenceError.of(Reason.COLLATERAL_INVALID, f"marks.{name}", found, expected)
