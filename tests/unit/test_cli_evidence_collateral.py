@@ -188,6 +188,21 @@ def test_V9_arguments_that_cannot_be_meant(fetch: Run, arguments: tuple[str, ...
     assert (found, out, err.startswith("toposeal: ")) == (code, "", True)
 
 
+def test_V9_roots_of_no_service_are_a_mistake(
+    run: Run, server: VendorService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Intel's and AMD's own services are verified by the system's roots, whatever a file says."""
+    monkeypatch.setattr(vendor_http, "get", unreachable)
+    given = ("collateral", "fetch", "--fmspc", FMSPC, "--ca", server.ca_file, "-o", "bundle.json")
+    code, out, err = run(*given)
+    assert (code, out, "--ca" in err) == (1, "", True)
+    assert run(*given, "--pccs", server.url)[0] == run(*given, "--kds", server.url)[0] == 3
+
+
+def unreachable(service: vendor_http.Service, target: str) -> None:
+    raise NetworkError.of(Reason.NETWORK, "http", "nobody", "an answer")
+
+
 def test_without_tenacity_the_installation_is_told_apart_from_the_network(
     fetch: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,17 @@ def test_a_service_without_a_cache_is_a_mistake(values: dict[str, str], key: str
     assert refused({**values, key: "https://pccs:8081"}) is Reason.USAGE
 
 
+def test_V9_roots_of_no_service_are_a_mistake(values: dict[str, str], tmp_path: Path) -> None:
+    """Intel's and AMD's own services are verified by the system's roots, whatever a file says."""
+    (tmp_path / "roots.pem").write_text(LabPki.create(NOW).root.pem())
+    given = {**values, "collateral_cache": "/c", "service_ca": str(tmp_path / "roots.pem")}
+    with pytest.raises(UsageError) as error:
+        load_config(given)
+    assert error.value.mismatches[0].field == "service_ca"
+    assert load_config({**given, "pccs": "https://pccs:8081"})
+    assert load_config({**given, "kds": "https://kds"})
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_value_is_needed(values: dict[str, str], key: str) -> None:
     assert refused({**values, key: ""}) is Reason.USAGE

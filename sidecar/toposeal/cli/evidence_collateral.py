@@ -73,6 +73,8 @@ def _register_fetch(commands: Any) -> None:
 def _fetch(args: argparse.Namespace) -> int:
     if not (args.evidence or args.fmspc or args.product):
         raise UsageError.of(Reason.USAGE, "fetch", "nothing to fetch for", "--for, --fmspc or --product")
+    if args.ca is not None and args.pccs is None and args.kds is None:
+        raise UsageError.of(Reason.USAGE, "--ca", "neither --pccs nor --kds", "one beside it")
     wanted = {_fmspc(text) for text in args.fmspc}
     table = b"" if args.table is None else read_once(args.table, MAX_CERTIFICATE_TABLE_SIZE)
     product = None if args.product is None else Product(args.product)

@@ -136,6 +136,8 @@ def _services(values: Mapping[str, str]) -> Services | None:
                 raise UsageError.of(Reason.USAGE, key, "no collateral_cache", "one beside it")
         return None
     pccs, kds = values.get("pccs"), values.get("kds")
+    if roots is not None and pccs is None and kds is None:
+        raise UsageError.of(Reason.USAGE, "service_ca", "neither pccs nor kds", "one beside it")
     return Services(
         cache=cache,
         pcs=Pcs.intel() if pccs is None else Pcs.pccs(pccs, roots),
