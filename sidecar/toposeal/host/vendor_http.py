@@ -61,12 +61,13 @@ class Service:
         """Raises UsageError for any other URL, and for a file of roots that cannot be read."""
         try:
             parts = urlsplit(url) if len(url) <= MAX_VENDOR_URL else urlsplit("")
-            host, port = parts.hostname or "", parts.port or 443
+            host, port = parts.hostname or "", 443 if parts.port is None else parts.port
         except ValueError as error:
             raise _usage(url) from error
         plain = not (parts.query or parts.fragment or parts.username or parts.password)
         path = parts.path.rstrip("/")
-        if parts.scheme != "https" or not plain or not _HOST.fullmatch(host) or not _PATH.fullmatch(path):
+        place = _HOST.fullmatch(host) and _PATH.fullmatch(path)
+        if parts.scheme != "https" or not plain or not place or port == 0:
             raise _usage(url)
         ca = None if ca_file is None else read_once(ca_file, _MAX_CA_FILE).decode("ascii", "replace")
         if ca == "":  # which the ssl module takes for the system's
