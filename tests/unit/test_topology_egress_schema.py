@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from property.strategies import egress_ca
-from support.forge import TestMember, forge_ca, pem
+from support.forge import TestMember, forge_ca, pem, resigned
 from support.topologies import document, payload, refusals, role
 
 from toposeal.errors import Reason
@@ -197,6 +198,15 @@ LEAF = TestMember("web").chain_pem
 NOT_SAID = pem(forge_ca(ec.generate_private_key(ec.SECP256R1()), basic=None))
 X400 = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.18"), bytes.fromhex("3004a3020500"))
 UNREADABLE = pem(forge_ca(ec.generate_private_key(ec.SECP256R1()), extra=(X400, False)))
+
+
+def of_version(number: int) -> str:
+    """A CA of a version of X.509 that there is none of: 0 is v1, 2 is v3."""
+    key, version = ec.generate_private_key(ec.SECP256R1()), bytes.fromhex("a0030201")
+    forged = resigned(forge_ca(key), key, version + b"\2", version + bytes([number]))
+    return ssl.DER_cert_to_PEM_cert(forged)
+
+
 OTHER = pem(mint_ca(ec.generate_private_key(ec.SECP256R1()), "x", 1, 1_767_225_600))
 
 
@@ -207,6 +217,8 @@ OTHER = pem(mint_ca(ec.generate_private_key(ec.SECP256R1()), "x", 1, 1_767_225_6
         "nonsense",
         NOT_SAID,
         UNREADABLE,
+        of_version(1),
+        of_version(5),
         LEAF,
         egress_ca() + LEAF,
         egress_ca() + "x",
@@ -223,6 +235,8 @@ OTHER = pem(mint_ca(ec.generate_private_key(ec.SECP256R1()), "x", 1, 1_767_225_6
         "text",
         "no CA",
         "unreadable",
+        "version 2",
+        "version 6",
         "leaf",
         "leaf too",
         "more",

@@ -76,7 +76,7 @@ class Authorities:
             found = x509.load_pem_x509_certificates(value.encode())
             whole = "".join(each.public_bytes(Encoding.PEM).decode() for each in found) == value
             fit = whole and len(found) <= limits.MAX_EGRESS_CAS and all(_is_ca(each) for each in found)
-        except ValueError:
+        except X509_ERRORS:
             fit = False
         if not fit:
             raise TopologyError(mismatch(path, "other text", self.expected))
@@ -162,5 +162,5 @@ def _overlaps(path: str, entries: Sequence[Egress]) -> Iterator[Mismatch]:
 def _is_ca(certificate: x509.Certificate) -> bool:
     try:
         return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except (*X509_ERRORS, x509.ExtensionNotFound):
+    except x509.ExtensionNotFound:
         return False
