@@ -9,11 +9,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
+from support.forge import resigned
 from support.tdx import HOST, NOW, PKI, refusal
 
 from toposeal.errors import Reason
 from toposeal.evidence.certificates import MAX_CHAIN_SIZE, parse_chain
 from toposeal_lab.simtdx import LabPki
+from toposeal_lab.simtdx.pki import ROOT_NAME
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 CHAIN = (PKI.tcb_signing.pem() + PKI.root.pem()).encode()
@@ -73,6 +75,16 @@ def test_E10_another_spelling_is_refused(pem: bytes) -> None:
 def test_E10_another_number_of_certificates_is_refused() -> None:
     for pem in (PKI.root.pem(), HOST.pck.pem() + PKI.platform_ca.pem() + PKI.root.pem()):
         assert reason(pem.encode()) is Reason.COLLATERAL_SIGNER
+
+
+def test_an_issuer_that_cannot_be_read_is_refused() -> None:
+    """Names are read lazily, and `evidence show` reads this one of chains that nobody has verified."""
+    signer = PKI.tcb_signing.certificate.public_bytes(Encoding.DER)
+    unreadable = resigned(signer, PKI.root.key, ROOT_NAME.encode(), ROOT_NAME[:-1].encode() + b"\xff")
+    root = PKI.root.pem().encode()
+    chain = parse_chain(relabelled(signer) + root, 2, "chain", Reason.COLLATERAL_SIGNER)
+    assert ROOT_NAME in chain[0].issuer
+    assert reason(relabelled(unreadable) + root) is Reason.COLLATERAL_SIGNER
 
 
 def test_E13_the_free_bits_of_base64_are_not_free() -> None:

@@ -32,6 +32,7 @@ class Certificate:
     pem: bytes
     public_key: ec.EllipticCurvePublicKey  # P-256, as every key of Intel's
     common_name: str
+    issuer: str  # RFC 4514
     not_before: int
     not_after: int
 
@@ -104,6 +105,7 @@ def _certificate(block: bytes) -> Certificate:
         pem=_BEGIN + block + _END,
         public_key=key,
         common_name=str(names[0].value),
+        issuer=certificate.issuer.rfc4514_string(),
         not_before=int(certificate.not_valid_before_utc.timestamp()),
         not_after=int(certificate.not_valid_after_utc.timestamp()),
     )

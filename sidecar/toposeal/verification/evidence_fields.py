@@ -51,7 +51,7 @@ def tdx_fields(quote: TdxQuote) -> Fields:
         "quote_len": len(quote.raw) + quote.padding,
         "signed_len": len(quote.signed),
         "inner_cert_type": _PCK_CERTIFICATION,
-        "pck_issuer": pck.leaf.x509.issuer.rfc4514_string(),
+        "pck_issuer": pck.leaf.issuer,
         "pck_not_before": rfc3339(pck.leaf.not_before),
         "pck_not_after": rfc3339(pck.leaf.not_after),
         "fmspc": pck.fmspc.hex(),
