@@ -28,6 +28,7 @@ from toposeal.topology.egress import METADATA, NOWHERE, is_destination, overlap
         ("::ffff:8.8.8.8", (), False),
         ("64:ff9b::8.8.8.8", (), False),
         ("240.10.0.1", (), False),
+        ("fec0::1", ("fec0::/16",), False),
     ],
 )
 def test_N2_an_answer_counts_only_where_a_destination_can_be(

@@ -126,6 +126,7 @@ def test_T8_what_is_no_absolute_name_is_refused(host: object) -> None:
         "255.255.255.255/32",
         "128.0.0.0/1",
         "fe80::/10",
+        "fec0::/16",
         "ff02::/16",
         "::1/128",
         "::ffff:0:0/96",

@@ -10,21 +10,15 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import decode, digest, encode
 from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.evidence.binding import ZERO_DIGEST
-from toposeal.limits import MAX_ADDRESSES, VIP_NETWORK
+from toposeal.limits import MAX_ADDRESSES
 from toposeal.membership.fields import digest_field, epoch_field, nonce_field
 from toposeal.membership.identity import Identity
 from toposeal.membership.manifest import Entry
 from toposeal.membership.signing import SigningKeys, Tag, verify_ik
+from toposeal.topology.egress import is_nowhere
 from toposeal.topology.model import Topology
 
 _MAX_HELLO_SIZE = 1024
-_VIPS = ipaddress.ip_network(VIP_NETWORK)
-_METADATA = {  # instance metadata outside the link-local block: AWS, Alibaba, Azure, Oracle
-    ipaddress.ip_address(a) for a in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
-}
-_EMBEDDING = [  # IPv6 that a gateway may turn into any IPv4: compatible, NAT64, 6to4
-    ipaddress.ip_network(n) for n in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")
-]
 
 
 @dataclass(frozen=True)
@@ -124,17 +118,7 @@ def _check_address(text: str) -> None:
         raise _refused(text, "an IP literal") from error
     if str(address) != text or getattr(address, "scope_id", None):
         raise _refused(text, str(address))
-    mapped = getattr(address, "ipv4_mapped", None)
-    special = (
-        address.is_loopback
-        or address.is_link_local
-        or address.is_multicast
-        or address.is_unspecified
-        or address in _METADATA
-        or (address.version == 4 and (address in _VIPS or address.is_reserved))
-        or any(address in network for network in _EMBEDDING)
-    )
-    if special or mapped is not None:
+    if is_nowhere(address):
         raise _refused(text, "an address of a pod")
 
 

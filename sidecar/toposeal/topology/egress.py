@@ -1,4 +1,4 @@
-"""Destinations outside the mesh, and the addresses that nobody can make one. No IO.
+"""Destinations outside the mesh, and the addresses that nobody can make one, nor a peer's. No IO.
 
 The daemon imports this before Envoy holds its ports: nothing heavier than addresses belongs here.
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Nothing there is a destination: this host, link-local (metadata services too), multicast, and 240.0.0.0/4,
-# where the mesh's own synthetic addresses are; and IPv6 that a gateway may turn into any IPv4.
+# Nothing there is a destination: this host, link-local (metadata services too), site-local, multicast, and
+# 240.0.0.0/4, where the mesh's own synthetic addresses are; and IPv6 that a gateway may turn into any IPv4.
 NOWHERE: tuple[Network, ...] = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -28,6 +28,7 @@ NOWHERE: tuple[Network, ...] = tuple(
         "64:ff9b:1::/48",
         "2002::/16",
         "fe80::/10",
+        "fec0::/10",
         "ff00::/8",
     )
 )
@@ -54,9 +55,14 @@ def overlap(one: Network, other: Network) -> bool:
     return one.version == other.version and one.overlaps(other)
 
 
+def is_nowhere(address: Address) -> bool:
+    """Whether nobody may have it dialled, neither a name outside nor a peer."""
+    return address in METADATA or any(address in network for network in NOWHERE)
+
+
 def is_destination(address: Address, within: Sequence[str]) -> bool:
     """Whether `address` may be dialled for a host with these ranges; without any, if it is public."""
-    if address in METADATA or any(address in network for network in NOWHERE):
+    if is_nowhere(address):
         return False
     if within:
         return any(address in ipaddress.ip_network(network) for network in within)
