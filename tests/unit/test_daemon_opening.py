@@ -106,7 +106,7 @@ class Updated(Turning):
 def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """An update that fails is an alarm; the next has a generation of its own."""
+    """An update that fails is an alarm, and not taken; the next has a generation of its own."""
     refusal = PodError.of(Reason.ENVOY_REJECTED, "envoy", "no", "an update that it takes")
     gate = Updated(refusal, None)
 
@@ -116,11 +116,12 @@ def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
         view = PodView(own.topology.topology, cast(MeshMember, None), (), 1)
         monkeypatch.setattr(opening_module, "pod_view", lambda sealed, iid, generation: view)
         opening = Opening(cast(Gate, gate), own, lambda roles: None)
-        await opening.resolved({"api.example.com": ("8.8.8.8",)})
+        taken = [await opening.resolved({"api.example.com": ("8.8.8.8",)})]
         sealed = SimpleNamespace(members=(), manifest=SimpleNamespace(epoch=1))
         await opening.open(cast(SealedManifest, sealed))
-        await opening.resolved({"api.example.com": ("8.8.4.4",)})
-        await opening.resolved({"api.example.com": ("9.9.9.9",)})
+        taken.append(await opening.resolved({"api.example.com": ("8.8.4.4",)}))
+        taken.append(await opening.resolved({"api.example.com": ("9.9.9.9",)}))
+        assert taken == [True, False, True]
 
     monkeypatch.setattr(opening_module, "new_leaves", lambda own: {})
     asyncio.run(go())

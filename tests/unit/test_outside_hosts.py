@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 
@@ -22,19 +22,25 @@ def answer(*addresses: str, ttl: int = 60) -> Answer:
 
 
 class Told:
-    """Answers in turn, silence after the last; what was changed to, and the pauses between."""
+    """Answers in turn, silence after the last; what was changed to, and the pauses between. Those changes
+    do not take whose places are in `fails`.
+    """
 
-    def __init__(self, **answers: list[Answer | None]) -> None:
+    def __init__(self, fails: Collection[int] = (), **answers: list[Answer | None]) -> None:
+        self.fails = fails
         self.answers = {host.replace("_", "."): list(given) for host, given in answers.items()}
         self.changes: list[dict[str, tuple[str, ...]]] = []
+        self.told_at: list[float] = []
         self.pauses: list[float] = []
         self.now = 0.0
 
     async def resolve(self, host: str) -> Answer | None:
         return self.answers[host].pop(0) if self.answers[host] else None
 
-    async def changed(self, resolved: Mapping[str, tuple[str, ...]]) -> None:
+    async def changed(self, resolved: Mapping[str, tuple[str, ...]]) -> bool:
         self.changes.append(dict(resolved))
+        self.told_at.append(self.now / 1000)
+        return len(self.changes) - 1 not in self.fails
 
     def run(self, monkeypatch: pytest.MonkeyPatch, *egress: Egress, rounds: int) -> None:
         async def sleep(seconds: float) -> None:
@@ -70,6 +76,33 @@ def test_without_an_answer_the_last_one_stays(monkeypatch: pytest.MonkeyPatch) -
     told.run(monkeypatch, API, rounds=3)
     assert told.changes == [{"api.example.com": ("8.8.8.8",)}]
     assert told.pauses == [60, 5, 5]
+
+
+def test_a_change_that_does_not_take_is_told_again_later_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(fails=range(3), api_example_com=[answer("8.8.8.8", ttl=200), answer("8.8.8.8", ttl=200)])
+    told.run(monkeypatch, API, rounds=5)
+    assert told.changes == [{"api.example.com": ("8.8.8.8",)}] * 4
+    assert told.pauses == [5, 10, 20, 165, 200]
+
+
+def test_after_a_change_that_took_the_pauses_are_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(fails={0, 1, 3}, api_example_com=[answer("8.8.8.8", ttl=30), answer("9.9.9.9", ttl=300)])
+    told.run(monkeypatch, API, rounds=6)
+    assert told.told_at == [0, 5, 15, 30, 35]
+
+
+def test_what_is_told_again_is_what_was_answered_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also before its turn: another answer need not wait for the end of a pause."""
+    told = Told(fails=range(4), api_example_com=[answer("8.8.8.8", ttl=30), answer("9.9.9.9", ttl=300)])
+    told.run(monkeypatch, API, rounds=6)
+    assert told.pauses == [5, 10, 15, 40, 260, 5]
+    assert told.changes == [{"api.example.com": ("8.8.8.8",)}] * 3 + [{"api.example.com": ("9.9.9.9",)}] * 2
+
+
+def test_a_change_that_never_takes_is_told_every_few_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(fails=range(99), api_example_com=[answer("8.8.8.8", ttl=300)] * 9)
+    told.run(monkeypatch, API, rounds=12)
+    assert told.told_at == [0, 5, 15, 35, 75, 155, 315, 615, 915]
 
 
 def test_every_host_has_a_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

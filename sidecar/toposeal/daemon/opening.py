@@ -38,19 +38,21 @@ class Opening:
         self._opened.set()
         journal.event("gate", state=self._gate.state.value, epoch=sealed.manifest.epoch)
 
-    async def resolved(self, hosts: Mapping[str, tuple[str, ...]]) -> None:
-        """`hosts` are the addresses of the hosts outside from now on, or from the opening on. An update
-        that fails is an alarm, and made up for by the next.
+    async def resolved(self, hosts: Mapping[str, tuple[str, ...]]) -> bool:
+        """`hosts` are the addresses of the hosts outside from now on, or from the opening on. False after an
+        alarm: the update failed, the old ones serve on, and the caller gives these again.
         """
         async with self._one_at_a_time:
             self._hosts = dict(hosts)
             if self._view is None:
-                return
+                return True
             self._view = replace(self._view, resolved=self._hosts, generation=self._view.generation + 1)
             try:
                 await self._gate.update(self._view)
             except ToposealError as error:
                 journal.mismatch("alarm", error.mismatches[0])
+                return False
+            return True
 
     async def rotate(self) -> None:
         """New leaves at half life, for ever; a rotation that fails is tried again while the old serve."""

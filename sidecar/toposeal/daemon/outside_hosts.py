@@ -13,7 +13,7 @@ from toposeal.host.journal import clock_ms
 from toposeal.limits import EGRESS_RETRY, EGRESS_TTL, MAX_EGRESS_ADDRESSES
 from toposeal.topology.egress import Egress, is_destination
 
-Changed = Callable[[Mapping[str, tuple[str, ...]]], Awaitable[None]]
+Changed = Callable[[Mapping[str, tuple[str, ...]]], Awaitable[bool]]
 
 
 class Resolves(Protocol):
@@ -21,7 +21,9 @@ class Resolves(Protocol):
 
 
 class OutsideHosts:
-    """`resolved` holds what was answered last; `changed` is told after each change of it."""
+    """`resolved` holds what was answered last; `changed` is told after each change of it, and says whether it
+    took: if not it is told again, later and later.
+    """
 
     def __init__(self, egress: Sequence[Egress], resolver: Resolves, changed: Changed) -> None:
         self.resolved: dict[str, tuple[str, ...]] = {}
@@ -31,16 +33,27 @@ class OutsideHosts:
             if entry.host is not None:
                 self._within[entry.host] = (*self._within.get(entry.host, ()), entry.within)
         self._due = dict.fromkeys(self._within, clock_ms())
+        self._owed_at: int | None = None  # when `changed` is told again of what did not take
+        self._pause = EGRESS_RETRY
 
     async def run(self) -> None:
         """For ever, also without any host."""
         while True:
             due = [host for host, at in self._due.items() if at <= clock_ms()]
-            if any(await asyncio.gather(*(self._ask(host) for host in due))):
-                await self._changed(self.resolved)
+            changed = any(await asyncio.gather(*(self._ask(host) for host in due)))
+            if changed or (self._owed_at is not None and self._owed_at <= clock_ms()):
+                await self._tell()
             if not self._due:
                 await asyncio.Event().wait()
-            await asyncio.sleep(max(0, min(self._due.values()) - clock_ms()) / 1000)
+            owed = () if self._owed_at is None else (self._owed_at,)
+            await asyncio.sleep(max(0, min((*self._due.values(), *owed)) - clock_ms()) / 1000)
+
+    async def _tell(self) -> None:
+        if await self._changed(self.resolved):
+            self._owed_at, self._pause = None, EGRESS_RETRY
+        else:
+            self._owed_at = clock_ms() + self._pause
+            self._pause = min(2 * self._pause, EGRESS_TTL[1])
 
     async def _ask(self, host: str) -> bool:
         """Whether the answer is another one than before. Without an answer the last one stays in force."""
