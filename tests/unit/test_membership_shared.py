@@ -97,6 +97,16 @@ def test_a_boot_that_was_live_a_moment_ago_gives_way_to_its_successor(bench: Ben
     assert chosen(bench) == {new.iid}
 
 
+def test_P4_the_alarm_says_that_it_may_be_a_dead_boot_that_is_replayed(bench: Bench) -> None:
+    """Whoever is told cannot know yet which of the two it is: only a PONG that never comes will say."""
+    honest, dead = bench.actor("db"), bench.actor("db")
+    live(bench, honest, guest=GUEST)
+    told = [alarm.mismatch for alarm in of(admit(bench, dead, guest=GUEST), Alarm)]
+    assert [mismatch.reason for mismatch in told] == [Reason.SHARED_CVM]
+    assert "a second pod" in told[0].found
+    assert "an earlier boot, perhaps replayed" in told[0].found
+
+
 def test_what_is_ours_can_be_nobody_elses() -> None:
     bench = Bench({"db": (1, 3), "web": (1, 3)}, ping_ms=PING_MS)
     judged(bench, bench.quote(bench.effects), guest=GUEST)

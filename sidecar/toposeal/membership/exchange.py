@@ -173,14 +173,17 @@ def _same_nonce(member: Member, peer: Peer) -> list[Mismatch]:
 
 
 def _shared(member: Member, peer: Peer) -> list[Mismatch]:
-    """Whether `peer` has its guest or a GPU together with somebody: then neither is a candidate."""
+    """Whether `peer` has its guest or a GPU together with somebody: two that live are no candidates. A dead
+    boot, which anybody may replay, costs the living nothing; which of the two it is evidence does not say.
+    """
     joins = [p.admitted.join for p in member.peers.values() if p.admitted and p is not peer]
     others = [*joins, member.admitted] if member.admitted else joins
     mine = held(peer.admitted.join) if peer.admitted else frozenset()
     if not any(mine & held(other) for other in others):
         return []
-    field, found = f"join of {peer.identity.role}", "the guest or the GPU of another member"
-    return [Mismatch(Reason.SHARED_CVM, field, found, "a confidential VM and devices of its own")]
+    field, expected = f"join of {peer.identity.role}", "a confidential VM and devices of its own"
+    found = "the guest or a GPU of a second pod, or of an earlier boot, perhaps replayed"
+    return [Mismatch(Reason.SHARED_CVM, field, found, expected)]
 
 
 def _other_topology(peer: Peer, hello: Hello) -> Mismatch:
