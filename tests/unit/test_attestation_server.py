@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import grp
 import os
 import stat
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,69 @@ def test_V10_only_so_many_documents_are_in_memory_at_once(
     serving(tmp_path, answer, scenario)
 
 
+async def large(nonce: bytes) -> Build:
+    return lambda: bytes(2 << 20)
+
+
+@contextlib.asynccontextmanager
+async def readers(tmp_path: Path, count: int) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """As many as have asked for a document and read nothing yet."""
+    opened = [await asyncio.open_unix_connection(str(tmp_path / "attestation.sock")) for _ in range(count)]
+    for _, writer in opened:
+        writer.write(GOOD)
+    await asyncio.sleep(0.2)
+    yield [reader for reader, _ in opened]
+    for _, writer in opened:
+        writer.close()
+
+
+def test_V10_readers_that_take_nothing_do_not_hold_every_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attestation_server, "_STALLED_S", 0.3)
+
+    async def scenario(ask: Ask) -> None:
+        async with readers(tmp_path, 64):
+            started = time.monotonic()
+            assert status_of(await ask(GOOD)) == 200
+            assert time.monotonic() - started < 2
+
+    serving(tmp_path, large, scenario)
+
+
+def test_V10_a_slow_reader_keeps_its_place_while_it_takes_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside one that takes nothing, and with somebody waiting: that one alone is cut off."""
+    monkeypatch.setattr(attestation_server, "_STALLED_S", 0.4)
+    monkeypatch.setattr(attestation_server, "_MAX_DOCUMENTS", 2)
+
+    async def scenario(ask: Ask) -> None:
+        async with readers(tmp_path, 2) as (slow, stalled):
+            waiting = asyncio.gather(*(ask(GOOD) for _ in range(3)))
+            taken = 0
+            while part := await slow.read(256 << 10):
+                taken += len(part)
+                await asyncio.sleep(0.1)
+            assert taken > 2 << 20
+            assert len(await stalled.read()) < 2 << 20
+            assert [status_of(response) for response in await waiting] == [200] * 3
+
+    serving(tmp_path, large, scenario)
+
+
+def test_a_reader_may_pause_while_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attestation_server, "_STALLED_S", 0.1)
+    monkeypatch.setattr(attestation_server, "_MAX_DOCUMENTS", 2)
+
+    async def scenario(ask: Ask) -> None:
+        async with readers(tmp_path, 1) as (reader,):
+            await asyncio.sleep(0.5)
+            assert len(await reader.read()) > 2 << 20
+
+    serving(tmp_path, large, scenario)
+
+
 def test_a_request_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attestation_server, "_REQUEST_TIMEOUT_S", 0.2)
 
@@ -209,7 +273,7 @@ def test_a_request_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 0.3)
 
-    async def large(nonce: bytes) -> Build:
+    async def largest(nonce: bytes) -> Build:
         return lambda: bytes(16 << 20)
 
     async def scenario(ask: Ask) -> None:
@@ -219,7 +283,7 @@ def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytes
         assert len(await reader.read()) < 16 << 20
         writer.close()
 
-    serving(tmp_path, large, scenario)
+    serving(tmp_path, largest, scenario)
 
 
 def test_R1_connections_above_the_cap_are_closed_at_once(tmp_path: Path) -> None:

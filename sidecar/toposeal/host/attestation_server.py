@@ -24,6 +24,7 @@ Answer = Callable[[bytes], Awaitable[Build]]
 
 _MAX_CONNECTIONS = MAX_LIVE_NONCES
 _MAX_DOCUMENTS = 64  # in memory, each as large as it gets
+_STALLED_S = 2.0  # Envoy reads on when half of its 1 MiB is taken: 256 KiB a second are fast enough
 _REQUEST_TIMEOUT_S = 5.0
 _EXCHANGE_TIMEOUT_S = VERIFY_TIMEOUT / 1000  # later than this nobody waits for the answer
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,512}) HTTP/1\.[01]")
@@ -67,12 +68,28 @@ class AttestationServer:
                     build = await self._respond(reader)
                     async with self._documents:
                         writer.write(build())
-                        await writer.drain()
+                        await self._handed_over(writer)
         except (TimeoutError, ConnectionError):
             pass  # a stranger that is slow or gone is owed nothing
         finally:
             self._connections -= 1
             writer.transport.abort()  # close() would keep the document for one who never reads
+
+    async def _handed_over(self, writer: asyncio.StreamWriter) -> None:
+        """Until the kernel has all of it. Raises TimeoutError for a reader that takes nothing while no place
+        is free.
+
+        Behind Envoy every client has the same address, so none can be given a share. To pause is no offence
+        while nobody waits: Envoy takes some hundred KiB at once, then nothing until they are read.
+        """
+        while True:
+            left = writer.transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(_STALLED_S):
+                    return await writer.drain()
+            except TimeoutError:
+                if self._documents.locked() and writer.transport.get_write_buffer_size() == left:
+                    raise
 
     async def _respond(self, reader: asyncio.StreamReader) -> Build:
         """Whatever takes time; the document itself is made when there is room for it."""
