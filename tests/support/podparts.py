@@ -44,6 +44,15 @@ class Parts:
 
 
 def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of all that the pod's module is given, and of what it asks of the kernel's network."""
+    for subject in (_link, _rules, _gate_parts, _gate, _names, _answers, _member):
+        for name, stand_in in subject(parts).items():
+            monkeypatch.setattr(pod, name, stand_in)
+    for name, stand_in in _network(parts).items():
+        monkeypatch.setattr(netlink, name, stand_in)
+
+
+def _link(parts: Parts) -> dict[str, object]:
     class Server:
         def __init__(self, deliver: Callable[[bytes], None], *_: object) -> None:
             parts.deliver = deliver
@@ -54,6 +63,17 @@ def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
         async def stop(self) -> None:
             parts.done.append("no port")
 
+    class Client:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        async def close(self) -> None:
+            parts.done.append("no link")
+
+    return {"PeerServer": Server, "PeerClient": Client}
+
+
+def _rules(parts: Parts) -> dict[str, object]:
     class Monitor:
         def __init__(self, backend: Backend, on_change: Callable[[PodError], None]) -> None:
             parts.on_change = on_change
@@ -62,6 +82,10 @@ def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
             parts.done.append("watch rules")
             await parts.watch_ends.wait()
 
+    return {"Monitor": Monitor}
+
+
+def _gate_parts(parts: Parts) -> dict[str, object]:
     class Directory:
         def __init__(self, *_: object, **__: object) -> None:
             parts.now("directory")
@@ -88,6 +112,10 @@ def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
         async def close(self) -> None:
             parts.done.append("no probe")
 
+    return {"XdsDirectory": Directory, "Renderer": Renderer, "Probe": Probe}
+
+
+def _gate(parts: Parts) -> dict[str, object]:
     class FakeGate:
         state = State.CLOSED
 
@@ -100,6 +128,10 @@ def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
         async def fence(self) -> None:
             parts.done.append("no envoy")
 
+    return {"Gate": FakeGate}
+
+
+def _names(parts: Parts) -> dict[str, object]:
     class Dns:
         names: object = None
 
@@ -109,6 +141,10 @@ def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
         def close(self) -> None:
             parts.done.append("no names")
 
+    return {"DnsServer": Dns}
+
+
+def _answers(parts: Parts) -> dict[str, object]:
     class Answers:
         def __init__(self, answer: object) -> None:
             pass
@@ -119,13 +155,10 @@ def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
         def close(self) -> None:
             parts.done.append("no answers")
 
-    class Client:
-        def __init__(self, *_: object) -> None:
-            pass
+    return {"AttestationServer": Answers}
 
-        async def close(self) -> None:
-            parts.done.append("no link")
 
+def _member(parts: Parts) -> dict[str, object]:
     class Node:
         def __init__(self, own: Own, ports: object) -> None:
             self.member: object = None
@@ -144,6 +177,14 @@ def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
         def receive(self, data: bytes) -> None:
             parts.done.append(f"received {data!r}")
 
+    def keys(config: RunConfig, found: tuple[str, ...]) -> Own:
+        parts.now("keys")
+        return parts.own
+
+    return {"Node": Node, "new_boot": keys}
+
+
+def _network(parts: Parts) -> dict[str, object]:
     async def addresses() -> tuple[str, ...]:
         await parts.do("address")
         return () if parts.hangs == "no address" else ("10.0.0.1",)
@@ -154,22 +195,9 @@ def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing() -> None:
         pass
 
-    def keys(config: RunConfig, found: tuple[str, ...]) -> Own:
-        parts.now("keys")
-        return parts.own
-
-    monkeypatch.setattr(pod, "PeerServer", Server)
-    monkeypatch.setattr(pod, "Monitor", Monitor)
-    monkeypatch.setattr(pod, "XdsDirectory", Directory)
-    monkeypatch.setattr(pod, "Renderer", Renderer)
-    monkeypatch.setattr(pod, "Probe", Probe)
-    monkeypatch.setattr(pod, "Gate", FakeGate)
-    monkeypatch.setattr(pod, "DnsServer", Dns)
-    monkeypatch.setattr(pod, "AttestationServer", Answers)
-    monkeypatch.setattr(pod, "PeerClient", Client)
-    monkeypatch.setattr(pod, "Node", Node)
-    monkeypatch.setattr(pod, "new_boot", keys)
-    monkeypatch.setattr(netlink, "own_addresses", addresses)
-    monkeypatch.setattr(netlink, "watch_addresses", forever)
-    monkeypatch.setattr(netlink, "route_synthetic_addresses", nothing)
-    monkeypatch.setattr(netlink, "reuse_time_wait", lambda: None)
+    return {
+        "own_addresses": addresses,
+        "watch_addresses": forever,
+        "route_synthetic_addresses": nothing,
+        "reuse_time_wait": lambda: None,
+    }
