@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.tls import tls_server
 
-from toposeal.errors import LocalProtocolError, QuoteSourceError, Reason, ToposealError
+from toposeal.errors import LocalProtocolError, QuoteSourceError, Reason, RemoteProtocolError, ToposealError
 from toposeal.host import attestation_server
 from toposeal.host.attestation_server import Answer, AttestationServer, Build
 from toposeal.host.fetch import fetch_document
@@ -139,10 +139,11 @@ def test_a_request_that_ends_early_is_refused(tmp_path: Path) -> None:
     [
         (LocalProtocolError.of(Reason.NOT_ACTIVE, "state", "sealed", "active"), 503),
         (QuoteSourceError.of(Reason.QUOTE_SOURCE, "outblob", "EIO", "a quote"), 503),
+        (RemoteProtocolError.of(Reason.RATE_LIMITED, "callers", MAX_LIVE_NONCES, "a free place"), 429),
         (LocalProtocolError.of(Reason.INTERNAL, "x", "secret detail", "y"), 500),
     ],
 )
-def test_V4_a_member_that_is_not_active_answers_no_document(
+def test_V4_V10_a_member_that_is_not_active_or_is_asked_too_much_answers_no_document(
     tmp_path: Path, error: ToposealError, status: int
 ) -> None:
     async def refuse(nonce: bytes) -> Build:
@@ -284,6 +285,29 @@ def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytes
         writer.close()
 
     serving(tmp_path, largest, scenario)
+
+
+def test_R1_an_answer_that_does_not_come_gives_its_place_to_the_next_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(attestation_server, "_MAX_CONNECTIONS", 1)
+    asked: list[bytes] = []
+
+    async def answer(nonce: bytes) -> Build:
+        asked.append(nonce)
+        if len(asked) == 1:
+            await asyncio.sleep(10)
+        return await echo(nonce)
+
+    async def scenario(ask: Ask) -> None:
+        started = time.monotonic()
+        assert await ask(GOOD) == b""
+        assert 0.2 < time.monotonic() - started < 5
+        assert status_of(await ask(GOOD)) == 200
+        assert asked == [NONCE, NONCE]
+
+    serving(tmp_path, answer, scenario)
 
 
 def test_R1_connections_above_the_cap_are_closed_at_once(tmp_path: Path) -> None:
