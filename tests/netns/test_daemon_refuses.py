@@ -64,6 +64,7 @@ class Squatter:
 SQUATTERS = (
     Squatter(PEER_PORT, "0.0.0.0"),
     Squatter(PEER_PORT, "::"),
+    Squatter(PEER_PORT, "127.0.0.1"),
     Squatter(OUTBOUND_PORT, "127.0.0.1"),
     Squatter(INBOUND_PORT, "::"),
     Squatter(DNS_PORT, "127.0.0.1", socket.SOCK_DGRAM),
