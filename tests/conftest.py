@@ -24,20 +24,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    path = config.getoption("--tally")
-    if path is None:
-        return
     stats = terminalreporter.stats
     passed, skipped = len(stats.get("passed", ())), len(stats.get("skipped", ()))
     failed = len(stats.get("failed", ())) + len(stats.get("error", ()))
+    if CI and skipped:
+        terminalreporter.write_line(f"{skipped} skipped: in CI every test has to run", red=True)
+    path = config.getoption("--tally")
+    if path is None:
+        return
     with open(path, "a", encoding="ascii") as tally:
         print(passed, failed, skipped, file=tally)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI a run in which nothing passed has tested nothing, whatever the reason."""
+    """In CI every test has to run, and where nothing passed nothing was tested, whatever the reason."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if CI and session.config.getoption("--tally") and not (reporter and reporter.stats.get("passed")):
+    stats = reporter.stats if reporter else {}
+    if CI and stats.get("skipped"):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+    if CI and session.config.getoption("--tally") and not stats.get("passed"):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
