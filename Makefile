@@ -1,7 +1,7 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-vectors test-netns test-sim sim compose-test k8s-test programs lint format coverage \
-        coverage-table kernel bench differential fuzz model proto lock images images-test \
+.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim compose-test k8s-test programs lint format \
+        coverage coverage-table kernel bench differential fuzz model proto lock images images-test \
         images-reproducible clean
 
 BIN := .venv/bin
@@ -13,6 +13,10 @@ help:  ## this list
 demo:  ## three roles of real programs seal, serve and are attacked, on this machine (root)
 	@.ci/prepare lab
 	@$(BIN)/toposeal-lab demo $(ARGS)
+
+check:  ## before each commit: lint, and the tests of the tree itself (under a minute)
+	@.ci/run prepare lint
+	@$(BIN)/pytest -q tests/test_*.py
 
 test:  ## what CI runs; the stages compose and images only where a Docker engine is installed
 	@.ci/run prepare lint unit vectors netns sim $(if $(ENGINE),compose images)
