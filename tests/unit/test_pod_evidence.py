@@ -22,14 +22,16 @@ from toposeal.encoding import encode
 from toposeal.errors import EvidenceError, PodError, Reason
 from toposeal.evidence.auxiliary import read_gpus
 from toposeal.evidence.binding import Binding, gpu_binding, gpu_nonce, join_binding
-from toposeal.evidence.bundle import Bundle, SnpChain
+from toposeal.evidence.bundle import EMPTY, Bundle, SnpChain
 from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.evidence.rtmr import instance_event, replay
 from toposeal.evidence.tdx_quote import parse_tdx_quote
+from toposeal.host.collateral_source import FileSource
 from toposeal.host.configfs_tsm import ConfigfsTsm
 from toposeal.host.endorsements import Endorser
 from toposeal.host.rtmr import Rtmr3
 from toposeal.kubernetes.initdata import FIELDS, Initdata, PodIdentity, build
+from toposeal.limits import COLLATERAL_WAIT
 from toposeal.topology.model import InstanceRegister, Platforms, Role
 from toposeal_lab.measurements_fs import FOLDER
 from toposeal_lab.simsnp import HostTable, host_table
@@ -77,6 +79,17 @@ class NoGpus:
         return ()
 
 
+class Settling(FileSource):
+    """Remembers how long it was waited for, in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(EMPTY)
+        self.waits: list[float] = []
+
+    def settle(self, timeout_s: float) -> None:
+        self.waits.append(timeout_s)
+
+
 class OneGpu:
     """Answers every nonce, and remembers it."""
 
@@ -101,10 +114,12 @@ def pod(
     gpus: OneGpu | None = None,
     log: str | None = None,
     initdata: Initdata | None = None,
+    collateral: FileSource | None = None,
 ) -> PodEvidence:
     events = RuntimeEvents(Rtmr3(str(tsm / FOLDER / name)), log)
     source = endorser or Endorser(chip().vendor.anchors())
-    return PodEvidence(ConfigfsTsm(str(tsm / name)), source, gpus or NoGpus(), events, initdata=initdata)
+    tee = ConfigfsTsm(str(tsm / name))
+    return PodEvidence(tee, source, gpus or NoGpus(), events, collateral=collateral, initdata=initdata)
 
 
 def test_tdx_evidence_is_the_quote_alone(tsm: Path) -> None:
@@ -144,6 +159,16 @@ def test_E18_gpus_are_asked_with_join_alone_and_with_the_identitys_nonce(tsm: Pa
     wanted: Binding = gpu_binding(JOIN.mesh_id, JOIN.role, JOIN.iid, JOIN.anchor)
     assert gpus.asked == [gpu_nonce(wanted)]
     assert encode(found) != encode(source.quote(BINDING, 5))
+
+
+@pytest.mark.parametrize("kind", ["tdx", "snp"])
+def test_collateral_is_waited_for_with_join_alone(tsm: Path, kind: str) -> None:
+    source = Settling()
+    found = pod(tsm, kind, collateral=source)
+    found.quote(BINDING, 5)
+    assert source.waits == []
+    found.quote(JOIN, 5)
+    assert source.waits == [COLLATERAL_WAIT / 1000]
 
 
 @pytest.mark.parametrize("rtmr3", [None, bytes(48)], ids=["any", "fixed"])

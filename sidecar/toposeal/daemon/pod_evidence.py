@@ -85,10 +85,10 @@ class PodEvidence:
         report = self._tsm.report(binding.report_data(), deadline_s)
         self._check_initdata(report)
         evidence = self._tdx(report) if report.provider == TDX_GUEST else self._snp(report)
-        if binding.purpose is Purpose.JOIN and self._collateral is not None:
-            # Our own evidence is appraised before anybody else sees it: by what is still on its way, perhaps.
-            self._collateral.settle(COLLATERAL_WAIT / 1000)
         if binding.purpose is Purpose.JOIN:
+            if self._collateral is not None:
+                # We appraise our own evidence before others see it: by what is still on its way, perhaps.
+                self._collateral.settle(COLLATERAL_WAIT / 1000)
             bound = gpu_binding(binding.mesh_id, binding.role, binding.iid, binding.anchor)
             evidence.gpus.extend(gpu_messages(self._gpus.collect(gpu_nonce(bound), deadline_s)))
         return evidence
