@@ -47,6 +47,7 @@ def test_other_spellings_mean_the_same(change: object) -> None:
         b"more" + pem.encode(FIRST),
         b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n",
         b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(bytes(13_000)) + b"\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
         b"-----BEGIN CERTIFICATE-----\n=\n-----END CERTIFICATE-----\n",
     ],
 )
@@ -54,3 +55,32 @@ def test_E14_anything_else_is_refused(text: bytes) -> None:
     with pytest.raises(EvidenceError) as refused:
         pem.decode(text, "chain")
     assert refused.value.reason is Reason.CERTIFICATE_INVALID
+
+
+@pytest.mark.parametrize("text", [pem.encode(FIRST, SECOND), pem.encode(FIRST).removesuffix(b"\n")])
+def test_canonical_text_may_lack_its_last_newline(text: bytes) -> None:
+    assert pem.decode_canonical(text, "chain") == pem.decode(text, "chain")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"no certificate",
+        b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\nQR==\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\nQQ==QQ==\n-----END CERTIFICATE-----\n",
+        pem.encode(FIRST) + b"\n",
+        b"\n" + pem.encode(FIRST),
+        pem.encode(FIRST) + b"\n" + pem.encode(SECOND),
+        pem.encode(FIRST).replace(b"\n", b"\r\n"),
+        pem.encode(FIRST).replace(b"\nMII", b"\n MII"),
+        pem.encode(FIRST).replace(b"\nMII", b"\nM\nII"),
+    ],
+)
+def test_E10_another_spelling_is_not_canonical(text: bytes) -> None:
+    """Base64 with free bits, other lines, other space: each may be read otherwise by somebody else."""
+    with pytest.raises(EvidenceError) as refused:
+        pem.decode_canonical(text, "chain", Reason.QUOTE_FORMAT)
+    (found,) = refused.value.mismatches
+    assert (found.reason, found.field) == (Reason.QUOTE_FORMAT, "chain")

@@ -7,8 +7,6 @@ RFC 5280 forbids and `cryptography` will cease to load; keys and signatures stay
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import der
 from toposeal.evidence.der import DerReader
+from toposeal.evidence.pem import decode_canonical
 from toposeal.limits import MAX_AMD_CERTIFICATE_SIZE, MAX_AMD_CHAIN_LENGTH, MAX_CRL_SIZE
 from toposeal.x509_errors import X509_ERRORS
 
@@ -36,11 +35,6 @@ _KEY_CERT_SIGN = 0x04
 _MAX_SERIAL_SIZE = 20
 _EXPLICIT_VERSION, _EXPLICIT_EXTENSIONS = 0xA0, 0xA3
 _PSS = padding.PSS(padding.MGF1(hashes.SHA384()), salt_length=48)
-_PEM = re.compile(
-    rb"-----BEGIN CERTIFICATE-----\n"
-    rb"((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2}\n)"
-    rb"-----END CERTIFICATE-----(?:\n|\Z)"
-)
 
 
 @dataclass(frozen=True)
@@ -97,24 +91,19 @@ class AmdCrl:
 
 
 def split_certificates(data: bytes, field: str) -> tuple[bytes, ...]:
-    """The DER of one certificate as it stands, or of each in canonical PEM.
+    """The DER of one certificate as it stands, or of each in canonical PEM (`pem.decode_canonical`).
 
-    The text must be what we would write ourselves, as with `certificates.parse_chain`.
     Raises EvidenceError(CERTIFICATE_INVALID), or TOO_LARGE.
     """
     if len(data) > MAX_AMD_CHAIN_LENGTH * 2 * MAX_AMD_CERTIFICATE_SIZE:
         raise EvidenceError.of(Reason.TOO_LARGE, field, f"{len(data)} bytes", "a few certificates")
     if not data.startswith(b"-----"):
         return (data,)
-    found: list[bytes] = []
-    position = 0
-    while position < len(data):
-        match = _PEM.match(data, position)
-        if match is None or len(found) == MAX_AMD_CHAIN_LENGTH:
-            raise EvidenceError.of(_REASON, field, f"other text at {position}", "canonical PEM")
-        found.append(_decoded(match[1], field))
-        position = match.end()
-    return tuple(found)
+    found = decode_canonical(data, field)
+    if len(found) > MAX_AMD_CHAIN_LENGTH:
+        expected = f"at most {MAX_AMD_CHAIN_LENGTH}"
+        raise EvidenceError.of(_REASON, field, f"{len(found)} certificates", expected)
+    return found
 
 
 @lru_cache(_REMEMBERED)
@@ -178,7 +167,6 @@ def parse_amd_crl(data: bytes) -> AmdCrl:
         serials = frozenset(each.serial_number for each in crl)
         critical = sorted(each.oid.dotted_string for each in crl.extensions if each.critical)
         numbers = [each.value for each in crl.extensions if isinstance(each.value, x509.CRLNumber)]
-        numbers = [each.value for each in crl.extensions if isinstance(each.value, x509.CRLNumber)]
     except X509_ERRORS as error:
         raise EvidenceError.of(Reason.COLLATERAL_INVALID, "crl", error, "a DER revocation list") from error
     if next_update is None:
@@ -217,17 +205,6 @@ def _tlv(tag: int, content: bytes) -> bytes:
 
 _NULLS, _TRAILERS = (b"\x05\x00", b""), (b"", bytes.fromhex("a303020101"))  # AMD has written both trailers
 _ALGORITHMS = frozenset(_pss_algorithm(null, trailer) for null in _NULLS for trailer in _TRAILERS)
-
-
-def _decoded(text: bytes, field: str) -> bytes:
-    joined = text.replace(b"\n", b"")
-    try:
-        decoded = base64.b64decode(joined, validate=True)
-    except binascii.Error as error:
-        raise EvidenceError.of(_REASON, field, error, "base64") from error
-    if base64.b64encode(decoded) != joined:
-        raise EvidenceError.of(_REASON, field, "another spelling", "canonical base64")
-    return decoded
 
 
 def _serial(tbs: DerReader) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,14 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence.pem import decode_canonical, encode
 from toposeal.x509_errors import X509_ERRORS
 
 MAX_CHAIN_SIZE = 16 << 10  # three Intel certificates take under 4 KiB
 _REMEMBERED = 64  # root, CAs and TCB signer are the same in every chain
-_BEGIN, _END = b"-----BEGIN CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n"
-_PEM = re.compile(
-    _BEGIN + rb"((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2}\n)" + _END[:-1] + rb"(?:\n|\Z)"
-)
 
 
 @dataclass(frozen=True)
@@ -48,48 +43,23 @@ class Certificate:
 def parse_chain(pem: bytes, length: int, field: str, reason: Reason) -> tuple[Certificate, ...]:
     """Parse exactly `length` certificates, leaf first. Raises EvidenceError(`reason`) naming `field`.
 
-    The text must be what we would write ourselves, so that no other PEM reader sees other
-    certificates in it and no bit of it is free; a missing last newline and NULs after it are admitted,
-    since genuine chains differ there.
+    The text is canonical PEM (`pem.decode_canonical`); NULs after it are admitted, since genuine chains
+    differ there.
     """
     if len(pem) > MAX_CHAIN_SIZE:
         raise EvidenceError.of(reason, field, f"{len(pem)} bytes", f"at most {MAX_CHAIN_SIZE}")
-    blocks = _blocks(pem.rstrip(b"\0"), length)
-    if blocks is None:
-        raise EvidenceError.of(reason, field, "another encoding", "canonical PEM")
-    if len(blocks) != length:
-        raise EvidenceError.of(reason, field, f"{len(blocks)} certificates", length)
+    found = decode_canonical(pem.rstrip(b"\0"), field, reason)
+    if len(found) != length:
+        raise EvidenceError.of(reason, field, f"{len(found)} certificates", length)
     try:
-        return tuple(_certificate(each) for each in blocks)
+        return tuple(_certificate(each) for each in found)
     except X509_ERRORS as error:
         raise EvidenceError.of(reason, field, error, "PEM certificates") from error
 
 
-def _blocks(pem: bytes, length: int) -> list[bytes] | None:
-    """The base64 of each certificate, of `length` and one more at most; None for any other text."""
-    found: list[bytes] = []
-    position = 0
-    while position < len(pem) and len(found) <= length:
-        match = _PEM.match(pem, position)
-        if match is None or not _canonical(match[1]):
-            return None
-        found.append(match[1])
-        position = match.end()
-    return found
-
-
-def _canonical(text: bytes) -> bool:
-    joined = text.replace(b"\n", b"")
-    try:
-        return binascii.b2a_base64(binascii.a2b_base64(joined), newline=False) == joined
-    except binascii.Error:
-        return False
-
-
 @lru_cache(_REMEMBERED)
-def _certificate(block: bytes) -> Certificate:
-    """The facts of one certificate in canonical base64, or ValueError. They follow from the bytes alone."""
-    der = binascii.a2b_base64(block)
+def _certificate(der: bytes) -> Certificate:
+    """The facts of one certificate, or ValueError. They follow from the bytes alone."""
     certificate = x509.load_der_x509_certificate(der)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(names) != 1:
@@ -102,7 +72,7 @@ def _certificate(block: bytes) -> Certificate:
     return Certificate(
         x509=certificate,
         der=der,
-        pem=_BEGIN + block + _END,
+        pem=encode(der),
         public_key=key,
         common_name=str(names[0].value),
         issuer=certificate.issuer.rfc4514_string(),

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence.gpu_firmware import FIRMWARE_EXTENSIONS, Firmware, read_firmware
+from toposeal.evidence.pem import decode_canonical
 from toposeal.limits import MAX_GPU_CHAIN_SIZE
 from toposeal.x509_errors import X509_ERRORS
 
@@ -81,8 +82,8 @@ class GpuChain:
 def parse_gpu_chain(pem: bytes) -> GpuChain:
     """Parse a chain in PEM. Raises EvidenceError: CERTIFICATE_INVALID, or TOO_LARGE.
 
-    The text must be what we would write ourselves, as with `certificates.parse_chain`. The root may stand
-    there twice: NVIDIA's tools append it to chains that hold it.
+    The text is canonical PEM (`pem.decode_canonical`), NULs after it admitted. The root may stand there
+    twice: NVIDIA's tools append it to chains that hold it.
     """
     if len(pem) > MAX_GPU_CHAIN_SIZE:
         expected = f"at most {MAX_GPU_CHAIN_SIZE}"
@@ -102,13 +103,9 @@ def parse_gpu_chain(pem: bytes) -> GpuChain:
 
 def _load(pem: bytes) -> list[x509.Certificate]:
     try:
-        found = x509.load_pem_x509_certificates(pem)
-        written = b"".join(each.public_bytes(Encoding.PEM) for each in found)
+        return [x509.load_der_x509_certificate(each) for each in decode_canonical(pem.rstrip(b"\0"), "chain")]
     except X509_ERRORS as error:
         raise _refusal("chain", error, "PEM certificates") from error
-    if pem.rstrip(b"\0").removesuffix(b"\n") != written.removesuffix(b"\n"):
-        raise _refusal("chain", "another encoding", "canonical PEM")
-    return found
 
 
 def read_certificate(certificate: x509.Certificate, field: str) -> NvidiaCertificate:
