@@ -228,3 +228,36 @@ def test_the_vendors_own_services_are_asked_by_default(run: Run, monkeypatch: py
     assert run("collateral", "fetch", "--for", "report", "-o", "x")[0] == 3
     assert asked[0] == "api.trustedservices.intel.com/tdx/certification/v4/tcb?fmspc=50696D000001"
     assert asked[1].startswith("kdsintf.amd.com/vcek/v1/Genoa/0102")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "field"),
+    [
+        ({"snp": {"crls": ["00"]}}, "crl before 1"),
+        ({"snp": {"crls": ["zz"]}}, "bundle.snp.crls"),
+        ({"snp": {"endorsements": ["x"]}}, "endorsement before 1"),
+        ({"snp": {"more": []}}, "bundle.snp"),
+        ({"more": []}, "bundle"),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "policy"])
+def test_a_bundle_with_one_bad_part_is_refused_for_that_part(
+    run: Run, tmp_path: Path, command: str, spoilt: dict[str, object], field: str
+) -> None:
+    """Not read again as if it were collateral of Intel's alone: what is in it would be left out unsaid."""
+    (tmp_path / "bad.json").write_text(json.dumps({"tdx": [json.loads(PKI.collateral())], **spoilt}))
+    code, out, err = run(command, "quote", "--collateral", "bad.json", *AT)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"toposeal: {field}: ")
+
+
+def test_E10_a_bundle_with_a_bad_list_is_not_left_out_beside_certificates(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "vcek").write_bytes(CHIP.certificate)
+    (tmp_path / "chain").write_bytes(CHIP.chain)
+    revoking = amd().crl(revoked=(amd().ask,)).hex()
+    given = ("report", "--vcek", "vcek", "--chain", "chain", "--collateral", "lists.json", *AT)
+    for lists in ([revoking, "00"], ["00"]):
+        (tmp_path / "lists.json").write_text(json.dumps({"snp": {"crls": lists}}))
+        code, out, err = run("verify", *given)
+        assert (code, out) == (1, "")
+        assert err.startswith("toposeal: crl before 1: ")

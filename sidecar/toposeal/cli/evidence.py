@@ -13,14 +13,12 @@ from typing import Any
 
 from toposeal.cli import evidence_collateral, evidence_gpu, evidence_log, evidence_policy
 from toposeal.cli.exits import Exit, exit_code
-from toposeal.errors import EvidenceError, Reason, TopologyError, UsageError, printable
+from toposeal.errors import EvidenceError, Reason, UsageError, printable
 from toposeal.evidence.bundle import Bundle
 from toposeal.evidence.ghcb_table import is_certificate_table, parse_certificate_table
 from toposeal.evidence.kind import EvidenceKind, detect_kind
 from toposeal.host.files import read_once
 from toposeal.limits import (
-    MAX_COLLATERAL_ENTRIES,
-    MAX_COLLATERAL_SIZE,
     MAX_CRL_SIZE,
     MAX_EVENT_LOG_SIZE,
     MAX_QUOTE_SIZE,
@@ -28,7 +26,6 @@ from toposeal.limits import (
     MAX_TOPOLOGY_SIZE,
     REPORT_DATA_SIZE,
 )
-from toposeal.topology import strict_json
 from toposeal.topology.evidence_policy import STRICT, EvidencePolicy, parse_evidence_policy
 from toposeal.verification.evidence_check import Judgement, Supplied, completed, judge, read_fields
 from toposeal.verification.evidence_details import read_details, table_facts
@@ -153,10 +150,10 @@ def _expect_of_use(kind: EvidenceKind, args: argparse.Namespace) -> None:
             raise UsageError.of(Reason.USAGE, f"--{name}", f"evidence of kind {kind}", expected)
 
 
-def _given(args: argparse.Namespace) -> tuple[Supplied, Bundle | None]:
+def _given(args: argparse.Namespace) -> tuple[Supplied, Bundle]:
     bundle = evidence_collateral.bundle_of(args.collateral)
     supplied = Supplied(
-        collateral=_collateral(args.collateral) if bundle is None else bundle.tdx,
+        collateral=bundle.tdx,
         key=_optional(args.vcek, _MAX_CERTIFICATES_SIZE),
         chain=_optional(args.chain, _MAX_CERTIFICATES_SIZE),
         crl=_optional(args.crl, MAX_CRL_SIZE),
@@ -240,23 +237,6 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         return " ".join(map(_shown, value)) or "-"
     return "-" if value is None else str(value)
-
-
-def _collateral(path: str | None) -> tuple[bytes, ...]:
-    """Each entry as JSON bytes. Taking an array apart changes no signed byte: those are strings inside."""
-    limit = MAX_COLLATERAL_ENTRIES * MAX_COLLATERAL_SIZE
-    data = _optional(path, limit)
-    if data is None:
-        return ()
-    try:
-        value = strict_json.parse(data, "collateral", limit)
-    except TopologyError as error:
-        raise UsageError(*error.mismatches) from error
-    entries = value if isinstance(value, list) else [value]
-    if not 1 <= len(entries) <= MAX_COLLATERAL_ENTRIES:
-        found, expected = f"{len(entries)} entries", f"1 to {MAX_COLLATERAL_ENTRIES}"
-        raise UsageError.of(Reason.USAGE, "collateral", found, expected)
-    return tuple(json.dumps(entry).encode("ascii") for entry in entries)
 
 
 def _policy(path: str | None) -> EvidencePolicy:

@@ -151,12 +151,10 @@ def _tell(bundle: Bundle, as_json: bool) -> None:
         _print(bundle)
 
 
-def bundle_of(path: str | None) -> Bundle | None:
-    """The bundle in a file, None where that is collateral of another form. Raises UsageError."""
-    try:
-        return None if path is None else read_bundle(path)
-    except UsageError:
-        return None
+def bundle_of(path: str | None) -> Bundle:
+    """The caller's own parts, none without a file. Raises UsageError for any part that cannot be read: one
+    that is left out must not look as if it had been used."""
+    return EMPTY if path is None else read_bundle(path)
 
 
 def _fmspc(text: str) -> bytes:

@@ -59,9 +59,9 @@ class Judgement:
             yield from refusal.mismatches
 
 
-def completed(supplied: Supplied, bundle: Bundle | None, kind: EvidenceKind, data: bytes) -> Supplied:
+def completed(supplied: Supplied, bundle: Bundle, kind: EvidenceKind, data: bytes) -> Supplied:
     """What of SNP the caller has not given by itself, out of the bundle. Raises EvidenceError."""
-    if bundle is None or kind is not EvidenceKind.SNP:
+    if kind is not EvidenceKind.SNP:
         return supplied
     found = bundle.for_report(parse_snp_report(data))
     if found is None:
