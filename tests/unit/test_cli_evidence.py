@@ -15,6 +15,7 @@ from support.tdx import WEB as TDX_WEB
 
 from toposeal.cli.main import entry
 from toposeal.evidence import ghcb_table
+from toposeal.evidence.bundle import Bundle, read_chain
 from toposeal.limits import MAX_QUOTE_SIZE
 from toposeal_lab.simsnp import ReportShape, certificate_table
 
@@ -240,6 +241,30 @@ def test_show_prints_a_certificate_table_and_collateral_too(run: Run, folder: Pa
     for name in ("collateral", "collaterals"):
         assert run("show", name) == run("collateral", "show", name)
         assert run("show", name, "--json") == run("collateral", "show", name, "--json")
+
+
+@pytest.mark.parametrize("option", ["--vcek", "--chain", "--crl"])
+@pytest.mark.parametrize("command", ["verify", "policy"])
+def test_exit_1_an_empty_file_is_not_one_that_was_not_given(
+    run: Run, folder: Path, command: str, option: str
+) -> None:
+    """The bundle has all three: nothing of it may stand in for what the caller has given."""
+    bundle = Bundle((), (chip().certificate,), (read_chain(chip().chain),), (amd().crl(),))
+    (folder / "bundle").write_bytes(bundle.dump())
+    (folder / "empty").write_bytes(b"")
+    given = ("report", "--collateral", "bundle", *AT)
+    assert run(command, *given)[0] == 0
+    code, out, err = run(command, *given, option, "empty")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"toposeal: {option}: found no bytes, ")
+
+
+@pytest.mark.parametrize("arguments", [("report", "--vcek", "empty"), ("gpu", "--chain", "empty")])
+def test_exit_1_show_refuses_an_empty_file_too(run: Run, folder: Path, arguments: tuple[str, ...]) -> None:
+    (folder / "empty").write_bytes(b"")
+    code, out, err = run("show", *arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"toposeal: {arguments[1]}: found no bytes, ")
 
 
 def test_exit_2_a_file_that_no_evidence_can_fill(run: Run, folder: Path) -> None:

@@ -10,13 +10,14 @@ from support.tdx import HOST, NOW, PKI, PPID, topology
 from support.tdx import WEB as TDX_WEB
 
 from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence.bundle import Bundle, read_chain
 from toposeal.evidence.kind import EvidenceKind, detect_kind
 from toposeal.evidence.snp_certs import KeyKind
 from toposeal.evidence.snp_tcb import Product
 from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.topology.evidence_policy import STRICT, EvidencePolicy, SnpDemand, TdxDemand
 from toposeal.verification.anchors import VENDOR_ANCHORS
-from toposeal.verification.evidence_check import Judgement, Supplied, judge, read_fields
+from toposeal.verification.evidence_check import Judgement, Supplied, completed, judge, read_fields
 from toposeal.verification.model import TrustAnchors
 from toposeal_lab.simsnp import LabChip, ReportShape
 
@@ -78,6 +79,26 @@ def test_what_is_missing_is_never_skipped() -> None:
     for part in ("key", "chain"):
         assert reasons(report(), given=supplied(**{part: None})) == [Reason.COLLATERAL_MISSING]
     assert judged(report(), given=supplied(crl=None)).acceptable
+
+
+def test_what_is_given_stands_even_if_it_is_empty() -> None:
+    """No part of the bundle takes its place."""
+    own = chip()
+    bundle = Bundle((), (own.certificate,), (read_chain(own.chain),), (amd().crl(),))
+    whole = completed(Supplied(), bundle, EvidenceKind.SNP, report())
+    assert judged(report(), given=whole).acceptable
+    for part, reason in (
+        ("key", Reason.CERTIFICATE_INVALID),
+        ("chain", Reason.CERTIFICATE_INVALID),
+        ("crl", Reason.COLLATERAL_INVALID),
+    ):
+        given = Supplied(**{part: b""})  # type: ignore[arg-type]
+        try:
+            found = completed(given, bundle, EvidenceKind.SNP, report())
+        except EvidenceError as refused:
+            assert refused.reason is reason
+        else:
+            assert reasons(report(), given=found) == [reason]
 
 
 def test_E4_report_data_is_compared_whole_and_before_all_else() -> None:

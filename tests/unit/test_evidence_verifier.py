@@ -16,6 +16,7 @@ from support.tdx import HOST, NOW, PKI
 from support.tdx import WEB as TDX_WEB
 
 from toposeal import EvidenceError, PolicyError, Reason, UsageError, VerifiedEvidence, verify_evidence
+from toposeal.evidence.bundle import Bundle, read_chain
 from toposeal.host import evidence_verifier
 from toposeal_lab.simsnp.pki import pem
 
@@ -57,6 +58,18 @@ def test_a_bundle_serves_both_kinds_as_bytes_and_as_a_file(tmp_path: Path) -> No
     for collateral in (bundle, file, str(file)):
         for evidence in (QUOTE, REPORT):
             assert verify_evidence(evidence, report_data=DATA, collateral=collateral, now=NOW)
+
+
+@pytest.mark.parametrize("part", ["vcek", "chain", "crl"])
+def test_an_empty_part_is_not_one_that_was_not_given(part: str) -> None:
+    bundle = Bundle((), (chip().certificate,), (read_chain(chip().chain),), (amd().crl(),)).dump()
+    given: dict[str, Any] = {"report_data": DATA, "collateral": bundle, "now": NOW}
+    empty: dict[str, Any] = {part: b""}
+    assert verify_evidence(REPORT, **given)
+    with pytest.raises(UsageError) as caught:
+        verify_evidence(REPORT, **given, **empty)
+    (found,) = caught.value.mismatches
+    assert (found.reason, found.field) == (Reason.USAGE, part)
 
 
 def test_without_a_time_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:

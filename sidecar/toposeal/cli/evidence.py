@@ -17,6 +17,7 @@ from toposeal.errors import EvidenceError, Reason, UsageError, printable
 from toposeal.evidence.bundle import Bundle
 from toposeal.evidence.ghcb_table import is_certificate_table, parse_certificate_table
 from toposeal.evidence.kind import EvidenceKind, detect_kind
+from toposeal.host.collateral_file import expect_content
 from toposeal.host.files import read_once
 from toposeal.limits import (
     MAX_CRL_SIZE,
@@ -96,8 +97,7 @@ def _told(data: bytes, args: argparse.Namespace) -> tuple[str, Mapping[str, Any]
     if is_certificate_table(data):
         return "certificate_table", table_facts(parse_certificate_table(data))
     kind = detect_kind(data)
-    key = args.chain if kind is EvidenceKind.GPU else args.vcek
-    fields = read_fields(kind, data, _optional(key, _MAX_CERTIFICATES_SIZE))
+    fields = read_fields(kind, data, _part(args, "chain" if kind is EvidenceKind.GPU else "vcek"))
     return kind.value, fields | read_details(kind, data)
 
 
@@ -154,9 +154,9 @@ def _given(args: argparse.Namespace) -> tuple[Supplied, Bundle]:
     bundle = evidence_collateral.bundle_of(args.collateral)
     supplied = Supplied(
         collateral=bundle.tdx,
-        key=_optional(args.vcek, _MAX_CERTIFICATES_SIZE),
-        chain=_optional(args.chain, _MAX_CERTIFICATES_SIZE),
-        crl=_optional(args.crl, MAX_CRL_SIZE),
+        key=_part(args, "vcek"),
+        chain=_part(args, "chain"),
+        crl=_part(args, "crl", MAX_CRL_SIZE),
     )
     return supplied, bundle
 
@@ -268,6 +268,11 @@ def _report_data(text: str | None) -> bytes | None:
         expected = f"{REPORT_DATA_SIZE} bytes in hexadecimal"
         raise UsageError.of(Reason.USAGE, "--report-data", text, expected)
     return bytes.fromhex(text)
+
+
+def _part(args: argparse.Namespace, name: str, limit: int = _MAX_CERTIFICATES_SIZE) -> bytes | None:
+    """The content of the file that option `name` gives, None without it. Raises UsageError."""
+    return expect_content(f"--{name}", _optional(getattr(args, name), limit))
 
 
 def _optional(path: str | None, limit: int) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toposeal.errors import EvidenceError, UsageError
+from toposeal.errors import EvidenceError, Reason, UsageError
 from toposeal.evidence.bundle import Bundle, parse_bundle
 from toposeal.host.files import read_once
 from toposeal.limits import MAX_BUNDLE_SIZE
@@ -19,3 +19,11 @@ def read_bundle(path: str) -> Bundle:
 def read_collateral(path: str) -> tuple[bytes, ...]:
     """The TDX entries of a bundle as JSON. Raises UsageError."""
     return read_bundle(path).tdx
+
+
+def expect_content(name: str, part: bytes | None) -> bytes | None:
+    """`part` as it is, unless it is empty: that is neither a part nor none, and what else is at hand must not
+    take its place unsaid. Raises UsageError naming `name`."""
+    if part == b"":
+        raise UsageError.of(Reason.USAGE, name, "no bytes", "certificates, or a revocation list")
+    return part

@@ -11,7 +11,7 @@ from typing import Any
 from toposeal.errors import EvidenceError, Reason, TopologyError, UsageError
 from toposeal.evidence.bundle import EMPTY, Bundle, parse_bundle
 from toposeal.evidence.kind import EvidenceKind, detect_kind
-from toposeal.host.collateral_file import read_bundle
+from toposeal.host.collateral_file import expect_content, read_bundle
 from toposeal.limits import NONCE_SIZE, REPORT_DATA_SIZE
 from toposeal.topology.evidence_policy import STRICT, EvidencePolicy, parse_evidence_policy
 from toposeal.verification.anchors import VENDOR_ANCHORS
@@ -57,7 +57,8 @@ def verify_evidence(
     parts, rules = _bundle(collateral), _policy(policy)
     kind = detect_kind(evidence)
     _expect_binding(kind, report_data, nonce)
-    given = Supplied(parts.tdx, vcek, chain, crl, nonce, rims)
+    key, cas = expect_content("vcek", vcek), expect_content("chain", chain)
+    given = Supplied(parts.tdx, key, cas, expect_content("crl", crl), nonce, rims)
     supplied = completed(given, parts, kind, evidence)
     moment = int(time.time()) if now is None else now
     judgement = judge(kind, evidence, supplied, rules, report_data, VENDOR_ANCHORS, moment)

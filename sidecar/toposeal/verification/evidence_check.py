@@ -68,9 +68,9 @@ def completed(supplied: Supplied, bundle: Bundle, kind: EvidenceKind, data: byte
         return supplied
     return replace(
         supplied,
-        key=supplied.key or found.key,
-        chain=supplied.chain or found.chain,
-        crl=supplied.crl or found.crl,
+        key=found.key if supplied.key is None else supplied.key,
+        chain=found.chain if supplied.chain is None else supplied.chain,
+        crl=found.crl if supplied.crl is None else supplied.crl,
     )
 
 
