@@ -53,54 +53,92 @@ def test_E10_no_other_list_of_the_same_root_hides_a_revocation() -> None:
     revoking, of_the_other, old = crl(5, amd().ask), crl(6, amd().asvk), crl(4)
     for lists in ((of_the_other, revoking, old), (old, of_the_other, revoking)):
         found = replace(FULL, crls=lists).for_report(report(GENOA))
-        assert found is not None and found.crl == revoking
+        assert found.crl == revoking
 
 
 def test_E9_of_several_lists_the_newest_is_found() -> None:
     for lists in ((crl(4), crl(5)), (crl(5), crl(4))):
         found = replace(FULL, crls=lists).for_report(report(GENOA))
-        assert found is not None and found.crl == max(lists, key=lambda each: parse_amd_crl(each).number)
+        assert found.crl == max(lists, key=lambda each: parse_amd_crl(each).number)
 
 
 def test_parts_that_are_not_there_are_none() -> None:
     lone = Bundle(endorsements=(GENOA.certificate,))
     assert lone.for_report(report(GENOA)) == SnpParts(pem.encode(GENOA.certificate), None, None)
     listless = Bundle(endorsements=lone.endorsements, chains=FULL.chains)
-    found = listless.for_report(report(GENOA))
-    assert found is not None and found.crl is None
-    assert Bundle().for_report(report(GENOA)) is None
+    assert listless.for_report(report(GENOA)) == SnpParts(pem.encode(GENOA.certificate), GENOA.chain, None)
+    assert Bundle().for_report(report(GENOA)) == SnpParts()
+
+
+def test_chain_and_list_need_no_key_beside_them() -> None:
+    """What `fetch --product` writes: good for every chip of the product, whose key comes from elsewhere."""
+    product = Bundle(chains=FULL.chains, crls=FULL.crls)
+    for machine in (GENOA, VLEK):
+        assert product.for_report(report(machine)) == SnpParts(None, machine.chain, CRL)
+        given = SnpParts(machine.certificate)
+        assert product.for_report(report(machine), given) == SnpParts(machine.certificate, machine.chain, CRL)
+    turin = chip(Product.TURIN)
+    assert product.for_report(report(turin)) == SnpParts()
+    assert product.for_report(report(GENOA), SnpParts(turin.certificate)) == SnpParts(turin.certificate)
+
+
+def test_the_given_keys_product_counts_where_the_report_names_none() -> None:
+    product = Bundle(chains=FULL.chains, crls=FULL.crls)
+    unnamed = parse_snp_report(GENOA.report(bytes(64), WEB, ReportShape(version=2)))
+    assert product.for_report(unnamed) == SnpParts()
+    found = product.for_report(unnamed, SnpParts(pem.encode(GENOA.certificate)))
+    assert (found.chain, found.crl) == (GENOA.chain, CRL)
+
+
+def test_E10_the_list_is_the_given_chains_whatever_chain_is_in_the_bundle() -> None:
+    revoking, of_the_other = crl(5, amd().ask), crl(6, amd().asvk)
+    for chains in ((), (read_chain(VLEK.chain),), FULL.chains):
+        bundle = Bundle(chains=chains, crls=(revoking, of_the_other))
+        given = SnpParts(GENOA.certificate, GENOA.chain)
+        assert bundle.for_report(report(GENOA), given) == replace(given, crl=revoking)
+        whole = replace(given, crl=CRL)
+        assert bundle.for_report(report(GENOA), whole) == whole
+
+
+@pytest.mark.parametrize(
+    "given",
+    [SnpParts(b"x"), SnpParts(b""), SnpParts(None, b""), SnpParts(None, pem.encode(der(amd().ask)))],
+)
+def test_E14_given_parts_that_cannot_be_read_are_refused(given: SnpParts) -> None:
+    assert refusal(FULL.for_report, report(GENOA), given) is Reason.CERTIFICATE_INVALID
 
 
 def test_E10_another_chip_tcb_or_kind_vouches_for_nothing() -> None:
     neighbour = LabChip(amd(), bytes(range(2, 66)))
-    assert FULL.for_report(report(neighbour)) is None
+    assert FULL.key_for(report(neighbour)) is None
     updated = LabChip(amd(), bytes(range(1, 65)), tcb=SnpTcb(11, 2, 25, 210))
-    assert FULL.for_report(report(updated)) is None
-    assert Bundle(endorsements=(VLEK.certificate,)).for_report(report(GENOA)) is None
+    assert FULL.key_for(report(updated)) is None
+    assert Bundle(endorsements=(VLEK.certificate,)).key_for(report(GENOA)) is None
     masked = report(GENOA, ReportShape(mask_chip_id=True))
-    assert FULL.for_report(masked) is None
+    assert FULL.key_for(masked) is None
+    for nobodys in (report(neighbour), report(updated), masked):
+        assert FULL.for_report(nobodys).key is None
 
 
 def test_E10_a_certificate_of_another_product_says_nothing() -> None:
     """Its layout of the TCB version is another one: that is no fault of the report's."""
     turin, genoa = chip(Product.TURIN), GENOA
     mixed = Bundle(endorsements=(genoa.certificate, turin.certificate))
-    found = mixed.for_report(report(turin))
-    assert found is not None and found.key == pem.encode(turin.certificate)
+    assert mixed.for_report(report(turin)).key == pem.encode(turin.certificate)
     unnamed = parse_snp_report(VLEK.report(bytes(64), WEB, ReportShape(version=2)))
     lent = Bundle(endorsements=(chip(Product.TURIN, KeyKind.VLEK).certificate,))
-    assert lent.for_report(unnamed) is None
+    assert lent.key_for(unnamed) is None
 
 
 def test_a_turin_chip_is_known_by_its_eight_bytes() -> None:
     turin = chip(Product.TURIN)
     bundle = Bundle(endorsements=(turin.certificate,))
-    assert bundle.for_report(report(turin)) is not None
+    assert bundle.key_for(report(turin)) == turin.certificate
 
 
 def test_a_vlek_is_of_the_reports_product() -> None:
     old = VLEK.report(bytes(64), WEB, ReportShape(version=2))
-    assert FULL.for_report(parse_snp_report(old)) is not None
+    assert FULL.key_for(parse_snp_report(old)) == VLEK.certificate
 
 
 @pytest.mark.parametrize(

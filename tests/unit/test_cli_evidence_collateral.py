@@ -11,6 +11,7 @@ from support.evidence_cli import Run, in_folder
 from support.snp import WEB, amd, chip
 from support.tdx import HOST, NOW, PKI
 from support.tdx import WEB as TDX_WEB
+from support.topologies import snp_policy
 
 from toposeal.errors import NetworkError, Reason
 from toposeal.evidence import ghcb_table
@@ -100,6 +101,24 @@ def test_a_platform_family_or_a_product_is_enough(fetch: Run) -> None:
     assert fetch("--fmspc", FMSPC.upper(), "--fmspc", FMSPC, "--product", "Genoa")[0] == 0
     bundle = parse_bundle(Path("bundle.json").read_bytes())
     assert (len(bundle.tdx), len(bundle.endorsements), len(bundle.chains), len(bundle.crls)) == (1, 0, 1, 1)
+
+
+def test_the_bundle_of_a_product_serves_a_key_of_the_callers(
+    run: Run, fetch: Run, server: VendorService, tmp_path: Path
+) -> None:
+    (tmp_path / "vcek").write_bytes(CHIP.certificate)
+    (tmp_path / "chain").write_bytes(CHIP.chain)
+    demand = {"policy": snp_policy(crl="required"), "references": "any", "platforms": "any"}
+    (tmp_path / "policy").write_text(json.dumps({"snp": demand}))
+    assert fetch("--product", "Genoa")[0] == 0
+    given = ("--vcek", "vcek", "--collateral", "bundle.json", *AT, "--policy", "policy")
+    assert run("verify", "report", *given)[0] == 0
+    server.serve_snp([CHIP], amd().crl(revoked=(amd().ask,)))
+    assert fetch("--product", "Genoa", out="revoking.json")[0] == 0
+    for chain in ((), ("--chain", "chain")):
+        given = ("--vcek", "vcek", *chain, "--collateral", "revoking.json", *AT, "--json")
+        code, out, _ = run("verify", "report", *given)
+        assert (code, json.loads(out)["reasons"][0][-9:]) == (2, "[revoked]")
 
 
 def test_a_report_of_version_2_needs_the_product(run: Run, fetch: Run) -> None:

@@ -60,6 +60,18 @@ def test_a_bundle_serves_both_kinds_as_bytes_and_as_a_file(tmp_path: Path) -> No
             assert verify_evidence(evidence, report_data=DATA, collateral=collateral, now=NOW)
 
 
+def test_the_bundle_of_a_product_serves_a_key_of_the_callers() -> None:
+    clean, revoking = amd().crl(), amd().crl([amd().ask])
+    chain = read_chain(chip().chain)
+    given: dict[str, Any] = {"report_data": DATA, "vcek": chip().certificate, "now": NOW}
+    assert verify_evidence(REPORT, collateral=Bundle(chains=(chain,), crls=(clean,)).dump(), **given)
+    for chains, own in (((chain,), None), ((), chip().chain)):
+        bundle = Bundle(chains=chains, crls=(revoking,)).dump()
+        with pytest.raises(EvidenceError) as caught:
+            verify_evidence(REPORT, collateral=bundle, chain=own, **given)
+        assert caught.value.reason is Reason.REVOKED
+
+
 @pytest.mark.parametrize("part", ["vcek", "chain", "crl"])
 def test_an_empty_part_is_not_one_that_was_not_given(part: str) -> None:
     bundle = Bundle((), (chip().certificate,), (read_chain(chip().chain),), (amd().crl(),)).dump()

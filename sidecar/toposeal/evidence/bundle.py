@@ -17,11 +17,17 @@ from typing import Any
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence import pem
 from toposeal.evidence.amd_lists import list_for
-from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, split_certificates
+from toposeal.evidence.amd_x509 import parse_amd_crl, split_certificates
 from toposeal.evidence.collateral import parse_collateral
-from toposeal.evidence.snp_certs import Endorsement, KeyKind, parse_endorsement
+from toposeal.evidence.snp_certs import (
+    Endorsement,
+    KeyKind,
+    parse_endorsement,
+    read_authorities,
+    read_endorsement,
+)
 from toposeal.evidence.snp_report import SIGNED_BY_VLEK, SnpReport
-from toposeal.evidence.snp_tcb import decode_tcb
+from toposeal.evidence.snp_tcb import Product, decode_tcb
 from toposeal.evidence.strict_json import parse_value
 from toposeal.limits import (
     MAX_BUNDLE_ENDORSEMENTS,
@@ -49,9 +55,12 @@ class SnpChain:
 class SnpParts:
     """What vouches for one report, as `toposeal evidence verify` takes it from three files."""
 
-    key: bytes  # PEM
-    chain: bytes | None  # PEM
-    crl: bytes | None  # DER
+    key: bytes | None = None  # DER or PEM
+    chain: bytes | None = None  # PEM
+    crl: bytes | None = None  # DER
+
+
+NOTHING = SnpParts()
 
 
 @dataclass(frozen=True)
@@ -63,22 +72,35 @@ class Bundle:
     chains: tuple[SnpChain, ...] = ()
     crls: tuple[bytes, ...] = ()  # DER
 
-    def for_report(self, report: SnpReport) -> SnpParts | None:
-        """What vouches for `report`: the certificate of its chip, or of a provider, for its TCB version, the
-        chain under its product and the list that counts for its CA; None without such a certificate."""
-        for der in self.endorsements:
-            key = parse_endorsement(der)
-            if names_report(key, report):
-                prefix = "SEV-VLEK-" if key.kind is KeyKind.VLEK else "SEV-"
-                chain = next((each for each in self.chains if each.ca_name == prefix + key.product), None)
-                if chain is None:
-                    return SnpParts(pem.encode(der), None, None)
-                return SnpParts(pem.encode(der), chain.pem, self._list_for(chain))
-        return None
+    def for_report(self, report: SnpReport, given: SnpParts = NOTHING) -> SnpParts:
+        """What vouches for `report`: each part as `given`, or else the one here that fits those before it.
 
-    def _list_for(self, chain: SnpChain) -> bytes | None:
-        parts = split_certificates(chain.pem, "bundle.chains")
-        ca, root = (parse_amd_certificate(each, "bundle.chains") for each in parts)
+        The chain is that of the key's product and kind, or without a key of the report's; the list is the
+        one that counts for the chain's CA. Raises EvidenceError for a given key or chain that is none.
+        """
+        own = self.key_for(report) if given.key is None else None
+        key = given.key if own is None else pem.encode(own)
+        chain = self._chain_below(key, report) if given.chain is None else given.chain
+        crl = self._list_for(chain) if given.crl is None and chain is not None else given.crl
+        return SnpParts(key, chain, crl)
+
+    def key_for(self, report: SnpReport) -> bytes | None:
+        """The certificate (DER) of the report's chip, or of a provider, for its TCB version."""
+        return next((der for der in self.endorsements if names_report(parse_endorsement(der), report)), None)
+
+    def chain_for(self, product: Product, kind: KeyKind) -> bytes | None:
+        """The chain (PEM) whose CA bears the name of the one that issues keys of `kind` for `product`."""
+        name = kind.ca_name(product)
+        return next((each.pem for each in self.chains if each.ca_name == name), None)
+
+    def _chain_below(self, key: bytes | None, report: SnpReport) -> bytes | None:
+        if key is not None:
+            signer = read_endorsement(key)
+            return self.chain_for(signer.product, signer.kind)
+        return None if report.product is None else self.chain_for(report.product, kind_of_key(report))
+
+    def _list_for(self, chain: bytes) -> bytes | None:
+        ca, root = read_authorities(chain, "chain")
         return list_for(self.crls, ca, root)
 
     def dump(self) -> bytes:
@@ -130,18 +152,19 @@ def parse_bundle(data: bytes) -> Bundle:
 
 def read_chain(data: bytes) -> SnpChain:
     """ASK or ASVK, then ARK, in canonical PEM. Raises EvidenceError(CERTIFICATE_INVALID) or TOO_LARGE."""
-    parts = split_certificates(data, "bundle.chains")
-    if len(parts) != 2:
-        found = f"{len(parts)} certificates"
-        raise EvidenceError.of(Reason.CERTIFICATE_INVALID, "bundle.chains", found, 2)
-    ca, _ = (parse_amd_certificate(each, "bundle.chains") for each in parts)
+    ca, _ = read_authorities(data, "bundle.chains")
     return SnpChain(data, ca.common_name)
+
+
+def kind_of_key(report: SnpReport) -> KeyKind:
+    """Whose key signed, as `report` says."""
+    return KeyKind.VLEK if report.signing_key == SIGNED_BY_VLEK else KeyKind.VCEK
 
 
 def names_report(key: Endorsement, report: SnpReport) -> bool:
     """Whether a certificate is of the kind, chip and TCB version that `report` names; no signature is
     looked at, and a masked chip is named by none."""
-    kind = KeyKind.VLEK if report.signing_key == SIGNED_BY_VLEK else KeyKind.VCEK
+    kind = kind_of_key(report)
     if key.kind is not kind or report.product not in (None, key.product):
         return False
     if kind is KeyKind.VCEK and key.hwid.ljust(len(report.chip_id), b"\0") != report.chip_id:

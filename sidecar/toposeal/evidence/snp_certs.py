@@ -43,6 +43,10 @@ class KeyKind(StrEnum):
     VCEK = "VCEK"
     VLEK = "VLEK"
 
+    def ca_name(self, product: Product) -> str:
+        """The common name of the CA of these keys: that of the ASK, or of the ASVK."""
+        return f"SEV-VLEK-{product}" if self is KeyKind.VLEK else f"SEV-{product}"
+
 
 @dataclass(frozen=True)
 class Endorsement:
@@ -74,13 +78,19 @@ def parse_endorsements(key: bytes, chain: bytes, crl: bytes | None = None) -> Sn
 
     Raises EvidenceError: CERTIFICATE_INVALID, COLLATERAL_INVALID or TOO_LARGE.
     """
-    ca, root = _split(chain, 2, "chain")
+    ca, root = read_authorities(chain, "chain")
     return SnpEndorsements(
         key=read_endorsement(key),
-        ca=parse_amd_certificate(ca, "chain.ca"),
-        root=parse_amd_certificate(root, "chain.root"),
+        ca=ca,
+        root=root,
         crl=None if crl is None else parse_amd_crl(crl),
     )
+
+
+def read_authorities(chain: bytes, field: str) -> tuple[AmdCertificate, AmdCertificate]:
+    """ASK or ASVK, and ARK, in canonical PEM. Raises EvidenceError(CERTIFICATE_INVALID) or TOO_LARGE."""
+    ca, root = _split(chain, 2, field)
+    return parse_amd_certificate(ca, f"{field}.ca"), parse_amd_certificate(root, f"{field}.root")
 
 
 def read_endorsement(data: bytes) -> Endorsement:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from toposeal.errors import EvidenceError, Mismatch, NetworkError, Reason, ToposealError
 from toposeal.evidence import pem
-from toposeal.evidence.bundle import EMPTY, Bundle, names_report
+from toposeal.evidence.bundle import EMPTY, Bundle, kind_of_key, names_report
 from toposeal.evidence.ghcb_table import CertificateTable, parse_certificate_table
 from toposeal.evidence.snp_certs import KeyKind, parse_endorsement, read_endorsement
-from toposeal.evidence.snp_report import SIGNED_BY_VLEK, SnpReport
+from toposeal.evidence.snp_report import SnpReport
 from toposeal.evidence.snp_tcb import Product, decode_tcb
 from toposeal.host.collateral_cache import CollateralCache
 from toposeal.host.kds import Kds
@@ -51,7 +51,7 @@ class Endorser:
 
         Raises EvidenceError(COLLATERAL_MISSING) with every reason why nothing was found.
         """
-        kind = KeyKind.VLEK if report.signing_key == SIGNED_BY_VLEK else KeyKind.VCEK
+        kind = kind_of_key(report)
         offered, reasons = _table(table)
         for find in self._keys(report, kind, offered, report.product or product):
             try:
@@ -67,14 +67,10 @@ class Endorser:
         self, report: SnpReport, kind: KeyKind, offered: CertificateTable, product: Product | None
     ) -> Iterator[_Found]:
         yield lambda: offered.vlek if kind is KeyKind.VLEK else offered.vcek
-        yield lambda: self._bundled(report)
+        yield lambda: self.bundle.key_for(report)
         if kind is KeyKind.VCEK and product is not None:
             yield lambda: self._cached(report, product)
             yield lambda: self._fetched(report, product)
-
-    def _bundled(self, report: SnpReport) -> bytes | None:
-        found = self.bundle.for_report(report)
-        return None if found is None else pem.decode(found.key, "bundle")[0]
 
     def _cached(self, report: SnpReport, product: Product) -> bytes | None:
         if self.cache is None:
@@ -120,9 +116,8 @@ class Endorser:
         raise EvidenceError(missing, *reasons)
 
     def _cas(self, product: Product, kind: KeyKind, offered: CertificateTable) -> Iterator[_Found]:
-        name = f"SEV-VLEK-{product}" if kind is KeyKind.VLEK else f"SEV-{product}"
         yield lambda: offered.ca
-        yield lambda: next((each.pem for each in self.bundle.chains if each.ca_name == name), None)
+        yield lambda: self.bundle.chain_for(product, kind)
         if self.cache is not None:
             cache = self.cache
             yield lambda: cache.load_chain(product, kind)

@@ -7,10 +7,10 @@ from typing import Any
 
 from cryptography import x509
 
-from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, split_certificates
+from toposeal.evidence.amd_x509 import parse_amd_crl
 from toposeal.evidence.bundle import Bundle, SnpChain
 from toposeal.evidence.collateral import Crl, SignedDocument, parse_collateral
-from toposeal.evidence.snp_certs import parse_endorsement
+from toposeal.evidence.snp_certs import parse_endorsement, read_authorities
 from toposeal.verification.collateral_authentic import list_age
 
 Facts = dict[str, Any]
@@ -83,7 +83,7 @@ def _endorsement(der: bytes) -> Facts:
 
 
 def _chain(chain: SnpChain) -> Facts:
-    ca, root = (parse_amd_certificate(der, "chain") for der in split_certificates(chain.pem, "chain"))
+    ca, root = read_authorities(chain.pem, "chain")
     return {
         "part": f"chain {ca.common_name}",
         "ca": ca.common_name,

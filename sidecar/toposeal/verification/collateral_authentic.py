@@ -31,7 +31,6 @@ from toposeal.x509_errors import X509_ERRORS
 
 _MAX_NUMBER_BITS = 160  # RFC 5280, 5.2.3
 _SHA256 = ec.ECDSA(hashes.SHA256())
-_CA_NAMES = {KeyKind.VCEK: "SEV-", KeyKind.VLEK: "SEV-VLEK-"}
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def authenticate_amd_ca(
     force, or TOO_LARGE.
     """
     ca = parse_amd_certificate(der, "chain.ca")
-    wanted = f"{_CA_NAMES[kind]}{product}"
+    wanted = kind.ca_name(product)
     if ca.common_name != wanted:
         raise EvidenceError.of(Reason.COLLATERAL_SIGNER, "chain.ca", ca.common_name, wanted)
     for anchor in anchors.amd_roots:

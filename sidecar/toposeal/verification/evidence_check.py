@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from toposeal.errors import EvidenceError, Mismatch, PolicyError, Reason, ToposealError
-from toposeal.evidence.bundle import Bundle
+from toposeal.evidence.bundle import Bundle, SnpParts
 from toposeal.evidence.gpu_certs import parse_gpu_chain
 from toposeal.evidence.gpu_report import parse_gpu_report
 from toposeal.evidence.kind import EvidenceKind
@@ -63,15 +63,9 @@ def completed(supplied: Supplied, bundle: Bundle, kind: EvidenceKind, data: byte
     """What of SNP the caller has not given by itself, out of the bundle. Raises EvidenceError."""
     if kind is not EvidenceKind.SNP:
         return supplied
-    found = bundle.for_report(parse_snp_report(data))
-    if found is None:
-        return supplied
-    return replace(
-        supplied,
-        key=found.key if supplied.key is None else supplied.key,
-        chain=found.chain if supplied.chain is None else supplied.chain,
-        crl=found.crl if supplied.crl is None else supplied.crl,
-    )
+    given = SnpParts(supplied.key, supplied.chain, supplied.crl)
+    found = bundle.for_report(parse_snp_report(data), given)
+    return replace(supplied, key=found.key, chain=found.chain, crl=found.crl)
 
 
 def read_fields(kind: EvidenceKind, data: bytes, key: bytes | None) -> Fields:

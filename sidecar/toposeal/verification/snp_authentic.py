@@ -21,7 +21,6 @@ from toposeal.evidence.snp_tcb import Product, SnpTcb, decode_tcb
 from toposeal.verification.model import TrustAnchors
 
 _KIND = {SIGNED_BY_VCEK: KeyKind.VCEK, SIGNED_BY_VLEK: KeyKind.VLEK}
-_CA_PREFIX = {KeyKind.VCEK: "SEV-", KeyKind.VLEK: "SEV-VLEK-"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _expect_kind(report: SnpReport, key: Endorsement, ca: AmdCertificate) -> Non
     kind = _KIND[report.signing_key]
     if key.kind is not kind:
         raise _refusal(Reason.SIGNING_KEY, "endorsement.subject", key.kind, f"{kind}, as key_info says")
-    wanted = _CA_PREFIX[kind] + key.product
+    wanted = kind.ca_name(key.product)
     if ca.common_name != wanted:
         raise _refusal(Reason.SIGNING_KEY, "chain.ca", ca.common_name, wanted)
 
