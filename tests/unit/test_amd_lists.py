@@ -27,9 +27,24 @@ def test_E10_one_that_names_the_ca_goes_before_a_newer_one() -> None:
 
 
 def test_E10_lists_of_others_say_nothing() -> None:
-    forged = amd().crl([amd().ask], signer=amd().keys.ask)
-    assert list_for((crl(9, amd().ask, on=amd(Product.TURIN)), forged), ASK, ROOT) is None
+    of_another_product, of_a_ca = crl(9, amd().ask, on=amd(Product.TURIN)), amd().crl(issuer=amd().ask)
+    assert list_for((of_another_product, of_a_ca), ASK, ROOT) is None
     assert list_for((), ASK, ROOT) is None
+
+
+@pytest.mark.parametrize("beside", [(), (crl(9),), (crl(9, amd().ask),)], ids=["alone", "clean", "revoking"])
+def test_E10_a_list_in_the_roots_name_that_it_did_not_sign_is_refused(beside: tuple[bytes, ...]) -> None:
+    """Damaged, it may have been the one that revokes: leaving it out would be the attacker's choice."""
+    revoking = bytearray(crl(5, amd().ask))
+    revoking[-1] ^= 1
+    for forged in (amd().crl([amd().ask], signer=amd().keys.ask), bytes(revoking)):
+        for lists in ((forged, *beside), (*beside, forged)):
+            for _ in range(2):  # a refusal is not remembered as something else
+                with pytest.raises(EvidenceError) as refused:
+                    list_for(lists, ASK, ROOT)
+                (found,) = refused.value.mismatches
+                assert (found.reason, found.field) == (Reason.COLLATERAL_SIGNER, "crl.signature")
+                assert found.expected == "one of ARK-Genoa that holds"
 
 
 def test_what_is_no_list_is_refused() -> None:

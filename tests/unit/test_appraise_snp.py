@@ -168,12 +168,21 @@ def test_E10_the_newer_list_of_the_other_CA_hides_no_revocation() -> None:
 
 
 def test_a_list_of_another_root_says_nothing() -> None:
-    turin = amd(Product.TURIN)
-    other, forged = crl(9, amd().ask, on=turin), amd().crl([amd().ask], signer=amd().keys.ask)
-    assert appraise(evidence(), BINDING, TOPOLOGY, context(other, forged)).role == "web"
+    other = crl(9, amd().ask, on=amd(Product.TURIN))
+    assert appraise(evidence(), BINDING, TOPOLOGY, context(other)).role == "web"
     demanding = topology(crl="required")
-    assert reason(evidence(), by=demanding, crls=(other, forged)) is Reason.COLLATERAL_MISSING
+    assert reason(evidence(), by=demanding, crls=(other,)) is Reason.COLLATERAL_MISSING
     assert appraise(evidence(), BINDING, demanding, context(other, crl(1))).role == "web"
+
+
+def test_E10_a_list_in_the_roots_name_that_it_did_not_sign_is_refused() -> None:
+    """Whoever supplied it meant it to count: no other list beside it, and no policy, makes up for it."""
+    forged = amd().crl([amd().ask], signer=amd().keys.ask)
+    for by in (TOPOLOGY, topology(crl="required")):
+        for lists in ((forged,), (forged, crl(1)), (crl(1), forged)):
+            assert reason(evidence(), by=by, crls=lists) is Reason.COLLATERAL_SIGNER
+    turin = evidence(on=chip(Product.TURIN))
+    assert appraise(turin, BINDING, TOPOLOGY, context(forged)).role == "web"
 
 
 def test_a_list_that_is_none_is_refused() -> None:

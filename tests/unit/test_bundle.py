@@ -56,6 +56,14 @@ def test_E10_no_other_list_of_the_same_root_hides_a_revocation() -> None:
         assert found.crl == revoking
 
 
+def test_E10_a_list_that_its_root_did_not_sign_is_not_left_out() -> None:
+    forged = amd().crl([amd().ask], signer=amd().keys.ask)
+    for lists in ((forged,), (CRL, forged)):
+        assert refusal(replace(FULL, crls=lists).for_report, report(GENOA)) is Reason.COLLATERAL_SIGNER
+    given = SnpParts(crl=CRL)
+    assert replace(FULL, crls=(forged,)).for_report(report(GENOA), given).crl == CRL
+
+
 def test_E9_of_several_lists_the_newest_is_found() -> None:
     for lists in ((crl(4), crl(5)), (crl(5), crl(4))):
         found = replace(FULL, crls=lists).for_report(report(GENOA))

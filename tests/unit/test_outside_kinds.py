@@ -107,6 +107,25 @@ def test_revocation_lists_come_from_the_caller_or_else_from_the_document() -> No
     assert verified(lenient, document(lenient, ())).members
 
 
+def test_no_list_of_the_one_that_answers_refuses_the_evidence_of_others_but_one_that_revokes() -> None:
+    """It answers for all members, with lists of its choice; a caller's own that is none refuses."""
+    vendor = chip().vendor
+    forged = vendor.crl((vendor.ask,), signer=vendor.keys.ask)
+    mesh = mixed()
+    for junk in (forged, b"x"):
+        for crls in ((junk, *CRLS), (*CRLS, junk)):
+            assert verified(mesh, document(mesh, crls)).members
+            assert refused(mesh, document(mesh), crls=crls)[0] in (
+                Reason.COLLATERAL_SIGNER,
+                Reason.COLLATERAL_INVALID,
+            )
+        assert refused(mesh, document(mesh, (junk,))) == (Reason.COLLATERAL_MISSING, "crl")
+        revoking = document(mesh, (junk, vendor.crl((vendor.ask,))))
+        assert refused(mesh, revoking) == (Reason.REVOKED, "chain.ca")
+    lenient = mixed(crl="optional")
+    assert verified(lenient, document(lenient, (forged,))).members
+
+
 def test_members_that_share_a_confidential_vm_are_refused_by_name() -> None:
     mesh = mixed((0, 1), numbers=(1, 1, 0))
     reason, field = refused(mesh, document(mesh))

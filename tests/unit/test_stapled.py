@@ -6,14 +6,18 @@ import json
 
 import pytest
 from support.collateral import DAY, authentic, crl
+from support.snp import NOW as SNP_NOW
+from support.snp import amd
+from support.snp import crl as snp_crl
 from support.tdx import NOW, PKI, refusal
 
 from toposeal.errors import Reason
 from toposeal.evidence.collateral import parse_collateral
+from toposeal.evidence.snp_tcb import Product
 from toposeal.limits import MAX_COLLATERAL_ENTRIES
 from toposeal.verification.collateral_authentic import authenticate_collateral
 from toposeal.verification.high_water import Marks
-from toposeal.verification.stapled import accept_stapled, with_newest_lists
+from toposeal.verification.stapled import accept_stapled, accept_stapled_lists, with_newest_lists
 from toposeal_lab.simtdx import LabPki
 
 ANCHORS = PKI.anchors()
@@ -64,3 +68,12 @@ def test_families_share_the_newest_lists() -> None:
     assert accept_stapled(shared, ANCHORS, marks, NOW) == shared
     assert json.loads(with_newest_lists((older,))[0]) == json.loads(older)
     assert with_newest_lists(()) == ()
+
+
+def test_lists_of_amds_that_no_pinned_root_signed_are_as_if_not_carried() -> None:
+    genuine, expired = snp_crl(1), snp_crl(2, until=SNP_NOW - 1)
+    turin = snp_crl(3, on=amd(Product.TURIN))
+    forged, of_a_ca = amd().crl([amd().ask], signer=amd().keys.ask), amd().crl(issuer=amd().ask)
+    carried = (b"", forged, genuine, b"x", turin, of_a_ca, expired)
+    assert accept_stapled_lists(carried, amd().anchors()) == (genuine, expired)
+    assert accept_stapled_lists((forged,), amd().anchors()) == ()

@@ -38,7 +38,7 @@ from toposeal.verification.appraise_gpu import appraise_gpus, with_gpus
 from toposeal.verification.high_water import Marks
 from toposeal.verification.model import AppraisalContext, VerifiedEvidence
 from toposeal.verification.shared_guest import refuse_shared_gpus, refuse_shared_guests
-from toposeal.verification.stapled import accept_stapled
+from toposeal.verification.stapled import accept_stapled, accept_stapled_lists
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     if not context.collateral:
         context = replace(context, collateral=_stapled(parts, context))
     if not context.crls:
-        context = replace(context, crls=tuple(parts.crls))
+        context = replace(context, crls=accept_stapled_lists(parts.crls, context.anchors))
     commits = [_commit(r, m, manifest) for r, m in zip(parts.members, introduced, strict=True)]  # (9)
     seals = [  # (10)
         appraise(commit.evidence, seal_of(manifest, entry), topology, context)

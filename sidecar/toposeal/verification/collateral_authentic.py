@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from toposeal.errors import EvidenceError, Reason
 from toposeal.evidence.amd_x509 import (
     AmdCertificate,
+    AmdCrl,
     parse_amd_certificate,
     parse_amd_crl,
 )
@@ -149,13 +150,19 @@ def authenticate_endorsement(data: bytes, chain: AmdCa, now: int) -> Endorsement
 def authenticate_amd_list(der: bytes, anchors: TrustAnchors, now: int) -> AuthenticList:
     """Verify a revocation list of any pinned ARK. Raises EvidenceError: COLLATERAL_INVALID or _SIGNER."""
     parsed = parse_amd_crl(der)
+    root = root_of_list(parsed, anchors)
+    _expect_now("crl", 0, parsed.next_update - 1, now)
+    issuer = hashlib.sha256(root.public_key_info).hexdigest()
+    age = list_age(x509.load_der_x509_crl(der), "crl")
+    return AuthenticList(der, issuer, age, parsed.next_update)
+
+
+def root_of_list(crl: AmdCrl, anchors: TrustAnchors) -> AmdCertificate:
+    """The pinned ARK that signed `crl`. Raises EvidenceError(COLLATERAL_SIGNER)."""
     for anchor in anchors.amd_roots:
         root = parse_amd_certificate(anchor, "anchor")
-        if parsed.issued_by(root):
-            _expect_now("crl", 0, parsed.next_update - 1, now)
-            issuer = hashlib.sha256(root.public_key_info).hexdigest()
-            age = list_age(x509.load_der_x509_crl(der), "crl")
-            return AuthenticList(der, issuer, age, parsed.next_update)
+        if crl.issued_by(root):
+            return root
     raise EvidenceError.of(Reason.COLLATERAL_SIGNER, "crl.issuer", "another", "a pinned root")
 
 

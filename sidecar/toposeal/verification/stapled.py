@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 
 from toposeal.errors import EvidenceError
+from toposeal.evidence.amd_x509 import parse_amd_crl
 from toposeal.evidence.collateral import parse_collateral
 from toposeal.limits import MAX_COLLATERAL_ENTRIES
-from toposeal.verification.collateral_authentic import authenticate_collateral, list_age
+from toposeal.verification.collateral_authentic import authenticate_collateral, list_age, root_of_list
 from toposeal.verification.high_water import Marks
 from toposeal.verification.model import TrustAnchors
 
@@ -34,6 +35,24 @@ def accept_stapled(
     if refusals and not accepted:
         raise refusals[0]
     return tuple(accepted)
+
+
+def accept_stapled_lists(lists: Sequence[bytes], anchors: TrustAnchors) -> tuple[bytes, ...]:
+    """Those of AMD's `lists` (DER) that a pinned root signed; whether they are in force is judged with
+    evidence.
+
+    The others are as if they had not been carried: who carries lists can leave out any, and must not
+    have the evidence of others refused by what is none.
+    """
+    return tuple(der for der in lists if _is_signed(der, anchors))
+
+
+def _is_signed(der: bytes, anchors: TrustAnchors) -> bool:
+    try:
+        root_of_list(parse_amd_crl(der), anchors)
+    except EvidenceError:
+        return False
+    return True
 
 
 def with_newest_lists(entries: Sequence[bytes]) -> tuple[bytes, ...]:
