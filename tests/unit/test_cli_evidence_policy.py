@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 from support.evidence_cli import Run, in_folder
-from support.snp import WEB, chip
+from support.snp import WEB, chip, crl
 from support.tdx import HOST, NOW, PKI
 from support.tdx import WEB as TDX_WEB
+
+from toposeal.evidence.bundle import Bundle, read_chain
 
 DATA = bytes(range(64))
 AT = ("--at", str(NOW))
@@ -31,6 +33,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         "other-report": chip().report(DATA, replace(WEB, host_data=b"\1" * 32)),
         "vcek": chip().certificate,
         "chain": chip().chain,
+        "crl": crl(1),
+        "bundle": Bundle((), (), (read_chain(chip().chain),)).dump(),
         "hcl": b"HCLA" + bytes(2000),
     }
     return in_folder(tmp_path, files, monkeypatch, capsys)
@@ -75,6 +79,10 @@ def test_the_form_for_a_topology_is_yaml(run: Run, kind: str) -> None:
         (("hcl",), 2, "paravisor"),
         (("quote", "--collateral", "collateral", "--at", "1"), 2, "collateral_invalid"),
         (("report", "--vcek", "vcek", "--chain", "chain", "--at", "1"), 2, "collateral_invalid"),
+        (("report", "--chain", "chain"), 2, "collateral_missing"),
+        (("report", "--vcek", "vcek", "--crl", "crl"), 2, "collateral_missing"),
+        (("report", "--collateral", "collateral"), 2, "collateral_missing"),
+        (("quote", "--collateral", "bundle"), 2, "collateral_missing"),
         (("absent",), 1, "usage"),
         (("quote", "--at", "now"), 1, "usage"),
     ],

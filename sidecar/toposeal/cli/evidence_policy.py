@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from toposeal.cli.exits import Exit
-from toposeal.errors import printable
+from toposeal.errors import EvidenceError, Reason, printable
 from toposeal.evidence.kind import EvidenceKind, detect_kind
 from toposeal.host.files import read_once
 from toposeal.limits import MAX_QUOTE_SIZE
@@ -31,8 +31,8 @@ def register(commands: Any, supplied: ReadSupplied, moment: ReadMoment) -> None:
     command = commands.add_parser(
         "policy",
         help="draft a policy from observed evidence, for review",
-        epilog="Nothing is written from evidence that no policy may admit, nor from evidence that does not "
-        "verify where --collateral, or --vcek and --chain, are given. Exit codes: 0 drafted, 1 usage, "
+        epilog="Nothing is written from evidence that no policy may admit, nor from evidence that is not "
+        "verified though --collateral, --chain or --crl is given. Exit codes: 0 drafted, 1 usage, "
         "2 evidence, 4 policy.",
     )
     add = command.add_argument
@@ -50,12 +50,21 @@ def _run(args: argparse.Namespace, supplied: ReadSupplied, moment: ReadMoment) -
     data = read_once(args.file, MAX_QUOTE_SIZE)
     kind = detect_kind(data)
     made = draft(kind, data, supplied(args, kind, data), args.anchors, moment(args.at))
+    _expect_verified(made, args)
     _review(made)
     if args.topology is None:
         print(json.dumps(made.document(), indent=2))
     else:
         print(yaml.safe_dump(made.for_topology(args.topology), sort_keys=False, width=1000), end="")
     return Exit.OK
+
+
+def _expect_verified(made: Draft, args: argparse.Namespace) -> None:
+    """Whoever gives what vouches for evidence wants it verified. Raises EvidenceError(COLLATERAL_MISSING)."""
+    given = [f"--{name}" for name in ("collateral", "chain", "crl") if getattr(args, name) is not None]
+    if given and not made.authentic:
+        found, expected = "too little for this evidence", "its collateral, or its key and chain"
+        raise EvidenceError.of(Reason.COLLATERAL_MISSING, ", ".join(given), found, expected)
 
 
 def _review(made: Draft) -> None:
