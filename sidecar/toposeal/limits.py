@@ -14,6 +14,7 @@ MAX_TOPOLOGY_DEPTH = 16
 MAX_ROLES = 256
 MAX_REPLICAS = 1000  # members of one manifest, all roles together
 MAX_PORTS_PER_ROLE = 64
+MAX_ADDRESSES_PER_ROLE = 16  # of Services in front of one role, of both families
 MAX_REFERENCES_PER_ROLE = 64
 MAX_PLATFORMS = 4096
 MAX_OWNER_KEYS = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from functools import cache
 from typing import Any
 
@@ -199,6 +200,38 @@ def _probes(attestation_port: int) -> st.SearchStrategy[dict[str, Any]]:
     return st.one_of(st.just({}), some.map(lambda entries: {"probes": entries}))
 
 
+_ADDRESSES = (
+    "10.96.3.7",
+    "10.96.3.8",
+    "172.20.0.5",
+    "203.0.113.9",
+    "2001:db8::7",
+    "fd00:96::7",
+    "2600:96::7",
+)
+
+
+@st.composite
+def _addresses(draw: st.DrawFn, roles: dict[str, Any]) -> dict[str, list[str]]:
+    """Addresses of some of `roles`, in the ranges of those alone that do not call them."""
+    free = draw(st.permutations(_ADDRESSES))
+    found: dict[str, list[str]] = {}
+    for name, role in roles.items():
+        callers = [other for other in roles.values() if any(c["role"] == name for c in other["calls"])]
+        ranges = [
+            ipaddress.ip_network(entry["cidr"])
+            for caller in callers
+            for entry in caller.get("egress", [])
+            if "cidr" in entry
+        ]
+        count = draw(st.integers(0, 2)) if role["serves"] else 0
+        fit = [text for text in free if not any(ipaddress.ip_address(text) in network for network in ranges)]
+        if fit[:count] or draw(_sometimes):
+            found[name] = fit[:count]
+        free = [text for text in free if text not in fit[:count]]
+    return found
+
+
 def _resolvers(roles: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     hosts = any("host" in entry for role in roles.values() for entry in role.get("egress", []))
     return (
@@ -215,6 +248,8 @@ def documents(draw: st.DrawFn, min_roles: int = 1, max_roles: int = 4) -> dict[s
     edges = [{"role": name, "port": port} for name, role in roles.items() for port in role["serves"]]
     for role in roles.values():
         role["calls"] = draw(st.lists(st.sampled_from(edges), max_size=4, unique_by=repr)) if edges else []
+    for name, called in draw(_addresses(roles)).items():
+        roles[name]["addresses"] = called
     needed = {kind for role in roles.values() for kind in _POLICIES if kind in role}
     return {
         "mesh": draw(names),

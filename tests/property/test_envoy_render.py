@@ -25,6 +25,7 @@ from toposeal.dataplane.envoy_request import decode_plan, encode_plan
 from toposeal.dataplane.envoy_secrets import withheld_secrets
 from toposeal.dataplane.layout import ENVOY_LAYOUT
 from toposeal.dataplane.view import MeshMember, PodView
+from toposeal.dataplane.vips import vip
 from toposeal.names import member_domain
 from toposeal.topology.model import Topology
 
@@ -132,7 +133,8 @@ def test_D6_every_configuration_holds_every_rule(view: PodView) -> None:
 def test_D6_nothing_in_clear_leads_to_a_member_or_to_what_no_destination_is(view: PodView) -> None:
     """Whatever DNS answers and whatever range is named: said without the plan."""
     files = opened(view, ENVOY_LAYOUT)
-    withheld = {address for member in view.members for address in member.addresses} | set(HOSTILE)
+    called = {address for role in view.topology.roles.values() for address in role.addresses}
+    withheld = {address for member in view.members for address in member.addresses} | called | set(HOSTILE)
     declared = view.topology.roles[view.own.role].egress
     hosts = {
         f"egress|{entry.host}|{entry.port}": entry.tls_ca is not None for entry in declared if entry.host
@@ -151,8 +153,22 @@ def test_D6_nothing_in_clear_leads_to_a_member_or_to_what_no_destination_is(view
             assert leads(out, address, port) == {"blackhole"}
 
 
+@hypothesis.given(views())
+@hypothesis.settings(max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
+def test_D4_an_address_of_a_role_leads_where_its_own_does_and_nowhere_else(view: PodView) -> None:
+    out = resources(opened(view, ENVOY_LAYOUT)["lds.json"])[0]["filter_chains"]
+    roles = view.topology.roles
+    calls = {(call.role, call.port) for call in roles[view.own.role].calls}
+    ports = {chain["filter_chain_match"]["destination_port"] for chain in out}
+    for name, port in itertools.product(roles, ports):
+        own = leads(out, vip(view.topology, name), port)
+        assert bool(own) == ((name, port) in calls and any(m.role == name for m in view.members))
+        for address in roles[name].addresses:
+            assert leads(out, address, port) - {"blackhole"} == own
+
+
 def leads(chains: list[dict[str, Any]], address: str, port: int) -> set[str]:
-    """Where Envoy takes a connection: the most specific range wins."""
+    """Where Envoy takes a connection: the most specific range wins. Nothing where no chain matches."""
     found: dict[int, set[str]] = {}
     for chain in chains:
         match = chain["filter_chain_match"]
@@ -162,7 +178,10 @@ def leads(chains: list[dict[str, Any]], address: str, port: int) -> set[str]:
                 found.setdefault(place["prefix_len"], set()).update(
                     item["cluster"] for item in walk(chain) if "cluster" in item
                 )
-    return found[max(found)]
+                found[place["prefix_len"]].update(
+                    part["name"] for item in walk(chain) for part in item.get("clusters", [])
+                )
+    return found[max(found)] if found else set()
 
 
 @hypothesis.given(views())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 from hypothesis import given
@@ -69,6 +70,7 @@ def _declared_role(role: dict[str, Any]) -> dict[str, Any]:
         "platforms": {kind: _set_or_any(machines.get(kind, [])) for kind in KINDS},
         "gpus": _sets(role.get("gpus")),
         "serves": sorted(role["serves"]),
+        "addresses": sorted(role.get("addresses", []), key=lambda text: (":" in text, ip_address(text))),
         "calls": sorted(role["calls"], key=lambda call: (call["role"], call["port"])),
         "ingress": sorted(role["ingress"], key=lambda entry: entry["port"]),
         "probes": sorted(role.get("probes", []), key=lambda entry: (entry["port"], entry["path"])),
@@ -140,6 +142,7 @@ def _said_of_role(role: Role) -> dict[str, Any]:
         "platforms": {kind: _hex(getattr(role.platforms, kind)) for kind in KINDS},
         "gpus": None if role.gpus is None else vars(role.gpus),
         "serves": sorted(role.serves),
+        "addresses": list(role.addresses),
         "calls": [vars(call) for call in role.calls],
         "ingress": [vars(entry) for entry in role.ingress],
         "probes": [vars(entry) for entry in role.probes],

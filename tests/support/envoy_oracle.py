@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from support.envoy import resources
+from toposeal.topology.egress import overlap
 
 Json = dict[str, Any]
 
@@ -288,14 +289,21 @@ def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
 
 
 def _outbound(name: str, match: Json, chain: Json) -> Iterator[str]:
-    """One address, but for a range that the topology names, which leads to where it was dialled."""
-    (place,) = match["prefix_ranges"]
-    network = ipaddress.ip_network(f"{place['address_prefix']}/{place['prefix_len']}")
+    """One address, but for a range that the topology names, which leads to where it was dialled; and a role's
+    others, which it names too.
+    """
+    network, *others = (
+        ipaddress.ip_network(f"{place['address_prefix']}/{place['prefix_len']}")
+        for place in match["prefix_ranges"]
+    )
+    if others and not name.startswith("out|"):
+        yield f"{name}: {others} too"
+    for other in others:
+        if other.num_addresses != 1 or any(overlap(other, forbidden) for forbidden in FORBIDDEN):
+            yield f"{name}: {other}"
     (target,) = {item["cluster"] for item in walk(chain) if "cluster" in item} or {""}
     if target == "egress|ranges":
-        if not name.startswith("egress|") or any(
-            network.version == other.version and network.overlaps(other) for other in FORBIDDEN
-        ):
+        if not name.startswith("egress|") or any(overlap(network, forbidden) for forbidden in FORBIDDEN):
             yield f"{name}: everything in {network}"
     elif network.num_addresses != 1:
         yield f"{name}: more than one address"

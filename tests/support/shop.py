@@ -31,6 +31,7 @@ def role(name: str, replicas: int, **edges: tuple[object, ...]) -> Role:
         ingress=edges.get("ingress", ()),  # type: ignore[arg-type]
         probes=edges.get("probes", ()),  # type: ignore[arg-type]
         egress=edges.get("egress", ()),  # type: ignore[arg-type]
+        addresses=edges.get("addresses", ()),  # type: ignore[arg-type]
     )
 
 
@@ -91,6 +92,7 @@ OUTSIDE = topology(
         "web",
         1,
         serves=(8080,),
+        calls=(Call("db", 5432),),
         egress=(
             Egress(443, host="api.example.com"),
             Egress(5432, host="ledger.corp.example", within=("10.20.0.0/16",), tls_ca=CA),
@@ -98,12 +100,12 @@ OUTSIDE = topology(
         ),
         probes=(Probe(8080, "/healthz", 8080), Probe(9090, "/live", 9000), Probe(9090, "/ready", 9000)),
     ),
-    role("db", 1),
+    role("db", 1, serves=(5432,), addresses=("10.96.3.7", "fd00:96::7")),
 )
 
 
 def outside_view() -> PodView:
-    """A web that calls what is outside, and is probed."""
+    """A web that calls what is outside and a role by its Service's addresses, and is probed."""
     members = (member("db", 14), member("web", 11))
     resolved = {"api.example.com": ("8.8.8.8", "2606:4700::1"), "ledger.corp.example": ("10.20.0.5",)}
     return PodView(OUTSIDE, members[1], members, 1, resolved)

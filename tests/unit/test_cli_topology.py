@@ -103,6 +103,20 @@ def _mixed() -> str:
     return EXAMPLE.read_text().replace("\nroles:\n", f"\n{policy}\nroles:\n") + "\n" + roles
 
 
+def test_check_shows_the_addresses_that_mean_a_role(shop: _Shop) -> None:
+    text = EXAMPLE.read_text().replace(
+        "    serves: [6379]\n", "    serves: [6379]\n    addresses: [fd00::7, 10.96.3.7]\n"
+    )
+    path = shop.write("called.yaml", text)
+    assert "    addresses 10.96.3.7, fd00::7\n" in shop.run("check", path)[1]
+    roles = json.loads(shop.run("check", path, "--json")[1])["roles"]
+    assert (roles["db"]["addresses"], roles["web"]["addresses"]) == (["10.96.3.7", "fd00::7"], [])
+    wrong = shop.write("wrong.yaml", text.replace("10.96.3.7", "127.0.0.1"))
+    line = text.splitlines().index("    addresses: [fd00::7, 10.96.3.7]") + 1
+    code, _, error = shop.run("check", wrong)
+    assert (code, "roles.db.addresses[1]" in error, f"(line {line})" in error) == (1, True, True)
+
+
 def test_check_shows_the_machines_of_each_kind(shop: _Shop) -> None:
     mixed = shop.write("mixed.yaml", _mixed())
     code, out, err = shop.run("check", mixed)

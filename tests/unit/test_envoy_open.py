@@ -214,6 +214,17 @@ def test_a_host_without_an_answer_has_a_cluster_without_an_end() -> None:
     assert addresses(found["egress|api.example.com|443"]) == []
 
 
+def test_an_edge_has_one_chain_for_all_addresses_of_its_role() -> None:
+    chain = chains(opened_shop("outside"), "out")["out|db|5432"]
+    places = chain["filter_chain_match"]["prefix_ranges"]
+    assert [(place["address_prefix"], place["prefix_len"]) for place in places] == [
+        ("240.10.0.1", 32),
+        ("10.96.3.7", 32),
+        ("fd00:96::7", 128),
+    ]
+    assert target(chain) == "out|db|5432"
+
+
 def test_probes_are_asked_by_envoy_and_lead_nowhere() -> None:
     files = opened_shop("outside")
     probed = {name: chain for name, chain in chains(files, "in").items() if name.startswith("probed|")}
@@ -309,6 +320,10 @@ TRAPS: dict[str, Callable[[Json], None]] = {
     "any SNI": drop("", "server_names"),
     "any port": drop("", "destination_port"),
     "any address": put("prefix_ranges", [{"address_prefix": "0.0.0.0", "prefix_len": 0}]),
+    "another range beside the address": put(
+        "prefix_ranges",
+        [{"address_prefix": "10.1.1.1", "prefix_len": 32}, {"address_prefix": "10.0.0.0", "prefix_len": 8}],
+    ),
     "an extension nobody thought about": put("@type", "type.googleapis.com/envoy.extensions.X"),
     "a cluster of names": put("type", "ORIGINAL_DST"),
     "plaintext to another address": put("source_address", {"address": "192.0.2.1", "port_value": 0}),

@@ -160,3 +160,40 @@ def test_of_a_range_members_and_metadata_services_are_withheld() -> None:
 
 def test_D4_egress_is_the_own_roles_alone() -> None:
     assert (outside("db").hosts, outside("db").ranges) == ((), ())
+
+
+CLUSTER_IPS = ("10.77.0.200", "fd00:96::7")
+NEAR = Egress(5432, cidr="10.77.0.0/24")
+MAIL = Egress(25, host="mx.example.com", within=("10.0.0.0/8",))
+CALLED = topology(
+    role("web", 1, calls=(Call("db", 5432),)),
+    role("db", 1, serves=(5432,), calls=(Call("db", 5432),), addresses=CLUSTER_IPS),
+    role("log", 1, egress=(NEAR, MAIL)),
+)
+
+
+def called(own: MeshMember, *others: MeshMember, **resolved: tuple[str, ...]) -> PodPlan:
+    named = {host.replace("_", "."): addresses for host, addresses in resolved.items()}
+    return plan(PodView(CALLED, own, (own, *others), 1, named))
+
+
+def test_an_edge_has_the_addresses_that_the_topology_names() -> None:
+    for own in (member("web", 11), member("db", 14)):
+        (edge,) = called(own, member("db", 15)).outbound
+        assert (edge.role, edge.port, edge.addresses) == ("db", 5432, CLUSTER_IPS)
+    (api,) = plan(view("web")).outbound
+    assert api.addresses == ()
+
+
+def test_an_address_that_is_another_members_means_the_role_nevertheless() -> None:
+    """Whoever answers has to prove to be of the role: the one who has the address is not even asked."""
+    (edge,) = called(member("web", 11), member("db", 15), member("log", 16, *CLUSTER_IPS)).outbound
+    assert edge.addresses == CLUSTER_IPS
+    assert [peer.addresses for peer in edge.servers] == [("10.77.0.15",)]
+
+
+def test_D4_an_address_of_a_role_is_withheld_from_whoever_may_not_call_it() -> None:
+    made = called(member("log", 16), mx_example_com=("10.1.1.1", *CLUSTER_IPS))
+    assert made.outbound == ()
+    assert [part.withheld for part in made.ranges] == [("10.77.0.16", "10.77.0.200")]
+    assert [host.addresses for host in made.hosts] == [("10.1.1.1",)]

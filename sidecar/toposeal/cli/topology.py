@@ -184,6 +184,7 @@ def _role_summary(role: Role) -> dict[str, Any]:
     return {
         "replicas": {"min": role.min_replicas, "max": role.max_replicas},
         "serves": list(role.serves),
+        "addresses": list(role.addresses),
         "calls": [f"{call.role}:{call.port}" for call in role.calls],
         "ingress": [f"{entry.port}->{entry.target}" for entry in role.ingress],
         "egress": [_destination(entry) for entry in role.egress],
@@ -223,7 +224,7 @@ def _print_summary(report: Mapping[str, Any]) -> None:
         print(f"  {name}: {_bounds(role['replicas'])}")
         for field in ("serves", "calls", "ingress"):
             print(f"    {field} {', '.join(map(str, role[field])) or 'nothing'}")
-        for field in ("egress", "probes"):
+        for field in ("addresses", "egress", "probes"):
             if role[field]:
                 print(f"    {field} {', '.join(role[field])}")
         for kind, count in role["references"].items():

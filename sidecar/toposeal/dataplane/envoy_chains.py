@@ -38,18 +38,18 @@ from toposeal.limits import CONNECT_ATTEMPTS, INBOUND_PORT, PROBE_ADDRESS, PROBE
 
 
 def outbound_chains(plan: PodPlan) -> Iterator[FilterChain]:
-    """One per role and port that the pod may call, at the role's own address alone; the same for hosts
+    """One per role and port that the pod may call, at the role's own addresses alone; the same for hosts
     outside; and one per range, but for what is withheld of it.
     """
     for edge in plan.outbound:
         name = role_name(edge.role, edge.port)
-        yield _clear_chain(name, edge.vip, edge.port, _calls(name, edge))
+        yield _clear_chain(name, edge.port, _calls(name, edge), edge.vip, *edge.addresses)
     for outside in plan.hosts:
         name = host_name(outside.host, outside.port)
-        yield _clear_chain(name, outside.vip, outside.port, _to(name))
+        yield _clear_chain(name, outside.port, _to(name), outside.vip)
     for part in plan.ranges:
         yield from _range_chains(part)
-    yield _clear_chain(PROBE_CALL, PROBE_ADDRESS, PROBE_PORT, _to(PROBE_CALL))
+    yield _clear_chain(PROBE_CALL, PROBE_PORT, _to(PROBE_CALL), PROBE_ADDRESS)
 
 
 def _range_chains(part: OutsideRange) -> Iterator[FilterChain]:
@@ -58,9 +58,9 @@ def _range_chains(part: OutsideRange) -> Iterator[FilterChain]:
     withheld = [ipaddress.ip_network(address) for address in part.withheld]
     network = ipaddress.ip_network(part.cidr)
     if network not in withheld:
-        yield _clear_chain(name, str(network), part.port, _to(ORIGINAL_DESTINATION))
+        yield _clear_chain(name, part.port, _to(ORIGINAL_DESTINATION), str(network))
     for address in part.withheld:
-        yield _clear_chain(f"{name}|{address}", address, part.port, _to(BLACKHOLE))
+        yield _clear_chain(f"{name}|{address}", part.port, _to(BLACKHOLE), address)
 
 
 def member_chains(edge: Inbound, layout: Layout) -> Iterator[Json]:
@@ -125,14 +125,17 @@ def _tls_chain(name: str, match: FilterChainMatch, socket: TransportSocket, clus
     )
 
 
-def _clear_chain(name: str, place: str, port: int, proxy: TcpProxy) -> FilterChain:
-    """The only chain of the outbound listener, which the pod's own processes alone can reach; `place` is an
-    address or a range.
+def _clear_chain(name: str, port: int, proxy: TcpProxy, *places: str) -> FilterChain:
+    """The only chain of the outbound listener, which the pod's own processes alone can reach; each of
+    `places` is an address or a range.
     """
-    network = ipaddress.ip_network(place)
-    only = CidrRange(address_prefix=str(network.network_address), prefix_len=network.prefixlen)
-    match = FilterChainMatch(destination_port=port, prefix_ranges=[only])
+    match = FilterChainMatch(destination_port=port, prefix_ranges=[_range(place) for place in places])
     return FilterChain(filter_chain_match=match, filters=_filters(proxy), name=name)
+
+
+def _range(place: str) -> CidrRange:
+    network = ipaddress.ip_network(place)
+    return CidrRange(address_prefix=str(network.network_address), prefix_len=network.prefixlen)
 
 
 def _calls(name: str, edge: Outbound) -> TcpProxy:

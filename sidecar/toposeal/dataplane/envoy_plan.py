@@ -14,6 +14,7 @@ from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.dataplane.vips import host_vip, vip
 from toposeal.errors import LocalProtocolError, Reason
 from toposeal.names import spiffe_id
+from toposeal.topology.addresses import all_addresses
 from toposeal.topology.egress import METADATA, is_destination
 from toposeal.topology.model import Role
 
@@ -40,11 +41,14 @@ class Inbound:
 
 @dataclass(frozen=True)
 class Outbound:
-    """Connections to `vip`:`port` go to one of these members, or to the pod itself."""
+    """Connections to `port` of `vip`, or of one of `addresses`, go to one of these members, or to the pod
+    itself.
+    """
 
     role: str
     port: int
     vip: str
+    addresses: tuple[str, ...]  # IP literals that mean the role too, by the topology; and no other role
     servers: tuple[Peer, ...]  # never the pod itself
     includes_self: bool
 
@@ -68,7 +72,7 @@ class Probed:
 
 @dataclass(frozen=True)
 class OutsideHost:
-    """Connections to `vip`:`port` go to one of `addresses`, none of which is a member's.
+    """Connections to `vip`:`port` go to one of `addresses`, none of which is a member's or a role's.
 
     In clear, as the application sends it; with `tls_ca` over TLS to whoever shows a certificate for `host`.
     """
@@ -86,7 +90,7 @@ class OutsideRange:
 
     cidr: str
     port: int
-    withheld: tuple[str, ...]  # IP literals of `cidr`: members' and metadata services'
+    withheld: tuple[str, ...]  # IP literals of `cidr`: members', roles' and metadata services'
 
 
 @dataclass(frozen=True)
@@ -141,31 +145,40 @@ def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
         servers = tuple(_peer(m) for m in _others(view) if m.role == call.role)
         includes_self = call.role == own.name
         if servers or includes_self:
-            yield Outbound(call.role, call.port, vip(view.topology, call.role), servers, includes_self)
+            address, others = vip(view.topology, call.role), view.topology.roles[call.role].addresses
+            yield Outbound(call.role, call.port, address, others, servers, includes_self)
 
 
 def _hosts(view: PodView, own: Role) -> Iterator[OutsideHost]:
-    """A name that leads to a member is no way around its identity: its addresses are left out."""
-    members = {address for member in view.members for address in member.addresses}
+    """A name that leads to a member is no way around its identity: neither its addresses count nor those
+    of its role.
+    """
+    taken = _mesh_addresses(view)
     for entry in own.egress:
         if entry.host is not None:
             addresses = tuple(
                 address
                 for address in view.resolved.get(entry.host, ())
-                if address not in members and is_destination(ipaddress.ip_address(address), entry.within)
+                if address not in taken and is_destination(ipaddress.ip_address(address), entry.within)
             )
             address = host_vip(view.topology, entry.host)
             yield OutsideHost(entry.host, entry.port, address, addresses, entry.tls_ca or "")
 
 
 def _ranges(view: PodView, own: Role) -> Iterator[OutsideRange]:
-    """A member is called by its role's name, or not at all."""
-    members = {ipaddress.ip_address(address) for member in view.members for address in member.addresses}
+    """A member is called as its role, or not at all."""
+    taken = {*map(ipaddress.ip_address, _mesh_addresses(view)), *METADATA}
     for entry in own.egress:
         if entry.cidr is not None:
             network = ipaddress.ip_network(entry.cidr)
-            withheld = sorted(str(address) for address in {*members, *METADATA} if address in network)
+            withheld = sorted(str(address) for address in taken if address in network)
             yield OutsideRange(entry.cidr, entry.port, tuple(withheld))
+
+
+def _mesh_addresses(view: PodView) -> set[str]:
+    """Members', and those that stand for a role, also for one that this pod may not call."""
+    members = {address for member in view.members for address in member.addresses}
+    return members | all_addresses(view.topology)
 
 
 def _others(view: PodView) -> Iterator[MeshMember]:

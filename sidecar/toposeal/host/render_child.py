@@ -34,7 +34,7 @@ def _rehearsal() -> PodPlan:
         own=peer,
         application="192.0.2.1",
         inbound=(Inbound(1, (peer,)),),
-        outbound=(Outbound("peer", 1, "192.0.2.1", (peer,), True),),
+        outbound=(Outbound("peer", 1, "192.0.2.1", (), (peer,), True),),
         ingress=(OutsidePort(2, 1),),
         attestation_port=3,
         hosts=(),

@@ -13,6 +13,7 @@ from typing import Any
 
 from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_REPLICAS, POD_DNS_PORT, RESERVED_PORTS
+from toposeal.topology.addresses import check_addresses
 from toposeal.topology.egress_schema import check_egress
 from toposeal.topology.model import KINDS, Role, TdxReference, Timers, Topology
 from toposeal.topology.probes import check_probes
@@ -33,6 +34,7 @@ def check_topology(topology: Topology) -> None:
     findings.add(*_port("attestation_port", topology.attestation_port))
     findings.add(*_products(topology.snp))
     findings.add(*_resolver(topology))
+    findings.add(*check_addresses(topology))
     for role in topology.roles.values():
         findings.add(*_edges(role, topology))
         findings.add(*_ports(role, topology.attestation_port))

@@ -56,7 +56,7 @@ def overlap(one: Network, other: Network) -> bool:
 
 
 def is_nowhere(address: Address) -> bool:
-    """Whether nobody may have it dialled, neither a name outside nor a peer."""
+    """Whether nobody may have it dialled: no name outside, no peer and no role is there."""
     return address in METADATA or any(address in network for network in NOWHERE)
 
 

@@ -13,6 +13,7 @@ from toposeal import limits
 from toposeal.encoding import digest
 from toposeal.errors import TopologyError
 from toposeal.topology import strict_json
+from toposeal.topology.addresses import ADDRESSES, ordered_addresses
 from toposeal.topology.check import check_topology
 from toposeal.topology.egress import Egress
 from toposeal.topology.egress_schema import EGRESS, ServerAddress, ordered
@@ -61,6 +62,7 @@ _ROLE = Object(
         "platforms": Either(Word("any", _ANYWHERE), PLATFORMS),
         "gpus": GPUS,
         "serves": ListOf(_PORT, 0, limits.MAX_PORTS_PER_ROLE, "ports"),
+        "addresses": ADDRESSES,
         "calls": ListOf(Object({"role": _NAME, "port": _PORT}, Call), 0, limits.MAX_CALLS_PER_ROLE, "edges"),
         "ingress": ListOf(
             Object({"port": _PORT, "target": _PORT}, Ingress), 0, limits.MAX_PORTS_PER_ROLE, "entries"
@@ -69,7 +71,7 @@ _ROLE = Object(
         "probes": PROBES,
     },
     dict[str, Any],
-    optional=frozenset({"tdx", "snp", "gpus", "egress", "probes"}),
+    optional=frozenset({"tdx", "snp", "gpus", "addresses", "egress", "probes"}),
 )
 
 TOPOLOGY = Object(
@@ -140,6 +142,7 @@ def _role(
     gpus: GpuDemand | None = None,
     egress: tuple[Egress, ...] = (),
     probes: tuple[Probe, ...] = (),
+    addresses: tuple[str, ...] = (),
 ) -> Role:
     return Role(
         name=name,
@@ -154,4 +157,5 @@ def _role(
         ingress=tuple(sorted(ingress, key=lambda entry: entry.port)),
         egress=ordered(egress),
         probes=ordered_probes(probes),
+        addresses=ordered_addresses(addresses),
     )
