@@ -62,6 +62,35 @@ def test_a_new_address_is_told(pods: Pods) -> None:
     assert len(told) == 2
 
 
+def test_D3_every_address_that_the_kernel_delivers_here_is_told(pods: Pods) -> None:
+    """Also those that nobody would dial: of any scope, deprecated, beyond the eighth, on any interface."""
+    a, _ = pods
+    for number in range(8):
+        a.run(["ip", "address", "add", f"10.77.1.{number + 1}/24", "dev", "eth0"])
+    added = {
+        "10.96.3.7": "10.96.3.7/32 dev lo",
+        "240.10.0.1": "240.10.0.1/32 dev eth0 scope host",
+        "fd00:96::7": "fd00:96::7/128 dev eth0 preferred_lft 0",
+    }
+    told: list[tuple[str, ...]] = []
+
+    async def watch() -> None:
+        task = asyncio.create_task(netlink.watch_local_addresses(told.append))
+        async with asyncio.timeout(3):
+            while not told:
+                await asyncio.sleep(0.02)
+            for address, words in added.items():
+                await asyncio.to_thread(a.run, ["ip", "address", "add", *words.split()])
+                while address not in told[-1]:
+                    await asyncio.sleep(0.02)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    within(a, watch)
+    assert {a.ipv4, a.ipv6, "10.77.1.8", "127.0.0.1", "::1"} < set(told[0])
+
+
 LISTEN = """
 import socket
 sock = socket.create_server(("127.0.0.1", 15001))

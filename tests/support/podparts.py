@@ -26,6 +26,7 @@ class Parts:
         self.fails, self.hangs = "", ""
         self.error: BaseException = ZeroDivisionError()
         self.on_change: Callable[[PodError], None] = lambda error: None
+        self.on_local: Callable[[tuple[str, ...]], None] = lambda addresses: None
         self.on_fault: Callable[[Mismatch], None] = lambda mismatch: None
         self.deliver: Callable[[bytes], None] = lambda data: None
         self.node: Any = None
@@ -192,12 +193,17 @@ def _network(parts: Parts) -> dict[str, object]:
     async def forever(*_: object) -> None:
         await asyncio.Event().wait()
 
+    async def locals_(on_found: Callable[[tuple[str, ...]], None]) -> None:
+        parts.on_local = on_found
+        await forever()
+
     async def nothing() -> None:
         pass
 
     return {
         "own_addresses": addresses,
         "watch_addresses": forever,
+        "watch_local_addresses": locals_,
         "route_synthetic_addresses": nothing,
         "reuse_time_wait": lambda: None,
     }

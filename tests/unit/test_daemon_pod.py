@@ -249,3 +249,21 @@ def test_the_link_announces_the_newest_word_alone() -> None:
 def test_a_changed_address_is_an_alarm(capfd: pytest.CaptureFixture[str]) -> None:
     pod._tell_addresses(("10.0.0.9", "fd00::9"))
     assert '"reason": "address_refused"' in capfd.readouterr().out
+
+
+def test_D3_a_pod_that_has_an_address_of_somebody_else_ends(check: Callable[[Test], None]) -> None:
+    """Its kernel would give it what its application means for a role."""
+
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        running = asyncio.create_task(made.run())
+        await started(parts, "node")
+        parts.on_local(("10.0.0.1", "127.0.0.1", "::1", "240.11.0.1"))
+        assert "fault" not in parts.done
+        parts.on_local(("10.0.0.1", "240.10.0.7", "240.10.0.1"))
+        mismatch = await running
+        assert mismatch is not None
+        assert (mismatch.reason, mismatch.field) == (Reason.ADDRESS_REFUSED, "pod.addresses")
+        assert mismatch.found == "240.10.0.1, 240.10.0.7"
+        assert_all_ended(parts)
+
+    check(test)

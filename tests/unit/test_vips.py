@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 from support.shop import role, topology
 
-from toposeal.dataplane.vips import host_vip, vip
+from toposeal.dataplane.vips import host_vip, is_taken, vip
 from toposeal.limits import MAX_EGRESS_PER_ROLE, MAX_ROLES, PROBE_ADDRESS, VIP_NETWORK
 from toposeal.topology.egress import Egress
 
@@ -46,3 +46,18 @@ def test_N5_the_largest_topology_has_room_for_its_hosts() -> None:
 def test_a_role_that_does_not_exist_has_none() -> None:
     with pytest.raises(ValueError, match="not in list"):
         vip(topology(role("web", 1)), "db")
+
+
+@pytest.mark.parametrize("address", ["240.10.0.1", "240.10.128.1", "240.10.200.7", "10.96.3.7", "fd00:96::7"])
+def test_D3_what_stands_for_somebody_else_is_taken(address: str) -> None:
+    called = topology(role("db", 1, serves=(5432,), addresses=("10.96.3.7", "fd00:96::7")), role("web", 1))
+    assert is_taken(called, address)
+    assert is_taken(topology(role("db", 1)), address) == address.startswith("240.")
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "::1", "10.96.3.8", "fd00:96::8", "240.11.0.1", "10.77.0.2"]
+)
+def test_a_pods_own_addresses_are_not_taken(address: str) -> None:
+    called = topology(role("db", 1, serves=(5432,), addresses=("10.96.3.7", "fd00:96::7")))
+    assert not is_taken(called, address)

@@ -25,6 +25,7 @@ from toposeal.dataplane.dns import host_names, names
 from toposeal.dataplane.dns_client import Kind
 from toposeal.dataplane.firewall import Backend
 from toposeal.dataplane.layout import layout_under
+from toposeal.dataplane.vips import is_taken
 from toposeal.errors import Mismatch, PodError, Reason
 from toposeal.evidence.binding import Binding
 from toposeal.host import journal, netlink
@@ -124,6 +125,7 @@ class Pod:
             stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first
             watches += [
                 tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),
+                tasks.create_task(_for_ever("addresses", netlink.watch_local_addresses(self._check_local))),
                 tasks.create_task(_for_ever("names", link.run())),
                 tasks.create_task(_for_ever("leaves", opening.rotate())),
                 tasks.create_task(_for_ever("egress", self._hosts(own.addresses, opening).run())),
@@ -190,6 +192,14 @@ class Pod:
     def _heard(self, address: str) -> None:
         if self._client is not None:
             self._client.heard(address)
+
+    def _check_local(self, addresses: Collection[str]) -> None:
+        """The host gives a pod its addresses: none may be one that the application calls somebody else by."""
+        topology = self._config.topology.topology
+        taken = sorted(address for address in addresses if is_taken(topology, address))
+        if taken:
+            found, expected = ", ".join(taken), "no address that stands for a role or a host outside"
+            self._fault(Mismatch(Reason.ADDRESS_REFUSED, "pod.addresses", found, expected))
 
     def _fault(self, mismatch: Mismatch) -> None:
         if self._node is not None and self._node.member is not None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
+
+from toposeal.limits import VIP_NETWORK
+from toposeal.topology.addresses import all_addresses
 from toposeal.topology.model import Topology
 
 _OUTSIDE = 128  # the first block of hosts outside the mesh; roles need two
@@ -23,6 +27,14 @@ def host_vip(topology: Topology, host: str) -> str:
     """
     hosts = {entry.host for role in topology.roles.values() for entry in role.egress if entry.host}
     return _address(_OUTSIDE, sorted(hosts).index(host))
+
+
+def is_taken(topology: Topology, address: str) -> bool:
+    """Whether connections to `address` (an IP literal) are meant for a role or a host outside: a pod that had
+    it would be given them by its own kernel, before any redirect.
+    """
+    found = ipaddress.ip_address(address)
+    return found in ipaddress.ip_network(VIP_NETWORK) or str(found) in all_addresses(topology)
 
 
 def _address(block: int, index: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,9 +62,19 @@ async def own_addresses() -> tuple[str, ...]:
     for message in await _dump_addresses():
         flags = message.get_attr("IFA_FLAGS") or message["flags"]
         if message["scope"] == _SCOPE_GLOBAL and not flags & _UNUSABLE[message["family"]]:
-            literal = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            found.append((message["family"] != socket.AF_INET, message["index"], literal))
+            found.append((message["family"] != socket.AF_INET, message["index"], _literal(message)))
     return tuple(literal for _, _, literal in sorted(found))[:MAX_ADDRESSES]
+
+
+async def local_addresses() -> tuple[str, ...]:
+    """Every address that the kernel delivers to the pod itself, as literals, ascending. Raises
+    PodError(NETWORK).
+    """
+    return tuple(sorted({_literal(message) for message in await _dump_addresses()}))
+
+
+def _literal(message: nlmsg) -> str:
+    return str(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
 
 
 async def _dump_addresses() -> list[nlmsg]:
@@ -77,15 +87,28 @@ async def _dump_addresses() -> list[nlmsg]:
 
 async def watch_addresses(on_change: Callable[[tuple[str, ...]], None]) -> None:
     """Call `on_change` whenever `own_addresses` has changed; runs until cancelled."""
+    await _watch(own_addresses, on_change, None)
+
+
+async def watch_local_addresses(on_found: Callable[[tuple[str, ...]], None]) -> None:
+    """Call `on_found` with `local_addresses`, now and whenever they have changed; runs until cancelled."""
+    await _watch(local_addresses, on_found, ())
+
+
+async def _watch(
+    read: Callable[[], Awaitable[tuple[str, ...]]],
+    on_change: Callable[[tuple[str, ...]], None],
+    known: tuple[str, ...] | None,
+) -> None:
+    """Tell what `read` gives whenever that is another than `known`; without it, than at the start."""
     rung = asyncio.Event()
     rung.set()
-    known: tuple[str, ...] | None = None
     bell = Doorbell(_NETLINK_ROUTE, rung.set)
     try:
         await bell.listen(_RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR)
         while await rung.wait():
             rung.clear()
-            now = await own_addresses()
+            now = await read()
             if known is not None and now != known:
                 on_change(now)
             known = now
