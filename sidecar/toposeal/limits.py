@@ -168,8 +168,10 @@ MAX_PROBES_PER_ROLE = 8
 PROBED_EVERY = 2_000  # how often Envoy asks the application, whoever asks Envoy
 PROBED_AGAIN = 1_000  # while it does not answer well
 PROBE_PATIENCE = 1_000
-MAX_PROBE_HEADERS = 8  # KiB; a kubelet sends 200 bytes
-PROBE_CLIENT_TIMEOUT = 5_000
+
+# What is asked in clear, by a kubelet or Prometheus.
+MAX_CLEAR_HEADERS = 8  # KiB; a kubelet sends 200 bytes
+CLEAR_CLIENT_TIMEOUT = 5_000  # milliseconds
 
 # Egress. Times in milliseconds.
 MAX_EGRESS_PER_ROLE = 64

@@ -78,8 +78,8 @@ def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
         yield _original_destination()
     for port in _application_ports(plan):
         yield application_cluster(application_name(port), plan.application, port)
-    yield _pipe_cluster(ATTESTATION, layout.attestation)
-    yield _pipe_cluster(PROBE_ANSWER, layout.probe)
+    yield pipe_cluster(ATTESTATION, layout.attestation)
+    yield pipe_cluster(PROBE_ANSWER, layout.probe)
     yield _tls_cluster(
         PROBE_CALL, [_endpoint(plan.own, "127.0.0.1", INBOUND_PORT)], [plan.own], plan.own, layout
     )
@@ -155,7 +155,7 @@ def application_cluster(name: str, address: str, port: int) -> Cluster:
     return cluster
 
 
-def _pipe_cluster(name: str, path: str) -> Cluster:
+def pipe_cluster(name: str, path: str) -> Cluster:
     endpoint = Endpoint(address=Address(pipe=Pipe(path=path)))
     return _cluster(name, [LbEndpoint(endpoint=endpoint)])
 

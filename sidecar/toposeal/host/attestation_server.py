@@ -1,4 +1,5 @@
-"""Serves attestation documents as HTTP/1.1 on a Unix socket, behind Envoy; it proves nothing itself.
+"""Serves documents as HTTP/1.1 on a Unix socket, behind Envoy; attestation documents above all. It proves
+nothing itself.
 
 Every connection comes from a stranger. One request each, one exact target, fixed answers: nothing of
 the request is ever reflected. How many quotes they cost is the answerer's to limit (V10).
@@ -35,16 +36,15 @@ _STATUS_OF = {
 }
 
 
-class AttestationServer:
-    """One listening Unix socket. `answer` waits for the evidence on a nonce of 32 bytes, and gives what then
-    builds the document.
+class DocumentServer:
+    """One listening Unix socket. `respond` is given the head of one request, of at most MAX_HTTP_HEADER
+    bytes, and gives what then builds the whole response. While `most` are served, further ones are closed.
 
-    `answer` refuses with ToposealError: NOT_ACTIVE and a failing quote source become 503. Any other
-    exception is ours, closes that connection and reaches the event loop's exception handler.
+    An exception of `respond` is ours, closes that connection and reaches the event loop's exception handler.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, respond: Callable[[bytes], Awaitable[Build]], most: int) -> None:
+        self._answer, self._most = respond, most
         self._documents = asyncio.Semaphore(_MAX_DOCUMENTS)
         self._connections = 0
         self._server: asyncio.Server | None = None
@@ -63,7 +63,7 @@ class AttestationServer:
         self._connections += 1
         writer.transport.set_write_buffer_limits(high=0)  # so that drained means handed to the kernel
         try:
-            if self._connections <= _MAX_CONNECTIONS:
+            if self._connections <= self._most:
                 async with asyncio.timeout(_EXCHANGE_TIMEOUT_S):
                     build = await self._respond(reader)
                     async with self._documents:
@@ -97,17 +97,31 @@ class AttestationServer:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
-            return partial(_response, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return partial(response, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except asyncio.IncompleteReadError:
-            return partial(_response, HTTPStatus.BAD_REQUEST)
-        nonce = _parse_request(head)
-        if isinstance(nonce, HTTPStatus):
-            return partial(_response, nonce)
-        try:
-            document = await self._answer(nonce)
-        except ToposealError as error:
-            return partial(_response, _status_of(error))
-        return lambda: _response(HTTPStatus.OK, document())
+            return partial(response, HTTPStatus.BAD_REQUEST)
+        return await self._answer(head)
+
+
+class AttestationServer(DocumentServer):
+    """`answer` waits for the evidence on a nonce of 32 bytes, and gives what then builds the document.
+
+    It refuses with ToposealError: NOT_ACTIVE and a failing quote source become 503.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(partial(_attest, answer), _MAX_CONNECTIONS)
+
+
+async def _attest(answer: Answer, head: bytes) -> Build:
+    nonce = _parse_request(head)
+    if isinstance(nonce, HTTPStatus):
+        return partial(response, nonce)
+    try:
+        document = await answer(nonce)
+    except ToposealError as error:
+        return partial(response, _status_of(error))
+    return lambda: response(HTTPStatus.OK, document())
 
 
 def _parse_request(head: bytes) -> bytes | HTTPStatus:
@@ -130,9 +144,10 @@ def _status_of(error: ToposealError) -> HTTPStatus:
     return _STATUS_OF.get(error.reason, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _response(status: HTTPStatus, document: bytes | None = None) -> bytes:
+def response(status: HTTPStatus, document: bytes | None = None, media: str = ATTESTATION_TYPE) -> bytes:
+    """A whole HTTP/1.1 response: `document`, or the status in words."""
     body = f"{status.phrase}\n".encode("ascii") if document is None else document
-    kind = "text/plain" if document is None else ATTESTATION_TYPE
+    kind = "text/plain" if document is None else media
     allow = "Allow: GET\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else ""
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
