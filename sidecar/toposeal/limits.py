@@ -173,6 +173,11 @@ PROBE_PATIENCE = 1_000
 MAX_CLEAR_HEADERS = 8  # KiB; a kubelet sends 200 bytes
 CLEAR_CLIENT_TIMEOUT = 5_000  # milliseconds
 
+# Metrics. Times in milliseconds.
+METRICS_PER_SECOND = 5  # requests at one pod's port, whoever makes them; Prometheus asks twice a minute
+MAX_METRICS_REQUESTS = 4  # at once
+METRICS_TIMEOUT = 5_000
+
 # Egress. Times in milliseconds.
 MAX_EGRESS_PER_ROLE = 64
 MAX_EGRESS_RANGES = 16  # that one host's addresses may be of

@@ -21,7 +21,8 @@ PROBED = 8080
 PROBES = [{"port": PROBED, "path": "/healthz", "target": PROBED}]
 EGRESS = [{"host": API, "port": PORT, "within": ["10.77.0.0/24"]}]
 
-OUTSIDE = {"egress": EGRESS, "probes": PROBES}
+METRICS = 9464
+OUTSIDE = {"egress": EGRESS, "probes": PROBES, "metrics": METRICS}
 WELL = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -79,6 +80,7 @@ def test_N1_a_host_outside_is_asked_for_by_the_daemon_and_reached_by_name() -> N
         web.wait("egress", START_S, host=API, addresses=NODE_IPV4, refused=2)
         assert fetch(web.pod, API, PORT) != "PLAIN"  # before the seal nobody leaves
         assert probe(made, web) is None
+        assert asked_for(made, web, METRICS, "/metrics") is None
         made.start("db")
         web.wait("gate", SEAL_S, state="open")
         assert eventually(lambda: fetch(web.pod, API, PORT) == "PLAIN" or None)
@@ -88,16 +90,27 @@ def test_N1_a_host_outside_is_asked_for_by_the_daemon_and_reached_by_name() -> N
         assert probe(made, web) == 503  # nothing listens
         stack.callback(spawn_python(web.pod, WELL, str(PROBED), uid=APP_UID).kill)
         eventually(lambda: probe(made, web) == 200 or None)
+        figures = asked_for(made, web, METRICS, "/metrics")
+        assert figures is not None and figures[0] == 200
+        assert {"toposeal_epoch 1", "toposeal_members 2"} <= set(figures[1].splitlines())
+        assert 'toposeal_upstream_connections_total{to="outside"} 1' in figures[1].splitlines()
         assert set(asked) <= {wire(API), wire("db"), wire("web")}
 
 
 def probe(made: World, member: Daemon) -> int | None:
     """The status that a kubelet gets, on the node."""
-    connection = http.client.HTTPConnection(member.pod.ipv4, PROBED, timeout=5)
+    answer = asked_for(made, member, PROBED, "/healthz")
+    return None if answer is None else answer[0]
+
+
+def asked_for(made: World, member: Daemon, port: int, path: str) -> tuple[int, str] | None:
+    """Status and body of what is asked in clear, on the node; None for a connection that is closed."""
+    connection = http.client.HTTPConnection(member.pod.ipv4, port, timeout=5)
     try:
         with made.node.host().inside():
-            connection.request("GET", "/healthz")
-        return connection.getresponse().status
+            connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     except (OSError, http.client.HTTPException):
         return None
     finally:

@@ -136,6 +136,9 @@ def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]
     split = draw(st.integers(0, len(opened)))
     serves, ingress = opened[:split], opened[split:] if split else []
     high = draw(st.integers(1, 4))
+    probes = draw(_probes(attestation_port))
+    used = {attestation_port, *opened, *(probe["port"] for probe in probes.get("probes", []))}
+    metrics = ports.filter(lambda port: port not in used)
     return {
         "replicas": {"min": draw(st.integers(0 if index else 1, high)), "max": high},
         **draw(_machines(index)),
@@ -143,7 +146,8 @@ def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]
         "calls": [],
         "ingress": [{"port": port, "target": draw(st.sampled_from(serves))} for port in ingress],
         **draw(_egress()),
-        **draw(_probes(attestation_port)),
+        **probes,
+        **draw(st.one_of(st.just({}), st.fixed_dictionaries({"metrics": metrics}))),
     }
 
 

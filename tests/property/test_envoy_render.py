@@ -96,6 +96,21 @@ def edges_out(view: PodView) -> set[tuple[int, str, str]]:
     }
 
 
+def ports_in_clear(view: PodView) -> set[tuple[str, int]]:
+    """What answers strangers who speak no TLS."""
+    role = view.topology.roles[view.own.role]
+    figures = set() if role.metrics is None else {("metrics", role.metrics)}
+    return figures | {("probed", probe.port) for probe in role.probes}
+
+
+def in_clear(files: dict[str, bytes]) -> set[tuple[str, int]]:
+    return {
+        (chain["name"].partition("|")[0], chain["filter_chain_match"]["destination_port"])
+        for chain in resources(files["lds.json"])[1]["filter_chains"]
+        if "transport_socket" not in chain and chain["name"] != "sentinel"
+    }
+
+
 def rendered_in(files: dict[str, bytes]) -> set[tuple[int, str]]:
     return {
         (chain["filter_chain_match"]["destination_port"], chain["filter_chain_match"]["server_names"][0])
@@ -126,6 +141,7 @@ def test_D6_every_configuration_holds_every_rule(view: PodView) -> None:
     assert violations(files) == []
     assert rendered_in(files) == edges_in(view)  # D4: no edge in either direction but the topology's
     assert rendered_out(files) == edges_out(view)
+    assert in_clear(files) == ports_in_clear(view)
 
 
 @hypothesis.given(views())

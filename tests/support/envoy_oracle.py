@@ -30,6 +30,7 @@ TYPES = {
     _P + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     _P + "extensions.filters.http.health_check.v3.HealthCheck",
     _P + "extensions.filters.http.router.v3.Router",
+    _P + "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
     _P + "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
 }
 # What may be said of a connection; nothing of what it carries.
@@ -70,6 +71,17 @@ NOBODY = {
 TLS_FIELDS = {"tls_params", "tls_certificate_sds_secret_configs", "validation_context", "alpn_protocols"}
 AFTER_HANDSHAKE = "ON_DOWNSTREAM_TLS_HANDSHAKE"
 NO_ROUTE = [{"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
+TO_FIGURES = {
+    "match": {
+        "path": "/metrics",
+        "headers": [
+            {"name": ":method", "string_match": {"exact": "GET"}},
+            {"name": ":path", "string_match": {"exact": "/metrics"}},
+        ],
+    },
+    "route": {"cluster": "metrics", "timeout": "5s"},
+}
+ALWAYS = {"default_value": {"numerator": 100}}
 HTTP_FIELDS = {
     "@type",
     "codec_type",
@@ -231,6 +243,8 @@ def _cluster(cluster: Json) -> Iterator[str]:
                 yield f"{name}: {address}"
     elif any("pipe" not in address for address in addresses):
         yield f"{name}: {addresses} in clear"
+    elif any("admin" in address["pipe"]["path"] for address in addresses):
+        yield f"{name}: Envoy's admin"
 
 
 def _role_cluster(cluster: Json, endpoints: list[Json]) -> Iterator[str]:
@@ -268,8 +282,8 @@ def _listeners(listeners: list[Json], clusters: set[str]) -> Iterator[str]:
 
 def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
     match, name = chain.get("filter_chain_match", {}), chain["name"]
-    if name.startswith("probed|"):
-        yield from _probed(listener, name, match, chain)
+    if name.startswith(("probed|", "metrics|")):
+        yield from _http(listener, name, match, chain)
         return
     if "destination_port" not in match:
         yield f"{name}: any port"
@@ -309,23 +323,42 @@ def _outbound(name: str, match: Json, chain: Json) -> Iterator[str]:
         yield f"{name}: more than one address"
 
 
-def _probed(listener: str, name: str, match: Json, chain: Json) -> Iterator[str]:
-    """In clear, and so without any way to a cluster: answers of Envoy's own, and 404."""
+def _http(listener: str, name: str, match: Json, chain: Json) -> Iterator[str]:
+    """In clear, and so without any way to a cluster but one request's to the daemon."""
     if listener != "in" or set(match) != {"destination_port", "transport_protocol"}:
         yield f"{name}: {match}"
     if match["transport_protocol"] != "raw_buffer" or "transport_socket" in chain:
         yield f"{name}: not in clear"
     (manager,) = [f["typed_config"] for f in chain["filters"]]
-    if [v["routes"] for v in manager["route_config"]["virtual_hosts"]] != [NO_ROUTE]:
-        yield f"{name}: a route"
-    *answers, router = manager["http_filters"]
+    routes = [v["routes"] for v in manager["route_config"]["virtual_hosts"]]
+    *filters, router = manager["http_filters"]
     if not set(manager) <= HTTP_FIELDS or router["name"] != "envoy.filters.http.router":
         yield f"{name}: {sorted(manager)}"
-    for answer in (a["typed_config"] for a in answers):
+    if name.startswith("metrics|"):
+        yield from _metrics(name, filters, routes)
+    else:
+        yield from _probed(name, filters, routes)
+
+
+def _metrics(name: str, filters: list[Json], routes: list[list[Json]]) -> Iterator[str]:
+    """So many requests a second, whatever they are, and one of them to one socket."""
+    if routes != [[TO_FIGURES, *NO_ROUTE]]:
+        yield f"{name}: another route"
+    (limit,) = (each["typed_config"] for each in filters)
+    if [limit.get("filter_enabled"), limit.get("filter_enforced")] != [ALWAYS, ALWAYS]:
+        yield f"{name}: a limit for some"
+    bucket = limit["token_bucket"]
+    if bucket["fill_interval"] != "1s" or not bucket["max_tokens"] == bucket["tokens_per_fill"] <= 5:
+        yield f"{name}: {bucket}"
+
+
+def _probed(name: str, filters: list[Json], routes: list[list[Json]]) -> Iterator[str]:
+    """Answers of Envoy's own, and 404."""
+    if routes != [NO_ROUTE]:
+        yield f"{name}: a route"
+    for answer in (a["typed_config"] for a in filters):
         method, path = answer["headers"]
         if answer.get("pass_through_mode", False) is not False or method["string_match"] != {"exact": "GET"}:
             yield f"{name}: more than a GET"
         if (method["name"], path["name"], set(path["string_match"])) != (":method", ":path", {"exact"}):
             yield f"{name}: another request"
-    if any("cluster" in item for item in walk(chain)):
-        yield f"{name}: leads somewhere"

@@ -17,7 +17,7 @@ THEN = 1_767_225_600  # 2026-01-01, so that the golden files stay the same
 ATTESTATION_PORT = 8444
 
 
-def role(name: str, replicas: int, **edges: tuple[object, ...]) -> Role:
+def role(name: str, replicas: int, *, metrics: int | None = None, **edges: tuple[object, ...]) -> Role:
     return Role(
         name=name,
         min_replicas=replicas,
@@ -32,6 +32,7 @@ def role(name: str, replicas: int, **edges: tuple[object, ...]) -> Role:
         probes=edges.get("probes", ()),  # type: ignore[arg-type]
         egress=edges.get("egress", ()),  # type: ignore[arg-type]
         addresses=edges.get("addresses", ()),  # type: ignore[arg-type]
+        metrics=metrics,
     )
 
 
@@ -99,13 +100,14 @@ OUTSIDE = topology(
             Egress(25, cidr="10.77.0.0/24"),
         ),
         probes=(Probe(8080, "/healthz", 8080), Probe(9090, "/live", 9000), Probe(9090, "/ready", 9000)),
+        metrics=9464,
     ),
     role("db", 1, serves=(5432,), addresses=("10.96.3.7", "fd00:96::7")),
 )
 
 
 def outside_view() -> PodView:
-    """A web that calls what is outside and a role by its Service's addresses, and is probed."""
+    """A web that calls what is outside and a role by its Service's addresses, is probed and measured."""
     members = (member("db", 14), member("web", 11))
     resolved = {"api.example.com": ("8.8.8.8", "2606:4700::1"), "ledger.corp.example": ("10.20.0.5",)}
     return PodView(OUTSIDE, members[1], members, 1, resolved)

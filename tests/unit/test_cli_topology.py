@@ -117,6 +117,19 @@ def test_check_shows_the_addresses_that_mean_a_role(shop: _Shop) -> None:
     assert (code, "roles.db.addresses[1]" in error, f"(line {line})" in error) == (1, True, True)
 
 
+def test_check_shows_the_metrics_port_of_a_role_that_has_one(shop: _Shop) -> None:
+    assert "metrics" not in shop.run("check", shop.yaml)[1]
+    text = EXAMPLE.read_text().replace("    serves: [6379]\n", "    serves: [6379]\n    metrics: 9464\n")
+    path = shop.write("measured.yaml", text)
+    assert "    metrics 9464\n" in shop.run("check", path)[1]
+    roles = json.loads(shop.run("check", path, "--json")[1])["roles"]
+    assert (roles["db"]["metrics"], roles["web"]["metrics"]) == (9464, None)
+    wrong = shop.write("wrong.yaml", text.replace("metrics: 9464", "metrics: 6379"))
+    line = text.splitlines().index("    metrics: 9464") + 1
+    code, _, error = shop.run("check", wrong)
+    assert (code, "roles.db.metrics" in error, f"(line {line})" in error) == (1, True, True)
+
+
 def test_check_shows_the_machines_of_each_kind(shop: _Shop) -> None:
     mixed = shop.write("mixed.yaml", _mixed())
     code, out, err = shop.run("check", mixed)

@@ -117,7 +117,10 @@ def test_two_nodes_seal_and_answer_live_and_a_fault_ends_one() -> None:
         await until(lambda: len(mesh.active) == 2)
         assert mesh.active[0].manifest.digest == mesh.active[1].manifest.digest
         assert mesh.platforms["web"].asked == [Purpose.JOIN, Purpose.SEAL]
+        quoted_at = nodes[0].quoted_at
+        assert quoted_at is not None
         sealed, evidence = await nodes[0].live(b"\x07" * 32)
+        assert quoted_at <= (nodes[0].quoted_at or 0) <= clock_ms()
         assert sealed.manifest.digest == mesh.active[0].manifest.digest
         assert mesh.platforms["web"].asked[-1] is Purpose.LIVE
         assert evidence.quote
@@ -132,6 +135,7 @@ def test_V4_live_is_refused_before_the_manifest_is_active() -> None:
     async def go() -> None:
         mesh = Mesh()
         node = mesh.add("web")
+        assert node.quoted_at is None
         with pytest.raises(RemoteProtocolError) as refused:
             await node.live(bytes(32))
         assert refused.value.reason is Reason.NOT_ACTIVE

@@ -238,6 +238,48 @@ def test_probes_are_asked_by_envoy_and_lead_nowhere() -> None:
         assert check["http_health_check"]["path"] == name.rpartition("|")[2]
 
 
+def test_figures_are_asked_of_the_daemon_alone_and_only_where_there_is_a_port_for_them() -> None:
+    files = opened_shop("outside")
+    chain = chains(files, "in")["metrics|9464"]
+    assert chain["filter_chain_match"] == {"destination_port": 9464, "transport_protocol": "raw_buffer"}
+    cluster = clusters(files)["metrics"]
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"] == {"pipe": {"path": "../sockets/metrics.sock"}}
+    (few,) = cluster["circuit_breakers"]["thresholds"]
+    assert set(few.values()) == {4}
+    routes = chain["filters"][0]["typed_config"]["route_config"]
+    assert routes["validate_clusters"] is False  # Envoy may read the listeners first
+    for name in ROLES:
+        assert "metrics" not in clusters(opened_shop(name))
+        assert not any(chain.startswith("metrics|") for chain in chains(opened_shop(name), "in"))
+
+
+HTTP_TRAPS: dict[str, Callable[[Json], None]] = {
+    "another path": lambda item: put("path", "/")(item),
+    "any path": lambda item: put("headers", [])(item),
+    "another cluster": lambda item: put("cluster", "app|8080")(item),
+    "no limit": lambda item: put("filter_enforced", {"default_value": {"numerator": 1}})(item),
+    "a higher limit": lambda item: put("max_tokens", 500)(item),
+    "HTTP/2 options": lambda item: add("codec_type", "http2_protocol_options", {})(item),
+    "Envoy's admin": lambda item: put("pipe", {"path": "../envoy/admin.sock"})(item),
+    "TLS too": lambda item: drop("", "transport_protocol")(item),
+}
+
+
+@pytest.mark.parametrize("trap", HTTP_TRAPS)
+def test_D5_D6_each_trap_of_what_is_in_clear_breaks_a_rule(trap: str) -> None:
+    files = {}
+    for name, data in opened_shop("outside").items():
+        content = json.loads(data)
+        for resource in content["resources"]:
+            for item in walk(resource):
+                if str(item.get("name")).startswith("metrics"):
+                    for inner in walk(item):
+                        HTTP_TRAPS[trap](inner)
+        files[name] = json.dumps(content).encode()
+    assert violations(files) != []
+
+
 def test_a_range_of_one_address_that_is_a_members_leads_nowhere() -> None:
     only = topology(role("web", 1, egress=(Egress(25, cidr="10.77.0.11/32"),)))
     own = member("web", 11)

@@ -47,6 +47,8 @@ def test_a_flood_is_counted_and_not_told(capfd: pytest.CaptureFixture[str]) -> N
     log = read(*[LINE * 1000] * 10)
     assert log.total == 10_000
     assert log.told == {"no_route": MAX_REFUSALS_PER_SECOND}
+    untold = 10_000 - MAX_REFUSALS_PER_SECOND
+    assert log.counted() == {"no_route": MAX_REFUSALS_PER_SECOND, "untold": untold}
     events = said(capfd)
     assert len(events) == MAX_REFUSALS_PER_SECOND + 1
     assert events[-1]["event"] == "refused_more"

@@ -189,6 +189,7 @@ def _role_summary(role: Role) -> dict[str, Any]:
         "ingress": [f"{entry.port}->{entry.target}" for entry in role.ingress],
         "egress": [_destination(entry) for entry in role.egress],
         "probes": [f"{probe.port}{probe.path}->{probe.target}" for probe in role.probes],
+        "metrics": role.metrics,
         "references": {kind: len(getattr(role, kind)) for kind in KINDS if getattr(role, kind)},
         "platforms": {kind: _machines(role, kind) for kind in KINDS if getattr(role, kind)},
         "gpus": None if role.gpus is None else _gpus(role.gpus),
@@ -227,6 +228,8 @@ def _print_summary(report: Mapping[str, Any]) -> None:
         for field in ("addresses", "egress", "probes"):
             if role[field]:
                 print(f"    {field} {', '.join(role[field])}")
+        if role["metrics"] is not None:
+            print(f"    metrics {role['metrics']}")
         for kind, count in role["references"].items():
             print(f"    {kind}: references {count}, platforms {role['platforms'][kind]}")
         if role["gpus"] is not None:

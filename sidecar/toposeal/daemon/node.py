@@ -85,11 +85,17 @@ class Node:
         self._tasks: asyncio.TaskGroup | None = None
         self._own = own
         self._member: Member | None = None
+        self._quoted_at: int | None = None
 
     @property
     def member(self) -> Member | None:
         """The present state; None before `run`."""
         return self._member
+
+    @property
+    def quoted_at(self) -> int | None:
+        """When the platform made the last quote, on the clock of the ports; None before the first."""
+        return self._quoted_at
 
     async def run(self) -> Mismatch:
         """Boot, and go on until fenced; then no task is waited for. An exception of any task ends all
@@ -205,7 +211,8 @@ class Node:
         started = self._ports.clock()
         loop = asyncio.get_running_loop()
         evidence = await loop.run_in_executor(self._quoting, self._ports.quotes.quote, binding, deadline_s)
-        journal.event("quote", purpose=binding.purpose.name.lower(), ms=self._ports.clock() - started)
+        self._quoted_at = self._ports.clock()
+        journal.event("quote", purpose=binding.purpose.name.lower(), ms=self._quoted_at - started)
         return evidence
 
     async def _appraise(self, effect: Appraise) -> None:

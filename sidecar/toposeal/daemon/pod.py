@@ -17,6 +17,7 @@ from toposeal.daemon.answers import Answers
 from toposeal.daemon.config import RunConfig
 from toposeal.daemon.failure import cause
 from toposeal.daemon.identity import new_boot
+from toposeal.daemon.metrics import Metrics
 from toposeal.daemon.node import Node, Ports, not_active
 from toposeal.daemon.opening import Opening
 from toposeal.daemon.outside_hosts import OutsideHosts
@@ -38,6 +39,7 @@ from toposeal.host.firewall_monitor import Monitor
 from toposeal.host.gate import Gate, GateParts
 from toposeal.host.host_resolver import HostResolver, nameservers
 from toposeal.host.journal import clock_ms
+from toposeal.host.metrics_server import MetricsServer
 from toposeal.host.peer_client import PeerClient
 from toposeal.host.peer_server import PeerServer
 from toposeal.host.probe import Probe
@@ -122,6 +124,8 @@ class Pod:
             ports = Ports(self._quotes, link, self._appraiser, random_bytes, clock_ms, opening.open)
             node = self._node = Node(own, ports)
             await self._attestation(stack, Answers(node, own, self._collateral))
+            if role.metrics is not None:
+                await self._metrics(stack, Metrics(gate, node))
             stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first
             watches += [
                 tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),
@@ -182,6 +186,11 @@ class Pod:
     async def _attestation(self, stack: AsyncExitStack, answers: Answers) -> None:
         server = AttestationServer(answers.answer)
         await server.start(self._layout.attestation, ENVOY_UID)
+        stack.callback(server.close)
+
+    async def _metrics(self, stack: AsyncExitStack, metrics: Metrics) -> None:
+        server = MetricsServer(metrics.text)
+        await server.start(self._layout.metrics, ENVOY_UID)
         stack.callback(server.close)
 
     def _receive(self, data: bytes) -> None:

@@ -32,12 +32,14 @@ CLOSED_VERSION = "closed"
 NODE_ID = "toposeal"
 ADMIN_MODE = 0o600
 PROBED = "probed|"  # of chains and clusters for the kubelet's probes
+METRICS = "metrics|"  # of the chain at which figures are read
 # A flag of Envoy's, a handshake that failed, or one that took too long. Whoever is in clear where that is
 # allowed has failed at nothing. The expression is the whole of it:
 # nothing that a stranger sends is ever evaluated.
 _FAILED = (
     "(response.flags != 0 || has(connection.transport_failure_reason) || has(connection.termination_details))"
-    f" && !(has(xds.filter_chain_name) && xds.filter_chain_name.startsWith('{PROBED}'))"
+    " && !(has(xds.filter_chain_name) && (xds.filter_chain_name.startsWith('"
+    f"{PROBED}') || xds.filter_chain_name.startsWith('{METRICS}')))"
 )
 
 

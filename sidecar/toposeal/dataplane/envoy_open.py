@@ -10,6 +10,7 @@ from toposeal.dataplane.envoy_closed import blackhole_cluster, closed_listeners
 from toposeal.dataplane.envoy_clusters import clusters, role_clusters
 from toposeal.dataplane.envoy_form import as_json
 from toposeal.dataplane.envoy_json import Json, xds
+from toposeal.dataplane.envoy_metrics import metrics_chains, metrics_clusters
 from toposeal.dataplane.envoy_plan import PodPlan, plan
 from toposeal.dataplane.envoy_probes import probe_chains, probe_clusters
 from toposeal.dataplane.view import Layout, PodView
@@ -24,12 +25,13 @@ def render(plan: PodPlan, layout: Layout) -> dict[str, bytes]:
     """The closed listeners, unchanged but for further chains: Envoy updates them in place."""
     outbound, inbound = closed_listeners(layout)
     members = [chain for edge in plan.inbound for chain in member_chains(edge, layout)]
-    others = [*inbound_chains(plan, layout), *probe_chains(plan)]
+    others = [*inbound_chains(plan, layout), *probe_chains(plan), *metrics_chains(plan)]
     listeners = [
         _extended(outbound, [as_json(chain) for chain in outbound_chains(plan)]),
         _extended(inbound, [*members, *(as_json(chain) for chain in others)]),
     ]
-    fixed = [as_json(cluster) for cluster in (*clusters(plan, layout), *probe_clusters(plan))]
+    known = (*clusters(plan, layout), *probe_clusters(plan), *metrics_clusters(plan, layout))
+    fixed = [as_json(cluster) for cluster in known]
     return xds(plan.version, [blackhole_cluster(), *role_clusters(plan, layout), *fixed], listeners)
 
 

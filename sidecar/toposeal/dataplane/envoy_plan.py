@@ -105,6 +105,7 @@ class PodPlan:
     hosts: tuple[OutsideHost, ...]  # ascending (host, port)
     ranges: tuple[OutsideRange, ...]  # ascending (cidr, port)
     probes: tuple[Probed, ...]  # ascending (port, path)
+    metrics: int  # port at which figures are read in clear; 0 where the role has none
 
     @property
     def version(self) -> str:
@@ -127,6 +128,7 @@ def plan(view: PodView) -> PodPlan:
         hosts=tuple(_hosts(view, role)),
         ranges=tuple(_ranges(view, role)),
         probes=tuple(Probed(p.port, p.path, p.target) for p in role.probes),
+        metrics=role.metrics or 0,
     )
 
 

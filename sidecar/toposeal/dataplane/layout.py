@@ -26,6 +26,7 @@ ENVOY_LAYOUT = Layout(
     admin="../envoy/admin.sock",
     attestation="../sockets/attestation.sock",
     probe="../sockets/probe.sock",
+    metrics="../sockets/metrics.sock",
 )
 
 
@@ -36,4 +37,5 @@ def layout_under(directory: str) -> Layout:
         admin=f"{directory}/envoy/admin.sock",
         attestation=f"{directory}/sockets/attestation.sock",
         probe=f"{directory}/sockets/probe.sock",
+        metrics=f"{directory}/sockets/metrics.sock",
     )

@@ -38,3 +38,4 @@ class Layout:
     admin: str  # Envoy's admin socket, outside the xds directory
     attestation: str  # the daemon's HTTP socket for attestation documents
     probe: str  # the daemon's socket that answers the data path probe
+    metrics: str  # the daemon's HTTP socket for figures

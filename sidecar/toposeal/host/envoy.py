@@ -17,6 +17,8 @@ from pathlib import Path
 
 from toposeal.dataplane.envoy_closed import CLOSED_VERSION
 from toposeal.dataplane.layout import BOOTSTRAP_FILE
+from toposeal.dataplane.metrics import STATS as METRICS_STATS
+from toposeal.dataplane.metrics import Counted
 from toposeal.dataplane.view import Layout
 from toposeal.errors import PodError, Reason
 from toposeal.host.child import confined
@@ -123,6 +125,10 @@ class Envoy:
     async def stats(self) -> Stats:
         """What an acknowledgement is measured against; taken before the files are written."""
         return await self._admin.update_stats()
+
+    async def counted(self) -> Counted:
+        """What may be told of it to anybody. Raises PodError."""
+        return Counted(await self._admin.stats(METRICS_STATS), self.refusals.counted())
 
     async def acknowledged(self, before: Stats, versions: Mapping[str, str]) -> None:
         """Return when Envoy runs `versions` and prepares nothing more.

@@ -29,7 +29,11 @@ class EnvoyAdmin:
 
     async def update_stats(self) -> dict[str, int | str]:
         """What says which versions Envoy runs, what it refused and what it still prepares."""
-        answer = await self._get(f"/stats?format=json&filter={quote(_STATS)}")
+        return await self.stats(_STATS)
+
+    async def stats(self, names: str) -> dict[str, int | str]:
+        """Counters, gauges and texts whose names the regular expression `names` finds."""
+        answer = await self._get(f"/stats?format=json&filter={quote(names)}")
         return {entry["name"]: entry["value"] for entry in answer["stats"] if "name" in entry}
 
     async def _get(self, target: str) -> dict[str, Any]:

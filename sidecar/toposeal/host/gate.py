@@ -11,6 +11,7 @@ from toposeal.dataplane.envoy_closed import closed
 from toposeal.dataplane.envoy_plan import PodPlan, plan
 from toposeal.dataplane.envoy_secrets import secret_versions
 from toposeal.dataplane.layout import ENVOY_LAYOUT
+from toposeal.dataplane.metrics import Counted
 from toposeal.dataplane.view import PodView
 from toposeal.errors import Mismatch, PodError, Reason, ToposealError
 from toposeal.gate.machine import Effect, Event, State, step
@@ -64,6 +65,10 @@ class Gate:
     @property
     def state(self) -> State:
         return self._state
+
+    async def counted(self) -> Counted:
+        """What Envoy has counted. Raises PodError."""
+        return await self._running().counted()
 
     async def start(self) -> None:
         """Write the closed files and start Envoy with them. Raises PodError; the gate is fenced then."""

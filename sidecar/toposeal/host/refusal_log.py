@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from toposeal.dataplane.metrics import UNTOLD
 from toposeal.dataplane.refusals import Refusal, parse_refusal
 from toposeal.host import journal
 from toposeal.limits import MAX_LOG_LINE, MAX_REFUSALS_PER_SECOND
@@ -26,6 +27,10 @@ class RefusalLog:
         self._left = MAX_REFUSALS_PER_SECOND
         self._untold = 0
         self._turn: asyncio.TimerHandle | None = None
+
+    def counted(self) -> dict[str, int]:
+        """Refusals by kind; those that were not told are of none."""
+        return {**self.told, UNTOLD: self.total - self.told.total()}
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         """A line that is longer than MAX_LOG_LINE is counted and not told."""

@@ -40,6 +40,7 @@ def _rehearsal() -> PodPlan:
         hosts=(),
         ranges=(),
         probes=(),
+        metrics=0,
     )
 
 

@@ -103,6 +103,7 @@ class Role:
     ingress: tuple[Ingress, ...]  # ascending port
     egress: tuple[Egress, ...] = ()  # ascending (host, cidr, port): destinations outside the mesh
     probes: tuple[Probe, ...] = ()  # ascending (port, path)
+    metrics: int | None = None  # port at which the sidecar's figures are read in clear; None: nowhere
     addresses: tuple[str, ...] = ()  # IP literals that mean this role to whoever calls it; of no other role
 
 

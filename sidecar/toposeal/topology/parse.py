@@ -69,9 +69,10 @@ _ROLE = Object(
         ),
         "egress": EGRESS,
         "probes": PROBES,
+        "metrics": _PORT,
     },
     dict[str, Any],
-    optional=frozenset({"tdx", "snp", "gpus", "addresses", "egress", "probes"}),
+    optional=frozenset({"tdx", "snp", "gpus", "addresses", "egress", "probes", "metrics"}),
 )
 
 TOPOLOGY = Object(
@@ -142,6 +143,7 @@ def _role(
     gpus: GpuDemand | None = None,
     egress: tuple[Egress, ...] = (),
     probes: tuple[Probe, ...] = (),
+    metrics: int | None = None,
     addresses: tuple[str, ...] = (),
 ) -> Role:
     return Role(
@@ -157,5 +159,6 @@ def _role(
         ingress=tuple(sorted(ingress, key=lambda entry: entry.port)),
         egress=ordered(egress),
         probes=ordered_probes(probes),
+        metrics=metrics,
         addresses=ordered_addresses(addresses),
     )
