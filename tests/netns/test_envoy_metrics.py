@@ -17,6 +17,7 @@ from support.shop import role, topology
 from toposeal.dataplane import envoy_metrics
 from toposeal.dataplane.metrics import Figures, exposition
 from toposeal.host import netlink
+from toposeal.host.envoy_admin import EnvoyAdmin
 from toposeal.host.metrics_server import MetricsServer
 from toposeal.limits import ENVOY_UID
 from toposeal.topology.model import Call
@@ -26,6 +27,7 @@ PORT, METRICS = 8080, 9464
 SHOP = topology(role("api", 1, serves=(PORT,), metrics=METRICS), role("web", 1, calls=(Call("api", PORT),)))
 OWN, CALLER = TestMember("api"), TestMember("web")
 GET = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+LED_ON = r"^cluster\.metrics\.upstream_rq_total$"
 LIMIT = 12  # more than the others below are, so that they need not wait
 OK, NOT_FOUND, TOO_MANY = "200 OK", "404 Not Found", "429 Too Many Requests"
 
@@ -112,7 +114,9 @@ def test_D5_F4_figures_are_read_by_one_request_and_admin_by_none(
         assert 'toposeal_gate_state{state="open"} 1' in after.splitlines()
         names = ("CANARY", '"api"', '"web"', "shop", "m-", "10.77", "0.0.0.0", str(PORT), "15006", "CERT")
         assert [name for name in names if name in before + after] == []
+        admin = EnvoyAdmin(opened.layout.admin)
         await others()
+        assert await admin.stats(LED_ON) == {"cluster.metrics.upstream_rq_total": 2}  # by Envoy itself
         many = await asyncio.gather(*(scraper.get() for _ in range(3 * LIMIT)))
         assert {status for status, _ in many} == {OK, TOO_MANY}
         for hand in (mesh, Hand(node.host())):
