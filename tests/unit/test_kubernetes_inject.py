@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -203,6 +204,15 @@ def test_I3_a_pod_that_steps_around_the_sidecar_is_refused_by_field(old: str, ne
     assert error.reason is Reason.MANIFEST_REFUSED
     found = error.mismatches[0].field
     assert found.startswith(("Pod", "PodTemplate")) and found.endswith(field), str(error)
+
+
+def test_a_container_at_the_metrics_port_of_its_role_is_refused() -> None:
+    """What is asked there is answered by the sidecar."""
+    text = POD.replace("image: redis:8", "image: r\n    ports: [{containerPort: 9464}]")
+    inject(text, injection(), {})
+    roles = {name: replace(role, metrics=9464) for name, role in topology().roles.items()}
+    error = refused(text, {}, topology=replace(topology(), roles=roles))
+    assert [m.field.endswith("ports[0].containerPort") for m in error.mismatches] == [True]
 
 
 def test_init_containers_are_held_to_the_same() -> None:

@@ -107,7 +107,7 @@ def _container(path: Path, container: dict[str, Any], topology: Topology, role: 
         yield (*security, "allowPrivilegeEscalation"), found, expected
     yield from _users(security, context)
     yield from _capabilities((*security, "capabilities"), context.get("capabilities"))
-    yield from _ports(path, container, topology)
+    yield from _ports(path, container, topology, role)
     yield from _asked(path, container, role)
 
 
@@ -130,13 +130,13 @@ def _capabilities(path: Path, given: object) -> Iterator[Found]:
         yield (*path, "drop"), ", ".join(sorted(dropped)) or "nothing", expected
 
 
-def _ports(path: Path, container: Mapping[str, Any], topology: Topology) -> Iterator[Found]:
-    taken = {POD_DNS_PORT, topology.attestation_port}
+def _ports(path: Path, container: Mapping[str, Any], topology: Topology, role: Role) -> Iterator[Found]:
+    taken = {POD_DNS_PORT, topology.attestation_port, role.metrics} - {None}
     for index, port in enumerate(_list(container.get("ports"))):
         number = _mapping(port).get("containerPort")
         if isinstance(number, int) and (number in taken or number in RESERVED_PORTS):
             own = f"not {POD_DNS_PORT}, {RESERVED_PORTS.start} to {RESERVED_PORTS.stop - 1}, "
-            expected = f"{own}or the attestation port {topology.attestation_port}"
+            expected = f"{own}the attestation port {topology.attestation_port} or the role's metrics port"
             yield (*path, f"ports[{index}]", "containerPort"), number, expected
 
 
