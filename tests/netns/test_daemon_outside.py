@@ -95,6 +95,10 @@ def test_N1_a_host_outside_is_asked_for_by_the_daemon_and_reached_by_name() -> N
         assert {"toposeal_epoch 1", "toposeal_members 2"} <= set(figures[1].splitlines())
         assert 'toposeal_upstream_connections_total{to="outside"} 1' in figures[1].splitlines()
         assert set(asked) <= {wire(API), wire("db"), wire("web")}
+        web.pod.run(
+            ["ip", "address", "add", "240.10.128.1/32", "dev", "lo"]
+        )  # where the host outside is dialled
+        assert (web.ended(), web.reason()) == (5, ("address_refused", "pod.addresses"))
 
 
 def probe(made: World, member: Daemon) -> int | None:
