@@ -1,6 +1,6 @@
-"""`toposeal-lab bench dataplane`: ours beside a hand-written pair of Envoys, and beside nothing.
+"""`toposeal-lab bench dataplane`: ours beside hand-written pairs of Envoys, and beside nothing.
 
-All three ways are measured in turn in every round, so that whatever else the machine does hits all of them;
+All ways are measured in turn in every round, so that whatever else the machine does hits all of them;
 a ratio is the median of the rounds' own ratios.
 """
 
@@ -35,7 +35,7 @@ from toposeal_lab.bench_dataplane_mesh import (
     server_vip,
     view,
 )
-from toposeal_lab.bench_dataplane_pair import CALL_PORT, start_pair
+from toposeal_lab.bench_dataplane_pair import BY_CONNECTION, BY_TUNNEL, start_pair
 from toposeal_lab.bench_dataplane_update import Ends, measure_updates
 from toposeal_lab.pods import Node, Pod
 from toposeal_lab.requirements import check_machine
@@ -44,8 +44,8 @@ from toposeal_lab.rundir import run_directory
 Result = dict[str, Any]
 Samples = dict[str, dict[str, list[Sample]]]  # way, load
 
-DIRECT, BY_HAND, OURS = "direct", "by_hand", "ours"
-# Ours divided by the hand-written pair: its name, the load, what of it.
+DIRECT, BY_HAND, TUNNEL, OURS = "direct", "by_hand", "tunnel", "ours"
+# A way divided by the hand-written pair: its name, the load, what of it.
 _RATIOS = (
     ("keepalive", "keepalive", "per_second"),
     ("p99", "keepalive", "p99_ms"),
@@ -96,7 +96,8 @@ async def _measure(args: argparse.Namespace, pods: Mapping[str, Pod], directory:
     ways = _ways(pods)
     for name in ("server", "sealed-server"):
         start_nginx(pods[name], directory / f"nginx-{name}", args.bulk_mib)
-    start_pair(pods["client"], pods["server"], directory, _WORKERS)
+    for pair in (BY_CONNECTION, BY_TUNNEL):
+        start_pair(pair, pods["client"], pods["server"], directory, _WORKERS)
     own = Identity.mint(SERVER, pods["sealed-server"].addresses)
     caller = Identity.mint(CLIENT, pods["sealed-client"].addresses)
     async with _sealed(own, caller, pods, directory) as ends:
@@ -105,7 +106,8 @@ async def _measure(args: argparse.Namespace, pods: Mapping[str, Pod], directory:
         samples = await _rounds(ways, args.runs, args.seconds)
         small = round(anonymous_mib(ends.server.pod), 1)
         updates = await measure_updates(ways[OURS], ends, args.members, args.runs)
-    ratios = {name: _ratio(samples, load, part) for name, load, part in _RATIOS}
+    ratios = {name: _ratio(samples, OURS, load, part) for name, load, part in _RATIOS}
+    ratios |= {f"tunnel_{name}": _ratio(samples, TUNNEL, load, part) for name, load, part in _RATIOS}
     return ratios | updates | {"memory_small_mib": small} | _medians(samples)
 
 
@@ -137,7 +139,8 @@ def _ways(pods: Mapping[str, Pod]) -> dict[str, Way]:
     client, server = pods["client"], pods["server"]
     return {
         DIRECT: Way(client, server, server.ipv4, PORT, has_envoys=False),
-        BY_HAND: Way(client, server, "127.0.0.1", CALL_PORT, has_envoys=True),
+        BY_HAND: Way(client, server, "127.0.0.1", BY_CONNECTION.call_port, has_envoys=True),
+        TUNNEL: Way(client, server, "127.0.0.1", BY_TUNNEL.call_port, has_envoys=True),
         OURS: Way(pods["sealed-client"], pods["sealed-server"], server_vip(), PORT, has_envoys=True),
     }
 
@@ -147,8 +150,8 @@ def _order(ways: Mapping[str, Way], number: int) -> Sequence[str]:
     return list(ways) if number % 2 == 0 else list(ways)[::-1]
 
 
-def _ratio(samples: Samples, load: str, part: str) -> float:
-    pairs = zip(samples[OURS][load], samples[BY_HAND][load], strict=True)
+def _ratio(samples: Samples, way: str, load: str, part: str) -> float:
+    pairs = zip(samples[way][load], samples[BY_HAND][load], strict=True)
     ratios = [ours[part] / theirs[part] for ours, theirs in pairs if theirs[part]]
     return round(statistics.median(ratios), 3) if ratios else 0.0
 
