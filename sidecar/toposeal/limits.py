@@ -108,6 +108,14 @@ MAX_LOG_LINES = 50  # of Envoy's last words, kept for the reason of a failure
 MAX_LOG_LINE = 2_000
 ROTATION_RETRY = 1_000  # after a leaf that Envoy did not take
 ENVOY_ADMIN_TIMEOUT = 2_000
+ENVOY_WATCH = 2_000  # between two looks at whether Envoy still answers; one costs the daemon under 1 ms
+ENVOY_SILENCES = 2  # looks in a row without an answer, and Envoy hangs: one may fall into a pause of the VM
+ENVOY_STUCK = (
+    10_000  # a thread of Envoy's that does not turn its loop for so long ends it; updates take 0.3 s
+)
+MAX_ENVOY_RESTARTS = 5  # a crash that comes back more often than this is no accident, or somebody's doing
+RESTART_PERIOD = 3_600_000
+RESTART_PAUSE = 500  # the first; it doubles: 15.5 s for all of them
 
 # The pod's DNS. At this rate it takes a fifteenth of a core; a flood gets no more.
 MAX_DNS_QUERIES_PER_SECOND = 5_000  # an application that looks up twice for each of 2,500 connections

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.datapath import application, talk, tls_application
-from support.envoy import Opened, leaf_files, mesh_member, pod_view, running_gate, state_directory
+from support.envoy import Opened, mesh_member, pod_view, running_gate, state_directory
 from support.forge import DAY, NOW, TestMember, der, forge_ca, forge_leaf, key_pem, new_key, pem
 from support.inside import lockdown
 from support.shop import role, topology
@@ -114,7 +114,7 @@ def test_D4_what_is_named_is_reached_while_the_gate_is_open_and_nothing_else(
 
     async def test(opened: Opened) -> None:
         assert set((await attempts()).values()) == {b""}
-        await opened.gate.open(outside.view(api=NODE_IPV4), leaf_files(OWN))
+        await opened.open(outside.view(api=NODE_IPV4), OWN)
         reached = await attempts()
         assert {name for name, answer in reached.items() if answer == b"outside"} == {
             "host",
@@ -141,7 +141,7 @@ def test_another_answer_moves_new_connections_and_cuts_none(outside: Outside, st
     outside.host.run(["ip", "address", "add", f"{other}/32", "dev", "br0"])
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(outside.view(), leaf_files(OWN))
+        await opened.open(outside.view(), OWN)
         assert await in_thread(lambda: outside.dial(API, PLAIN)) == b""  # nobody has answered yet
         await opened.gate.update(replace(outside.view(api=NODE_IPV4), generation=2))
         assert await in_thread(lambda: outside.dial(API, PLAIN)) == b"first"
@@ -169,7 +169,7 @@ def test_with_authorities_a_host_has_to_prove_its_name(outside: Outside, state: 
         return await in_thread(lambda: outside.dial(LEDGER, TLS))
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(outside.view(ledger=NODE_IPV4), leaf_files(OWN))
+        await opened.open(outside.view(ledger=NODE_IPV4), OWN)
         for name in (LEDGER, "*.example.com"):
             with tls_application(outside.host, TLS, *outside.leaf(name), b"proven"):
                 assert await dial() == b"proven"

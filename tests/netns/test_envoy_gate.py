@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import ssl
 import subprocess
@@ -121,7 +120,7 @@ def test_before_the_seal_the_directory_holds_exactly_the_closed_files(
         assert opened.files() == CLOSED
         assert await in_thread(outside) == b""
         assert await in_thread(lambda: talk("240.10.0.1", PORT)) == b""
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         assert await in_thread(outside) == b"served"  # the control
         assert await in_thread(lambda: talk("240.10.0.1", PORT)) == b"served"
 
@@ -131,7 +130,7 @@ def test_before_the_seal_the_directory_holds_exactly_the_closed_files(
 
 def test_the_gate_opens_through_the_real_child_renderer(pod: Pod, state: Path) -> None:
     async def test(opened: Opened) -> None:
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         assert opened.gate.state is State.OPEN
         assert set(opened.files()) == {*CLOSED, "sds-id.json", "sds-ingress.json"}
 
@@ -170,7 +169,7 @@ def test_D5_the_application_reaches_neither_admin_nor_files(pod: Pod, state: Pat
     )
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         for uid, expected in ((APP_UID, "Permission denied"), (None, None)):
             said = await in_thread(lambda: run_python(pod, code, str(state), uid=uid))  # noqa: B023
             lines = str(said).split("\n")[:4]
@@ -183,7 +182,7 @@ def test_F4_K6_private_keys_are_in_two_files_and_nowhere_else(pod: Pod, state: P
     key = OWN.key_pem.splitlines()[1].encode()
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         files = {p: p.read_bytes() for p in state.rglob("*") if p.is_file()}
         holders = {p.name: p.stat() for p, data in files.items() if key in data or b"PRIVATE" in data}
         assert set(holders) == {"sds-id.json", "sds-ingress.json"}
@@ -204,37 +203,12 @@ def test_F4_K6_private_keys_are_in_two_files_and_nowhere_else(pod: Pod, state: P
     with_gate(pod, state, test)
 
 
-def test_D7_a_killed_envoy_leaves_the_pod_closed(node: Node, pod: Pod, state: Path) -> None:
-    outside = caller_outside(node, pod)
-
-    async def test(opened: Opened) -> None:
-        await opened.gate.open(view(pod), leaf_files(OWN))
-        assert await in_thread(outside) == b"served"
-        (pid,) = envoy_pids(pod)
-        os.kill(pid, signal.SIGKILL)
-        await until(lambda: opened.gate.state is State.FENCED and opened.faults != [])
-        assert [fault.reason for fault in opened.faults] == [Reason.ENVOY_FAILED]
-        assert opened.files() == CLOSED
-        assert await in_thread(outside) == b""
-        assert await in_thread(lambda: talk("240.10.0.1", PORT)) == b""
-
-    with application(pod, PORT, b"served") as seen:
-        with_gate(pod, state, test)
-    assert len(seen) == 1
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 def refused(reason: Reason, pod: Pod, state: Path, renderer: Renderer, text: str) -> None:
     """Opening fails for `reason` and leaves a dead Envoy and the closed files."""
 
     async def test(opened: Opened) -> None:
         with pytest.raises(ToposealError, match=text) as caught:
-            await opened.gate.open(view(pod), leaf_files(OWN))
+            await opened.open(view(pod), OWN)
         assert caught.value.reason is reason
         assert opened.gate.state is State.FENCED
         assert opened.files() == CLOSED
@@ -338,7 +312,7 @@ def test_a_pod_without_ipv6_opens(node: Node, state: Path) -> None:
 
     async def test(opened: Opened) -> None:
         own = mesh_member(OWN, pod.ipv4)
-        await opened.gate.open(pod_view(ALONE, own, [own]), leaf_files(OWN))
+        await opened.open(pod_view(ALONE, own, [own]), OWN)
 
     with_gate(pod, state, test)
 
@@ -433,7 +407,7 @@ def test_rotation_changes_the_leaf_and_cuts_nothing(node: Node, pod: Pod, state:
         return x509.load_der_x509_certificate(shown or b"").serial_number
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         before = await in_thread(leaf_shown)
         kept = socket.create_connection(("240.10.0.1", PORT), 3)
         await asyncio.sleep(0.1)
@@ -470,7 +444,7 @@ def test_K2_a_leaf_that_envoy_refuses_leaves_the_old_one_in_force(
     good = leaf_files(OWN)
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(view(pod), good)
+        await opened.gate.open(lambda: (view(pod), good))
         with pytest.raises(ToposealError) as caught:
             await opened.gate.rotate(secrets(chain + "\n", key, OWN.chain_pem, OWN.key_pem))
         assert caught.value.reason is Reason.ENVOY_REJECTED
@@ -511,7 +485,7 @@ def test_F6_fault_15_a_full_tmpfs_stays_closed(node: Node, pod: Pod) -> None:
     async def test(opened: Opened) -> None:
         fill(path)
         with pytest.raises(PodError, match="space") as caught:
-            await opened.gate.open(view(pod), leaf_files(OWN))
+            await opened.open(view(pod), OWN)
         assert caught.value.reason is Reason.STATE_DIR
         assert opened.gate.state is State.FENCED
         assert set(opened.files()) <= set(CLOSED)  # never a key, never half a file
@@ -528,7 +502,7 @@ def test_F6_fault_15_a_tmpfs_that_fills_up_later_keeps_the_last_good_leaf(
     outside = caller_outside(node, pod)
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         before = opened.files()
         fill(path)
         with pytest.raises(PodError, match="space"):
@@ -582,7 +556,7 @@ def test_outside_clients_get_the_application_and_by_alpn_the_document(
         documents = await asyncio.start_unix_server(serve_document, opened.layout.attestation)
         os.chown(opened.layout.attestation, -1, ENVOY_UID)
         os.chmod(opened.layout.attestation, 0o660)
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         assert await in_thread(lambda: curl(INGRESS)) == "ok"
         assert await in_thread(lambda: curl(ATTESTATION)) == "document"
         hand = Hand(node.host(), sni=OWN.domain, alpn=["toposeal-attest/1"])
@@ -614,7 +588,7 @@ def test_what_is_refused_never_reaches_the_application_not_even_as_a_connection(
     rogue = Hand(node.host(), stranger.chain_pem, stranger.key_pem, CALLER.domain)
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         for _ in range(3):
             assert await in_thread(lambda: rogue.call(pod.ipv4, PORT)) == b""
         assert seen == []
@@ -635,7 +609,7 @@ def test_a_program_that_speaks_first_is_heard(node: Node, pod: Pod, state: Path)
 
     async def test(opened: Opened) -> None:
         server = await asyncio.start_server(greet, "0.0.0.0", PORT)
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         assert await in_thread(lambda: hand.call(pod.ipv4, PORT, b"")) == b"220 welcome"
         server.close()
 
@@ -649,7 +623,7 @@ def test_fault_24_plaintext_for_the_application_never_leaves_a_pod_that_lost_its
     """The host takes the pod's address away and answers at it: what Envoy decrypts stays here."""
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(view(pod), leaf_files(OWN))
+        await opened.open(view(pod), OWN)
         assert await in_thread(lambda: talk("240.10.0.1", PORT, b"CANARY")) == b"served"
         pod.run(["ip", "address", "del", f"{pod.ipv4}/24", "dev", "eth0"])
         pod.run(["ip", "address", "add", "10.77.0.200/24", "dev", "eth0"])

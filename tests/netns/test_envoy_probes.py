@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.datapath import Hand, talk
-from support.envoy import Opened, leaf_files, mesh_member, pod_view, running_gate, state_directory
+from support.envoy import Opened, mesh_member, pod_view, running_gate, state_directory
 from support.forge import TestMember
 from support.inside import lockdown
 from support.shop import role, topology
@@ -91,7 +91,7 @@ def test_D4_a_probe_is_answered_by_envoy_and_everything_else_stays_out(
         assert await get(PORT, "/healthz") == ""  # nothing is open before the seal
         own = mesh_member(OWN, *pod.addresses)
         view = pod_view(ALONE, own, [own, mesh_member(CALLER, "10.77.0.99")])
-        await opened.gate.open(view, leaf_files(OWN))
+        await opened.open(view, OWN)
         assert await get(PORT, "/healthz") == "200 OK"
         assert await get(OTHER, "/live") == "200 OK"
         assert await get(OTHER, "/ready") == "503 Service Unavailable"

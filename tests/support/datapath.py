@@ -11,7 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from support.envoy import Opened, leaf_files, mesh_member, pod_view, running_gate, state_directory
+from support.envoy import Opened, mesh_member, pod_view, running_gate, state_directory
 from support.forge import TestMember
 from support.inside import lockdown
 from toposeal.dataplane.vips import vip
@@ -87,7 +87,7 @@ def sealed_mesh(
                     with pods[name].inside():
                         opened = await gates.enter_async_context(running_gate(directories[name]))
                         view = pod_view(topology, own, [own, *others])
-                        await opened.gate.open(view, leaf_files(member))
+                        await opened.open(view, member)
                     world.pods[name] = Sealed(pods[name], member, topology, opened)
                 ready()
                 await done.wait()

@@ -103,6 +103,10 @@ class Opened:
     def __init__(self, layout: Layout, gate: Gate, faults: list[Mismatch]) -> None:
         self.layout, self.gate, self.faults = layout, gate, faults
 
+    async def open(self, view: PodView, member: TestMember) -> None:
+        """With fresh leaves of `member`, as often as the gate asks."""
+        await self.gate.open(lambda: (view, leaf_files(member)))
+
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(self.layout.xds).iterdir()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from types import SimpleNamespace
 from typing import cast
 
@@ -14,7 +15,7 @@ from toposeal.daemon.opening import Opening
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.errors import PodError, Reason
 from toposeal.gate.machine import State
-from toposeal.host.gate import Gate
+from toposeal.host.gate import Contents, Gate
 from toposeal.membership.sealed import SealedManifest
 
 
@@ -27,7 +28,7 @@ class Turning:
         self.outcomes = list(outcomes)
         self.opened, self.rotated = 0, 0
 
-    async def open(self, view: object, secrets: object) -> None:
+    async def open(self, contents: Contents) -> None:
         self.opened += 1
 
     async def rotate(self, secrets: object) -> None:
@@ -93,14 +94,19 @@ class Updated(Turning):
     def __init__(self, *outcomes: BaseException | None) -> None:
         super().__init__(*outcomes)
         self.views: list[tuple[int, dict[str, tuple[str, ...]]]] = []
+        self.contents: Contents | None = None
 
-    async def open(self, view: PodView, secrets: object) -> None:  # type: ignore[override]
-        self.views.append((view.generation, dict(view.resolved)))
+    async def open(self, contents: Contents) -> None:
+        self.contents = contents
+        self.saw(contents()[0])
 
     async def update(self, view: PodView) -> None:
-        self.views.append((view.generation, dict(view.resolved)))
+        self.saw(view)
         if self.outcomes and (outcome := self.outcomes.pop(0)) is not None:
             raise outcome
+
+    def saw(self, view: PodView) -> None:
+        self.views.append((view.generation, dict(view.resolved)))
 
 
 def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
@@ -123,8 +129,13 @@ def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
         taken.append(await opening.resolved({"api.example.com": ("9.9.9.9",)}))
         assert taken == [True, False, True]
 
-    monkeypatch.setattr(opening_module, "new_leaves", lambda own: {})
+    minted = itertools.count(1)
+    monkeypatch.setattr(opening_module, "new_leaves", lambda own: {"leaf": b"%d" % next(minted)})
     asyncio.run(go())
+    assert gate.contents is not None
+    again, leaves = gate.contents()  # for an Envoy that replaces one that has ended: all of it as it is now
+    assert (again.generation, again.resolved) == (3, {"api.example.com": ("9.9.9.9",)})
+    assert leaves == {"leaf": b"2"}
     assert gate.views == [
         (1, {"api.example.com": ("8.8.8.8",)}),
         (2, {"api.example.com": ("8.8.4.4",)}),

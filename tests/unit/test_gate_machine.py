@@ -33,12 +33,33 @@ def test_a_failure_on_the_way_kills_envoy_first_and_fences(state: State) -> None
     assert step(state, Event.FAILED) == (State.FENCED, FENCING)
 
 
-@pytest.mark.parametrize("state", [*OPENING, State.OPEN, *CHANGING])
-def test_D7_envoys_end_fences_from_anywhere(state: State) -> None:
+@pytest.mark.parametrize("state", [*OPENING, *CHANGING, State.RESTARTING])
+def test_D7_envoys_end_fences_wherever_the_gate_is_not_simply_open(state: State) -> None:
     assert step(state, Event.ENVOY_EXITED) == (State.FENCED, FENCING)
 
 
-@pytest.mark.parametrize("state", [*OPENING, State.OPEN, *CHANGING])
+def test_D7_fault_16_an_open_gate_takes_the_keys_away_first_and_goes_the_whole_way_again() -> None:
+    assert step(State.OPEN, Event.ENVOY_EXITED) == (
+        State.RESTARTING,
+        (Effect.WRITE_CLOSED, Effect.RESTART),
+    )
+    state, effects = step(State.RESTARTING, Event.RESTARTED)
+    assert (state, effects) == (WAY[0][1], (WAY[0][2],))
+
+
+@pytest.mark.parametrize("state", [*OPENING, State.OPEN, *CHANGING, State.RESTARTING])
+def test_D7_fault_16_one_end_too_many_fences_from_anywhere(state: State) -> None:
+    assert step(state, Event.ENVOY_SPENT) == (State.FENCED, FENCING)
+
+
+def test_D7_fault_16_nothing_but_envoys_end_starts_another_and_what_fails_then_fences() -> None:
+    """A refused update never does."""
+    entries = {(s, e) for s in State for e, to in TRANSITIONS[s].items() if to[0] is State.RESTARTING}
+    assert entries == {(State.OPEN, Event.ENVOY_EXITED)}
+    assert step(State.RESTARTING, Event.FAILED) == (State.FENCED, FENCING)
+
+
+@pytest.mark.parametrize("state", [*OPENING, State.OPEN, *CHANGING, State.RESTARTING])
 def test_the_daemons_end_closes_without_a_report(state: State) -> None:
     assert step(state, Event.FENCE) == (State.FENCED, FENCING[:2])
 
@@ -65,7 +86,7 @@ def test_open_is_reached_by_a_probe_alone() -> None:
         following = TRANSITIONS[state].get(event)
         if following is not None and following[0] is State.OPEN:
             assert (state, event) == (State.PROBING, Event.PROBED) or state in CHANGING
-        if following is not None and following[0] in CHANGING:
+        if following is not None and following[0] in (*CHANGING, State.RESTARTING):
             assert state is State.OPEN
 
 

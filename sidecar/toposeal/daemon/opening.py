@@ -32,7 +32,7 @@ class Opening:
         """Leaves, configuration, acknowledgement, probe; then the application has its network."""
         async with self._one_at_a_time:
             view = replace(pod_view(sealed, self._own.iid, 1), resolved=self._hosts)
-            await self._gate.open(view, new_leaves(self._own))
+            await self._gate.open(lambda: (self._view or view, new_leaves(self._own)))
             self._view = view
         self._publish({member.identity.role for member in sealed.members})
         self._opened.set()

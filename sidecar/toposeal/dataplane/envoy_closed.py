@@ -25,7 +25,13 @@ from toposeal.dataplane.envoy_json import (
 from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLUSTERS_FILE, LISTENERS_FILE
 from toposeal.dataplane.refusals import FIELDS
 from toposeal.dataplane.view import Layout
-from toposeal.limits import INBOUND_PORT, MAX_ENVOY_CONNECTIONS, OUTBOUND_PORT, TLS_INSPECTION_TIMEOUT
+from toposeal.limits import (
+    ENVOY_STUCK,
+    INBOUND_PORT,
+    MAX_ENVOY_CONNECTIONS,
+    OUTBOUND_PORT,
+    TLS_INSPECTION_TIMEOUT,
+)
 
 BLACKHOLE = "blackhole"
 CLOSED_VERSION = "closed"
@@ -50,7 +56,9 @@ def closed(layout: Layout) -> dict[str, bytes]:
 
 
 def bootstrap(layout: Layout, node_id: str) -> bytes:
-    """What Envoy is started with: an admin socket, the two watched files, a connection limit."""
+    """What Envoy is started with: an admin socket, the two watched files, a connection limit, and an end for
+    the thread that carries connections when it is stuck; the daemon watches the other one (host.envoy).
+    """
     limit = {
         "name": "envoy.resource_monitors.global_downstream_max_connections",
         "typed_config": {
@@ -65,6 +73,7 @@ def bootstrap(layout: Layout, node_id: str) -> bytes:
                 "lds_config": file_source(layout, LISTENERS_FILE),
                 "cds_config": file_source(layout, CLUSTERS_FILE),
             },
+            "watchdogs": {"worker_watchdog": {"kill_timeout": f"{ENVOY_STUCK / 1000:g}s"}},
             "admin": {"address": {"pipe": {"path": layout.admin, "mode": ADMIN_MODE}}},
             "overload_manager": {"resource_monitors": [limit]},
         }

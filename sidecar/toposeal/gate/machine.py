@@ -2,7 +2,8 @@
 
 Nothing is written before the files are rendered, nothing counts before Envoy says that it runs them,
 and the gate is open only when a connection has been made through it. What fails on the way closes
-the pod for good: there is no way out of FENCED.
+the pod for good: there is no way out of FENCED. An Envoy that ends while the gate is open is started
+again, closed, and goes the same way (docs/adr/0018); how often, `gate.restarts` says.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class State(StrEnum):
     OPEN = "open"
     ROTATING = "rotating"  # open, with new leaves written
     UPDATING = "updating"  # open, with other addresses of hosts outside written
+    RESTARTING = "restarting"  # no Envoy runs, and no key is in its files
     FENCED = "fenced"
 
 
@@ -35,7 +37,9 @@ class Event(StrEnum):
     LEAF_DUE = "leaf_due"
     HOSTS_CHANGED = "hosts_changed"  # hosts outside have other addresses
     FAILED = "failed"  # whatever was under way
-    ENVOY_EXITED = "envoy_exited"
+    ENVOY_EXITED = "envoy_exited"  # by itself, by a signal, or killed because it was silent
+    ENVOY_SPENT = "envoy_spent"  # the same, once more than it may be started again
+    RESTARTED = "restarted"  # another Envoy runs, with the closed files
     FENCE = "fence"  # the daemon ends, for whatever reason
 
 
@@ -49,6 +53,7 @@ class Effect(StrEnum):
     UPDATE = "update"  # render and write the new addresses and await their acknowledgement
     ALARM = "alarm"  # the old leaves, or addresses, still serve
     WRITE_CLOSED = "write_closed"
+    RESTART = "restart"  # after a pause; with fresh leaves at hand for what follows
     KILL_ENVOY = "kill_envoy"
     REPORT = "report"  # the fault, to whoever ends the pod
 
@@ -57,7 +62,11 @@ Step = tuple[State, tuple[Effect, ...]]
 
 _FAULT: Step = (State.FENCED, (Effect.KILL_ENVOY, Effect.WRITE_CLOSED, Effect.REPORT))
 _END: Step = (State.FENCED, (Effect.KILL_ENVOY, Effect.WRITE_CLOSED))
-_FAULTS: Mapping[Event, Step] = {Event.ENVOY_EXITED: _FAULT, Event.FENCE: _END}
+_FAULTS: Mapping[Event, Step] = {
+    Event.ENVOY_EXITED: _FAULT,
+    Event.ENVOY_SPENT: _FAULT,
+    Event.FENCE: _END,
+}
 _CHANGE: Mapping[Event, Step] = {
     Event.ACKNOWLEDGED: (State.OPEN, ()),
     Event.FAILED: (State.OPEN, (Effect.ALARM,)),
@@ -73,11 +82,13 @@ TRANSITIONS: Mapping[State, Mapping[Event, Step]] = MappingProxyType(
         State.PROBING: {**_OPENING, Event.PROBED: (State.OPEN, (Effect.ANNOUNCE,))},
         State.OPEN: {
             **_FAULTS,
+            Event.ENVOY_EXITED: (State.RESTARTING, (Effect.WRITE_CLOSED, Effect.RESTART)),
             Event.LEAF_DUE: (State.ROTATING, (Effect.ROTATE,)),
             Event.HOSTS_CHANGED: (State.UPDATING, (Effect.UPDATE,)),
         },
         State.ROTATING: {**_FAULTS, **_CHANGE},
         State.UPDATING: {**_FAULTS, **_CHANGE},
+        State.RESTARTING: {**_OPENING, Event.RESTARTED: (State.RENDERING, (Effect.RENDER,))},
         # What was under way when the pod was fenced may still report.
         State.FENCED: dict.fromkeys(Event, (State.FENCED, ())),
     }

@@ -31,7 +31,9 @@ from toposeal.limits import (
     ENVOY_FLOOR,
     ENVOY_POLL,
     ENVOY_READY_TIMEOUT,
+    ENVOY_SILENCES,
     ENVOY_UID,
+    ENVOY_WATCH,
     MAX_LOG_LINE,
     MAX_LOG_LINES,
 )
@@ -110,9 +112,20 @@ class Envoy:
             raise
         return envoy
 
-    async def exited(self) -> int:
-        """Wait for the end; the exit code, negative for a signal."""
-        return await self._process.wait()
+    async def ended(self) -> str:
+        """Wait for the end and say how it came. One that answers nothing is killed for it: stopped or in a
+        loop, it holds its ports and serves nobody. Killed before this returns.
+        """
+        exited = asyncio.ensure_future(self._process.wait())
+        silent = asyncio.ensure_future(self._silence())
+        try:
+            await asyncio.wait({exited, silent}, return_when=asyncio.FIRST_COMPLETED)
+            hung = silent.done() and not exited.done()
+            await self.kill()
+        finally:
+            exited.cancel()
+            silent.cancel()
+        return "silent, and killed" if hung else f"ended with {self._process.returncode}"
 
     async def kill(self) -> None:
         """End it now, with every connection; returns when it has gone."""
@@ -148,6 +161,13 @@ class Envoy:
                     await asyncio.sleep(ENVOY_POLL / 1000)
         except TimeoutError:
             raise self._error(Reason.ENVOY_FAILED, f"{sorted(expected.values())}") from None
+
+    async def _silence(self) -> None:
+        """Return when ENVOY_SILENCES looks in a row had no answer."""
+        silences = 0
+        while silences < ENVOY_SILENCES:
+            await asyncio.sleep(ENVOY_WATCH / 1000)
+            silences = 0 if await self._admin.answers() else silences + 1
 
     async def _ready(self) -> None:
         """Wait for LIVE, then judge the version of what really runs (D7)."""

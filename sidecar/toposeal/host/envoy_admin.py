@@ -27,6 +27,15 @@ class EnvoyAdmin:
         """Among others `version` and `state`."""
         return await self._get("/server_info")
 
+    async def answers(self) -> bool:
+        """Whether Envoy gives any answer at all in ENVOY_ADMIN_TIMEOUT."""
+        try:
+            async with asyncio.timeout(ENVOY_ADMIN_TIMEOUT / 1000):
+                await self._exchange("/ready")
+        except (OSError, TimeoutError, EOFError, ValueError, asyncio.LimitOverrunError):
+            return False
+        return True
+
     async def update_stats(self) -> dict[str, int | str]:
         """What says which versions Envoy runs, what it refused and what it still prepares."""
         return await self.stats(_STATS)

@@ -15,11 +15,17 @@ from toposeal.dataplane.metrics import Counted
 from toposeal.dataplane.view import PodView
 from toposeal.errors import Mismatch, PodError, Reason, ToposealError
 from toposeal.gate.machine import Effect, Event, State, step
+from toposeal.gate.restarts import Ends, after_end
+from toposeal.host import journal
 from toposeal.host.envoy import CLUSTERS, LISTENERS, Envoy, Stats
+from toposeal.host.journal import clock_ms
 from toposeal.host.probe import Probe
 from toposeal.host.renderer import Renderer
 from toposeal.host.tasks import watched
 from toposeal.host.xds_files import XdsDirectory
+
+# What the gate opens with now: the view, and fresh secrets as envoy_secrets makes them.
+Contents = Callable[[], tuple[PodView, Mapping[str, bytes]]]
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,10 @@ class _Update:
 
 class Gate:
     """`start`, then `open` once, `rotate` and `update` whenever leaves or hosts outside change, `fence` at
-    the end.
+    the end. An Envoy that ends meanwhile is replaced, and whoever calls waits for that.
 
     `on_fault` is called once, with the reason, if the gate fences itself: Envoy is dead then, and its
-    directory holds the closed files. Only `fence` may be called while another call is under way.
+    directory holds the closed files. `fence` may be called while another call is under way.
     """
 
     def __init__(self, parts: GateParts, on_fault: Callable[[Mismatch], None]) -> None:
@@ -61,6 +67,10 @@ class Gate:
         self._watch: asyncio.Task[None] | None = None
         self._update = _Update(None, {})
         self._fault: ToposealError | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._contents: Contents | None = None
+        self._ends: Ends = ()
+        self._pause_ms = 0
 
     @property
     def state(self) -> State:
@@ -78,15 +88,17 @@ class Gate:
         except ToposealError as error:
             await self._failed(error)
             raise
-        self._watch = watched(self._watch_envoy(self._envoy))
+        self._watch = watched(self._watch_envoys())
 
-    async def open(self, view: PodView, secrets: Mapping[str, bytes]) -> None:
-        """From the active manifest to the first connection through it. `secrets` as envoy_secrets
-        makes them. Raises ToposealError; the gate is fenced then.
+    async def open(self, contents: Contents) -> None:
+        """From the active manifest to the first connection through it. `contents` is asked now, and again
+        for each Envoy that has to be replaced. Raises ToposealError; the gate is fenced then.
         """
-        await self._carry(_Update(plan(view), secrets), Event.SEALED)
-        if self._state is not State.OPEN:
-            raise self._reason()
+        async with self._one_at_a_time:
+            self._contents = contents
+            await self._carry(_opened(contents), Event.SEALED)
+            if self._state is not State.OPEN:
+                raise self._reason()
 
     async def rotate(self, secrets: Mapping[str, bytes]) -> None:
         """New leaves, without cutting a connection. Raises ToposealError; unless the gate is fenced,
@@ -101,17 +113,21 @@ class Gate:
         await self._change(_Update(plan(view), {}), Event.HOSTS_CHANGED)
 
     async def fence(self) -> None:
-        """Close for good: Envoy killed, keys removed, closed files back."""
+        """Close for good: Envoy killed, keys removed, closed files back. No other is started any more."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait({self._watch})
         await self._advance(Event.FENCE)
         await self._parts.renderer.close()
         await self._parts.probe.close()
 
     async def _change(self, update: _Update, event: Event) -> None:
-        if self._state is State.OPEN:
-            self._fault = None
-        await self._carry(update, event)
-        if self._fault is not None or self._state is not State.OPEN:
-            raise self._reason()
+        async with self._one_at_a_time:
+            if self._state is State.OPEN:
+                self._fault = None
+            await self._carry(update, event)
+            if self._fault is not None or self._state is not State.OPEN:
+                raise self._reason()
 
     async def _carry(self, update: _Update, event: Event) -> None:
         """Afterwards the keys are in Envoy's files and no longer here."""
@@ -139,6 +155,7 @@ class Gate:
             Effect.UPDATE: self._rotate,
             Effect.KILL_ENVOY: self._kill_envoy,
             Effect.WRITE_CLOSED: self._write_closed,
+            Effect.RESTART: self._restart,
             Effect.REPORT: self._report,
         }
         if effect not in perform:  # ANNOUNCE and ALARM: the caller of `open` or `rotate` learns it
@@ -184,12 +201,37 @@ class Gate:
     async def _report(self) -> None:
         self._on_fault(self._reason().mismatches[0])
 
-    async def _watch_envoy(self, envoy: Envoy) -> None:
-        code = await envoy.exited()
-        if self._state is not State.FENCED:
-            found = f"ended with {code}"
-            self._fault = PodError.of(Reason.ENVOY_FAILED, "envoy", found, "running as long as the daemon")
-            await self._advance(Event.ENVOY_EXITED)
+    async def _watch_envoys(self) -> None:
+        """Whatever is under way when one ends has failed by itself before another is started."""
+        while self._envoy is not None and self._state is not State.FENCED:
+            how = await self._envoy.ended()
+            async with self._one_at_a_time:
+                await self._ended(how)
+
+    async def _ended(self, how: str) -> None:
+        if self._state is State.FENCED:
+            return
+        self._ends, pause_ms = after_end(self._ends, clock_ms())
+        found = f"{how}, {len(self._ends)} in an hour"
+        self._fault = PodError.of(Reason.ENVOY_FAILED, "envoy", found, "running as long as the daemon")
+        if pause_ms is None:
+            await self._advance(Event.ENVOY_SPENT)
+            return
+        self._pause_ms = pause_ms
+        await self._carry(_Update(None, {}), Event.ENVOY_EXITED)
+        if self._state is State.OPEN:
+            journal.event("gate", state=self._state.value, restarts=len(self._ends))
+
+    async def _restart(self) -> Event:
+        """Only an open gate is restarted, so there are contents."""
+        journal.mismatch("alarm", self._reason().mismatches[0])
+        journal.event("gate", state=self._state.value, pause_ms=self._pause_ms)
+        await asyncio.sleep(self._pause_ms / 1000)
+        self._fault = None
+        self._envoy = await self._parts.start_envoy()
+        if self._contents is not None:
+            self._update = _opened(self._contents)
+        return Event.RESTARTED
 
     async def _failed(self, error: ToposealError) -> None:
         self._fault = error
@@ -202,3 +244,8 @@ class Gate:
 
     def _reason(self) -> ToposealError:
         return self._fault or PodError.of(Reason.INTERNAL, "gate", self._state.value, State.OPEN.value)
+
+
+def _opened(contents: Contents) -> _Update:
+    view, secrets = contents()
+    return _Update(plan(view), secrets)

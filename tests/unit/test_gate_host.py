@@ -1,0 +1,201 @@
+"""The gate over an Envoy of straw: who waits for whom when it ends at the wrong moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import pytest
+from support.shop import view
+
+from toposeal.errors import Mismatch, PodError, Reason, ToposealError
+from toposeal.gate.machine import State
+from toposeal.host.envoy import Envoy
+from toposeal.host.gate import Gate, GateParts
+
+REFUSAL = PodError.of(Reason.ENVOY_FAILED, "envoy", "no", "yes")
+
+
+class Straw:
+    """Takes every update, but while `broken`; ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.broken, self.killed = False, False
+        self.end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def ended(self) -> str:
+        return await asyncio.shield(self.end)
+
+    async def kill(self) -> None:
+        self.killed = True
+        if not self.end.done():
+            self.end.set_result("killed")
+
+    async def stats(self) -> Mapping[str, int]:
+        await asyncio.sleep(0)
+        if self.broken or self.end.done():
+            raise REFUSAL
+        return {}
+
+    async def acknowledged(self, before: object, versions: object) -> None:
+        await self.stats()
+
+
+class Rig:
+    """A gate and what it has done, in order."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.envoys: list[Straw] = []
+        self.faults: list[Mismatch] = []
+        self.starting: Callable[[], Awaitable[None]] | None = None
+        self.asked = 0
+        part = cast(Any, self)
+        self.gate = Gate(GateParts(part, self.start_envoy, part, part), self.faults.append)
+
+    async def start_envoy(self) -> Envoy:
+        if self.starting is not None:
+            await self.starting()
+        self.done.append("start")
+        self.envoys.append(Straw())
+        return cast(Envoy, self.envoys[-1])
+
+    def reset(self, files: Mapping[str, bytes]) -> None:
+        self.done.append("closed")
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        self.done.append(f"write {','.join(sorted(files))}")
+
+    async def render(self, plan: object) -> dict[str, bytes]:
+        return {"lds": b""}
+
+    async def ask(self) -> None:
+        self.done.append("probe")
+
+    async def close(self) -> None:
+        pass
+
+    def contents(self) -> tuple[Any, dict[str, bytes]]:
+        self.asked += 1
+        return view("db"), {f"leaf-{self.asked}": b"{}"}
+
+    async def opened(self) -> None:
+        await self.gate.start()
+        await self.gate.open(self.contents)
+
+    async def until(self, state: State) -> None:
+        async with asyncio.timeout(2):
+            while self.gate.state is not state:
+                await asyncio.sleep(0)
+
+
+OPENED = ["closed", "start", "write lds,leaf-1", "probe"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toposeal.gate.restarts.RESTART_PAUSE", 1)
+    monkeypatch.setattr("toposeal.host.gate.secret_versions", lambda secrets: {})
+
+
+def run(test: Callable[[Rig], Awaitable[None]]) -> Rig:
+    async def go() -> Rig:
+        rig = Rig()
+        await test(rig)
+        await rig.gate.fence()
+        return rig
+
+    return asyncio.run(go())
+
+
+def test_D7_fault_16_another_envoy_is_opened_with_what_holds_then() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.envoys[0].end.set_result("gone")
+        await rig.until(State.RESTARTING)
+        await rig.until(State.OPEN)
+        assert rig.done == [*OPENED, "closed", "start", "write lds,leaf-2", "probe"]
+
+    assert run(test).faults == []
+
+
+def test_D7_a_gate_that_is_fenced_in_the_pause_starts_no_other_envoy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toposeal.gate.restarts.RESTART_PAUSE", 20)
+
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.envoys[0].end.set_result("gone")
+        await rig.until(State.RESTARTING)
+        await rig.gate.fence()
+        await asyncio.sleep(0.05)
+        assert (rig.gate.state, len(rig.envoys)) == (State.FENCED, 1)
+
+    assert run(test).faults == []
+
+
+def test_D7_a_gate_that_is_fenced_while_another_envoy_starts_keeps_none() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.starting = lambda: asyncio.sleep(0.02)
+        rig.envoys[0].end.set_result("gone")
+        await rig.until(State.RESTARTING)
+        await asyncio.sleep(0.01)
+        await rig.gate.fence()
+        await asyncio.sleep(0.03)
+        assert (rig.gate.state, len(rig.envoys)) == (State.FENCED, 1)
+
+    run(test)
+
+
+def test_D7_fault_16_a_start_that_fails_fences() -> None:
+    async def refuse() -> None:
+        raise REFUSAL
+
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.starting = refuse
+        rig.envoys[0].end.set_result("gone")
+        await rig.until(State.FENCED)
+
+    assert run(test).faults == [REFUSAL.mismatches[0]]
+
+
+def test_an_envoy_that_ends_during_a_change_fails_the_change_and_is_replaced() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        change = asyncio.ensure_future(rig.gate.rotate({"leaf-x": b""}))
+        await asyncio.sleep(0)
+        rig.envoys[0].end.set_result("gone")
+        with pytest.raises(ToposealError):
+            await change
+        await rig.until(State.RESTARTING)
+        later = asyncio.ensure_future(rig.gate.rotate({"leaf-y": b""}))  # waits for the new one
+        await later
+        assert rig.gate.state is State.OPEN
+        assert rig.done[-2:] == ["probe", "write leaf-y"]
+
+    assert run(test).faults == []
+
+
+def test_D7_a_refused_update_replaces_no_envoy() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.envoys[0].broken = True
+        with pytest.raises(ToposealError):
+            await rig.gate.update(view("db"))
+        await asyncio.sleep(0.01)
+        assert (rig.gate.state, len(rig.envoys), rig.envoys[0].killed) == (State.OPEN, 1, False)
+
+    assert run(test).faults == []
+
+
+def test_D7_an_envoy_that_ends_before_the_gate_was_open_is_not_replaced() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.gate.start()
+        rig.envoys[0].end.set_result("gone")
+        await rig.until(State.FENCED)
+
+    rig = run(test)
+    assert [fault.found for fault in rig.faults] == ["gone, 1 in an hour"]
+    assert rig.done == ["closed", "start", "closed"]
