@@ -92,6 +92,16 @@ TIMER_BOUNDS = {  # milliseconds; the defaults are model.Timers
 
 # Envoy. Times in milliseconds.
 MAX_ENVOY_CONNECTIONS = 20_000  # downstream; each costs about 20 KiB and one descriptor
+# Of them: what programs of the pod open, and what comes in. A flood of one kind leaves the other alone.
+MAX_OUTBOUND_CONNECTIONS = 6_000
+MAX_INBOUND_CONNECTIONS = 14_000  # with those whose handshake is not over: at least 3,700 at any time
+# Of those that come in, counted after the handshake, so that nobody uses up the share of another's name:
+MEMBER_CONNECTIONS = 8_000  # of all members at all served ports
+MIN_MEMBER_CONNECTIONS = 64  # of one at one port: the pool of a busy client. From 126 on they exceed the sum,
+# and then it takes more than a hundred flooding members to use up what there is
+INGRESS_CONNECTIONS = 2_000  # of all outside clients at all ingress ports
+ATTESTATION_CONNECTIONS = 256  # of all verifiers: an answer takes milliseconds, and five a second are made
+PROBE_CONNECTIONS = 16  # of the pod to itself; one is used
 TLS_INSPECTION_TIMEOUT = 5_000  # a client that sends no ClientHello
 TLS_HANDSHAKE_TIMEOUT = 5_000
 CONNECT_TIMEOUT = 3_000  # one attempt to one endpoint

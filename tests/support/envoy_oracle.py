@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from support.envoy import resources
+from toposeal.limits import MAX_INBOUND_CONNECTIONS, MEMBER_CONNECTIONS, MIN_MEMBER_CONNECTIONS
 from toposeal.topology.egress import overlap
 
 Json = dict[str, Any]
@@ -112,6 +113,7 @@ def violations(files: Mapping[str, bytes]) -> list[str]:
             *_types(clusters + listeners),
             *(v for cluster in clusters for v in _cluster(cluster)),
             *_listeners(listeners, {cluster["name"] for cluster in clusters}),
+            *_shares(listeners[1], {cluster["name"]: cluster for cluster in clusters}),
         ]
     except (KeyError, TypeError, ValueError) as error:
         return [f"missing {error}"]
@@ -300,6 +302,25 @@ def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
     targets |= {c["name"] for item in walk(chain) if "clusters" in item for c in item["clusters"]}
     if len(chain["filters"]) != 1 or not targets <= clusters:
         yield f"{name}: leads to {targets}"
+
+
+def _shares(inbound: Json, clusters: Mapping[str, Json]) -> Iterator[str]:
+    """Whoever comes in has a share of its own; only the document is one for two kinds of port."""
+    shares: dict[str, int] = {}
+    for chain in inbound["filter_chains"]:
+        proxy = chain["filters"][0]["typed_config"]
+        if chain["name"] == "sentinel" or "cluster" not in proxy:
+            continue
+        name = proxy["cluster"]
+        if name in shares and name != "attestation":
+            yield f"{chain['name']}: shares {name}"
+        (bound,) = clusters[name]["circuit_breakers"]["thresholds"]
+        shares[name] = bound["max_connections"]
+    members = sorted(count for name, count in shares.items() if "|m-" in name)
+    if sum(members) > MEMBER_CONNECTIONS and members[-1] > MIN_MEMBER_CONNECTIONS:
+        yield f"members: {sum(members)} connections"
+    if sum(shares.values()) - sum(members) > MAX_INBOUND_CONNECTIONS - MEMBER_CONNECTIONS:
+        yield f"others: {sum(shares.values()) - sum(members)} connections"
 
 
 def _outbound(name: str, match: Json, chain: Json) -> Iterator[str]:

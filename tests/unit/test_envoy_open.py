@@ -22,6 +22,12 @@ from toposeal.dataplane.envoy_open import opened
 from toposeal.dataplane.envoy_secrets import withheld_secrets
 from toposeal.dataplane.layout import ENVOY_LAYOUT, layout_under
 from toposeal.dataplane.view import PodView
+from toposeal.limits import (
+    ATTESTATION_CONNECTIONS,
+    INGRESS_CONNECTIONS,
+    MEMBER_CONNECTIONS,
+    PROBE_CONNECTIONS,
+)
 from toposeal.topology.author import compile_yaml
 from toposeal.topology.egress import Egress
 from toposeal.topology.model import Call, Ingress, Topology
@@ -106,7 +112,30 @@ def test_one_inbound_chain_per_port_and_member() -> None:
         "server_names": [api[0]],
         "transport_protocol": "tls",
     }
-    assert target(chain) == "app|6379"
+    assert target(chain) == f"app|6379|{api[0]}"
+
+
+def connections(files: dict[str, bytes], chain: str) -> int:
+    """How many at once the cluster of an inbound chain takes."""
+    (bound,) = clusters(files)[target(chains(files, "in")[chain])]["circuit_breakers"]["thresholds"]
+    return int(bound["max_connections"])
+
+
+def test_R1_every_client_has_a_share_of_its_own_whoever_else_is_there() -> None:
+    """Equal parts of what the topology says can be, not of what is."""
+    api, db = [m for m in MEMBERS if m.role == "api"], next(m for m in MEMBERS if m.role == "db")
+    for members in ((*api, db), (api[0], db)):
+        files = opened(PodView(SHOP, db, tuple(members), 1), ENVOY_LAYOUT)
+        for one in members[:-1]:
+            assert connections(files, f"in|6379|{one.domain}") == MEMBER_CONNECTIONS // 2
+
+
+def test_R1_outside_clients_verifiers_and_the_pod_itself_have_theirs() -> None:
+    files = opened_shop("web")
+    assert connections(files, "ingress|8443") == INGRESS_CONNECTIONS
+    assert connections(files, f"attestation|{ATTESTATION_PORT}") == ATTESTATION_CONNECTIONS
+    assert connections(files, "ingress|8443|attestation") == ATTESTATION_CONNECTIONS
+    assert connections(files, "probe") == PROBE_CONNECTIONS
 
 
 def test_outbound_chains_match_the_roles_own_address() -> None:
@@ -132,7 +161,7 @@ def test_every_address_of_a_member_has_that_members_trust() -> None:
 
 def test_ingress_serves_the_application_and_by_alpn_the_document() -> None:
     found = chains(opened_shop("web"), "in")
-    assert target(found["ingress|8443"]) == "app|8080"
+    assert target(found["ingress|8443"]) == "app|8080|ingress|8443"
     attest = found["ingress|8443|attestation"]
     assert attest["filter_chain_match"]["application_protocols"] == ["toposeal-attest/1"]
     assert target(attest) == target(found[f"attestation|{ATTESTATION_PORT}"]) == "attestation"
@@ -177,7 +206,10 @@ def test_an_ingress_target_that_no_member_may_call_has_its_cluster() -> None:
     only = topology(role("web", 1, serves=(8080,), ingress=(Ingress(8443, 8080), Ingress(9443, 8080))))
     own = member("web", 11)
     files = opened(PodView(only, own, (own,), 1), ENVOY_LAYOUT)
-    assert [name for name in clusters(files) if name.startswith("app|")] == ["app|8080"]
+    assert [name for name in clusters(files) if name.startswith("app|")] == [
+        "app|8080|ingress|8443",
+        "app|8080|ingress|9443",
+    ]
     assert violations(files) == []
 
 
@@ -374,6 +406,9 @@ TRAPS: dict[str, Callable[[Json], None]] = {
     "a connection before the handshake": drop("", "upstream_connect_mode"),
     "an endpoint of nobody": put("envoy.transport_socket_match", {"member": "m-9.shop"}),
     "a chain that leads nowhere": put("cluster", "nowhere"),
+    "no limit": drop("", "circuit_breakers"),
+    "a limit for all together": put("max_connections", 100_000),
+    "two clients with one share": put("cluster", "attestation"),
     "secrets inline": add("tls_params", "tls_certificates", []),
 }
 

@@ -10,6 +10,7 @@ from support.shop import MEMBERS, SHOP, member, role, topology, view
 from toposeal.dataplane.envoy_plan import OutsideHost, OutsidePort, OutsideRange, PodPlan, plan
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.errors import LocalProtocolError, Reason
+from toposeal.limits import INGRESS_CONNECTIONS
 from toposeal.topology.egress import Egress
 from toposeal.topology.model import Call
 
@@ -48,7 +49,7 @@ def test_a_peer_is_one_ca_one_name_one_uri() -> None:
 
 
 def test_what_is_open_to_anyone() -> None:
-    assert plan(view("web")).ingress == (OutsidePort(8443, 8080),)
+    assert plan(view("web")).ingress == (OutsidePort(8443, 8080, INGRESS_CONNECTIONS),)
     assert plan(view("db")).ingress == ()
     assert plan(view("db")).attestation_port == 8444
 

@@ -65,7 +65,8 @@ def line(**said: object) -> bytes:
             Kind.TIMEOUT,
             "transport socket timeout was reached",
         ),
-        ({"flags": "UO"}, Kind.OTHER, "UO"),
+        ({"flags": "UO"}, Kind.TOO_MANY, "UO"),
+        ({"flags": "DC"}, Kind.OTHER, "DC"),
     ],
 )
 def test_the_kind_says_why(said: dict[str, object], kind: Kind, detail: str | None) -> None:

@@ -27,6 +27,8 @@ from toposeal.dataplane.envoy_clusters import (
     PROBE_CALL,
     application_name,
     host_name,
+    ingress_name,
+    member_name,
     role_name,
 )
 from toposeal.dataplane.envoy_form import STAND_IN, as_json, filled, strings_of
@@ -68,11 +70,11 @@ def member_chains(edge: Inbound, layout: Layout) -> Iterator[Json]:
     match = FilterChainMatch(
         destination_port=edge.port, server_names=[STAND_IN.domain], transport_protocol="tls"
     )
-    name = f"in|{edge.port}|"
-    chain = _tls_chain(name + STAND_IN.domain, match, accepts(STAND_IN, layout), application_name(edge.port))
-    form = as_json(chain)
+    name, cluster = f"in|{edge.port}|{STAND_IN.domain}", member_name(edge.port, STAND_IN.domain)
+    form = as_json(_tls_chain(name, match, accepts(STAND_IN, layout), cluster))
     for client in edge.clients:
-        yield filled(form, {**strings_of(client), chain.name: name + client.domain})
+        own = {name: f"in|{edge.port}|{client.domain}", cluster: member_name(edge.port, client.domain)}
+        yield filled(form, strings_of(client) | own)
 
 
 def inbound_chains(plan: PodPlan, layout: Layout) -> Iterator[FilterChain]:
@@ -87,7 +89,7 @@ def _outside_chains(port: OutsidePort, layout: Layout) -> Iterator[FilterChain]:
     """The application for outside clients, and on the same port the document for verifiers."""
     plain = FilterChainMatch(destination_port=port.port, transport_protocol="tls")
     name = f"ingress|{port.port}"
-    yield _tls_chain(name, plain, serves_anyone(layout), application_name(port.target))
+    yield _tls_chain(name, plain, serves_anyone(layout), ingress_name(port))
     attest = FilterChainMatch(
         destination_port=port.port, transport_protocol="tls", application_protocols=[ATTESTATION_ALPN]
     )

@@ -29,6 +29,8 @@ from toposeal.limits import (
     ENVOY_STUCK,
     INBOUND_PORT,
     MAX_ENVOY_CONNECTIONS,
+    MAX_INBOUND_CONNECTIONS,
+    MAX_OUTBOUND_CONNECTIONS,
     OUTBOUND_PORT,
     TLS_INSPECTION_TIMEOUT,
 )
@@ -37,6 +39,11 @@ BLACKHOLE = "blackhole"
 CLOSED_VERSION = "closed"
 NODE_ID = "toposeal"
 ADMIN_MODE = 0o600
+# Envoy's own name for each; at the limit a connection is accepted, and closed.
+_LISTENER_LIMITS = {
+    "envoy.resource_limits.listener.in.connection_limit": str(MAX_INBOUND_CONNECTIONS),
+    "envoy.resource_limits.listener.out.connection_limit": str(MAX_OUTBOUND_CONNECTIONS),
+}
 PROBED = "probed|"  # of chains and clusters for the kubelet's probes
 METRICS = "metrics|"  # of the chain at which figures are read
 # A flag of Envoy's, a handshake that failed, or one that took too long. Whoever is in clear where that is
@@ -74,6 +81,7 @@ def bootstrap(layout: Layout, node_id: str) -> bytes:
                 "cds_config": file_source(layout, CLUSTERS_FILE),
             },
             "watchdogs": {"worker_watchdog": {"kill_timeout": f"{ENVOY_STUCK / 1000:g}s"}},
+            "layered_runtime": {"layers": [{"name": "limits", "static_layer": _LISTENER_LIMITS}]},
             "admin": {"address": {"pipe": {"path": layout.admin, "mode": ADMIN_MODE}}},
             "overload_manager": {"resource_monitors": [limit]},
         }

@@ -39,10 +39,16 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from toposeal.dataplane.envoy_form import STAND_IN, as_json, filled, strings_of
 from toposeal.dataplane.envoy_json import Json
-from toposeal.dataplane.envoy_plan import Outbound, OutsideHost, Peer, PodPlan
+from toposeal.dataplane.envoy_plan import Outbound, OutsideHost, OutsidePort, Peer, PodPlan
 from toposeal.dataplane.envoy_tls import expects, expects_host, expects_nobody
 from toposeal.dataplane.view import Layout
-from toposeal.limits import CONNECT_TIMEOUT, INBOUND_PORT, MAX_CLUSTER_CONNECTIONS
+from toposeal.limits import (
+    ATTESTATION_CONNECTIONS,
+    CONNECT_TIMEOUT,
+    INBOUND_PORT,
+    MAX_CLUSTER_CONNECTIONS,
+    PROBE_CONNECTIONS,
+)
 
 ATTESTATION = "attestation"
 PROBE_ANSWER = "probe-answer"
@@ -60,7 +66,16 @@ def host_name(host: str, port: int) -> str:
 
 
 def application_name(port: int) -> str:
+    """Of the pod's own calls to itself."""
     return f"app|{port}"
+
+
+def member_name(port: int, domain: str) -> str:
+    return f"app|{port}|{domain}"
+
+
+def ingress_name(port: OutsidePort) -> str:
+    return f"app|{port.target}|ingress|{port.port}"
 
 
 def role_clusters(plan: PodPlan, layout: Layout) -> Iterator[Json]:
@@ -76,17 +91,29 @@ def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
         yield _host_cluster(outside)
     if plan.ranges:
         yield _original_destination()
-    for port in _application_ports(plan):
-        yield application_cluster(application_name(port), plan.application, port)
-    yield pipe_cluster(ATTESTATION, layout.attestation)
-    yield pipe_cluster(PROBE_ANSWER, layout.probe)
+    yield from _application_clusters(plan)
+    yield pipe_cluster(ATTESTATION, layout.attestation, ATTESTATION_CONNECTIONS)
+    yield pipe_cluster(PROBE_ANSWER, layout.probe, PROBE_CONNECTIONS)
     yield _tls_cluster(
         PROBE_CALL, [_endpoint(plan.own, "127.0.0.1", INBOUND_PORT)], [plan.own], plan.own, layout
     )
 
 
-def _application_ports(plan: PodPlan) -> Sequence[int]:
-    return sorted({edge.port for edge in plan.inbound} | {port.target for port in plan.ingress})
+def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
+    """The same address in each. Envoy counts by cluster, and only connections whose handshake is over: one
+    cluster for each client is what bounds a client. A limit of the filter chain would count strangers who
+    show its name and no certificate.
+    """
+    for edge in plan.inbound:
+        for client in edge.clients:
+            name = member_name(edge.port, client.domain)
+            yield application_cluster(name, plan.application, edge.port, edge.connections)
+    for outside in plan.ingress:
+        yield application_cluster(
+            ingress_name(outside), plan.application, outside.target, outside.connections
+        )
+    for port in sorted({edge.port for edge in plan.outbound if edge.includes_self}):
+        yield application_cluster(application_name(port), plan.application, port, MAX_CLUSTER_CONNECTIONS)
 
 
 def _role_cluster(edge: Outbound, own: Peer, layout: Layout) -> Json:
@@ -147,24 +174,25 @@ def _endpoint(peer: Peer, address: str, port: int) -> LbEndpoint:
     )
 
 
-def application_cluster(name: str, address: str, port: int) -> Cluster:
+def application_cluster(name: str, address: str, port: int, connections: int) -> Cluster:
     """In clear, so it must never leave the pod: the source is bound to the same address, which fails
     unless the address is the pod's own, whatever routes the host has set up."""
-    cluster = _cluster(name, [LbEndpoint(endpoint=Endpoint(address=_tcp(address, port)))])
+    cluster = _cluster(name, [LbEndpoint(endpoint=Endpoint(address=_tcp(address, port)))], connections)
     cluster.upstream_bind_config = BindConfig(source_address=SocketAddress(address=address, port_value=0))
     return cluster
 
 
-def pipe_cluster(name: str, path: str) -> Cluster:
+def pipe_cluster(name: str, path: str, connections: int) -> Cluster:
     endpoint = Endpoint(address=Address(pipe=Pipe(path=path)))
-    return _cluster(name, [LbEndpoint(endpoint=endpoint)])
+    return _cluster(name, [LbEndpoint(endpoint=endpoint)], connections)
 
 
-def _cluster(name: str, endpoints: Sequence[LbEndpoint]) -> Cluster:
-    """Fixed endpoints; limits and keep-alive such that neither shows to the application."""
-    limits = CircuitBreakersThresholds(
-        max_connections=MAX_CLUSTER_CONNECTIONS, max_pending_requests=MAX_CLUSTER_CONNECTIONS
-    )
+def _cluster(
+    name: str, endpoints: Sequence[LbEndpoint], connections: int = MAX_CLUSTER_CONNECTIONS
+) -> Cluster:
+    """Fixed endpoints, at most `connections` at once, and a keep-alive that does not show to the application.
+    A connection that is one too many is closed and told (dataplane.refusals)."""
+    limits = CircuitBreakersThresholds(max_connections=connections, max_pending_requests=connections)
     keepalive = TcpKeepalive(keepalive_probes=3, keepalive_time=60, keepalive_interval=10)
     return Cluster(
         name=name,

@@ -32,7 +32,7 @@ _ALWAYS = RuntimeFractionalPercent(default_value=FractionalPercent(numerator=100
 def metrics_clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
     """The daemon's socket, for few requests at once, where the role has a metrics port."""
     if plan.metrics:
-        cluster = pipe_cluster(_CLUSTER, layout.metrics)
+        cluster = pipe_cluster(_CLUSTER, layout.metrics, MAX_METRICS_REQUESTS)
         few = CircuitBreakersThresholds(
             max_connections=MAX_METRICS_REQUESTS,
             max_pending_requests=MAX_METRICS_REQUESTS,

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from toposeal.dataplane.shares import callers, ingress_share, member_share
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.dataplane.vips import host_vip, vip
 from toposeal.errors import LocalProtocolError, Reason
@@ -37,6 +38,7 @@ class Inbound:
 
     port: int
     clients: tuple[Peer, ...]
+    connections: int  # at once, of each client
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class OutsidePort:
 
     port: int
     target: int
+    connections: int  # at once, of all clients
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def plan(view: PodView) -> PodPlan:
         application=_application_address(view.own),
         inbound=tuple(_inbound(view, role)),
         outbound=tuple(_outbound(view, role)),
-        ingress=tuple(OutsidePort(i.port, i.target) for i in role.ingress),
+        ingress=tuple(OutsidePort(i.port, i.target, ingress_share(role)) for i in role.ingress),
         attestation_port=view.topology.attestation_port,
         hosts=tuple(_hosts(view, role)),
         ranges=tuple(_ranges(view, role)),
@@ -133,13 +136,10 @@ def plan(view: PodView) -> PodPlan:
 
 
 def _inbound(view: PodView, own: Role) -> Iterator[Inbound]:
+    share = member_share(view.topology, own)
     for port in own.serves:
-        callers = {
-            role.name
-            for role in view.topology.roles.values()
-            if any(call.role == own.name and call.port == port for call in role.calls)
-        }
-        yield Inbound(port, tuple(_peer(m) for m in _others(view) if m.role in callers))
+        roles = {role.name for role in callers(view.topology, own, port)}
+        yield Inbound(port, tuple(_peer(m) for m in _others(view) if m.role in roles), share)
 
 
 def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:

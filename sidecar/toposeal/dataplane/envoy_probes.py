@@ -23,7 +23,7 @@ from toposeal.dataplane.envoy_closed import PROBED
 from toposeal.dataplane.envoy_clusters import application_cluster
 from toposeal.dataplane.envoy_http import clear_chain, is_get
 from toposeal.dataplane.envoy_plan import PodPlan, Probed
-from toposeal.limits import PROBE_PATIENCE, PROBED_AGAIN, PROBED_EVERY
+from toposeal.limits import PROBE_CONNECTIONS, PROBE_PATIENCE, PROBED_AGAIN, PROBED_EVERY
 
 _WELL = Int64Range(start=200, end=400)  # what a kubelet takes for success
 _ALL = Percent(value=100.0)
@@ -33,7 +33,7 @@ def probe_clusters(plan: PodPlan) -> Iterator[Cluster]:
     """One for each question; nothing else leads there."""
     asked = {(probe.target, probe.path): probe for probe in plan.probes}
     for probe in asked.values():
-        cluster = application_cluster(_name(probe), plan.application, probe.target)
+        cluster = application_cluster(_name(probe), plan.application, probe.target, PROBE_CONNECTIONS)
         cluster.health_checks = [_question(probe.path)]
         yield cluster
 

@@ -44,6 +44,7 @@ class Kind(StrEnum):
     TIMEOUT = "timeout"  # a handshake that was begun
     TLS = "tls"  # every other failure of a handshake: version, no TLS at all
     NO_ROUTE = "no_route"  # nothing is declared for this destination, port or client
+    TOO_MANY = "too_many"  # the client has as many connections as it may (dataplane.shares)
     UNREACHABLE = "unreachable"  # the other end does not answer
     OTHER = "other"
 
@@ -112,6 +113,8 @@ def _kind(failure: str, flags: str) -> Kind:
         return Kind.TLS
     if "NR" in flags:
         return Kind.NO_ROUTE
+    if "UO" in flags:
+        return Kind.TOO_MANY
     if "UF" in flags or "UH" in flags:
         return Kind.UNREACHABLE
     return Kind.OTHER
