@@ -30,6 +30,8 @@ from toposeal_lab.pods import Node, Pod
 
 PORT, INGRESS = 8080, 8443
 SHARE, OUTBOUND, FLOOD = 10, 5, 25
+POURED = 4 << 20  # more than every buffer on the way takes
+SMALL_HEAP = 28 << 20  # without a connection 18 MiB are in use
 CALL = (Call("db", PORT),)
 CROWD = topology(
     role("web", 2, calls=CALL),
@@ -71,8 +73,9 @@ def with_db(pod: Pod, test: Callable[[], None], renderer: InProcess | None = Non
 async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Once at the start, and once more for all that it is told."""
     writer.write(b"served")
-    while await reader.read(100):
-        writer.write(b"still")
+    with suppress(ConnectionError):
+        while said := await reader.read(100):
+            writer.write(b"still" if said != b"pour" else bytes(POURED))
     writer.close()
 
 
@@ -87,11 +90,11 @@ def hand(node: Node, member: TestMember) -> Hand:
 
 
 def dial(client: Hand, pod: Pod, port: int, held: ExitStack) -> ssl.SSLSocket | None:
-    """A connection that the application has greeted, open until `held` ends."""
+    """A connection that the application has greeted, open until `held` ends; None if it is refused."""
     with client.place.inside():
         raw = held.enter_context(socket.create_connection((pod.ipv4, port), 3))
-    connection = held.enter_context(client.context().wrap_socket(raw, server_hostname=client.sni))
-    with suppress(OSError):
+    with suppress(ConnectionResetError, ssl.SSLEOFError):
+        connection = held.enter_context(client.context().wrap_socket(raw, server_hostname=client.sni))
         return connection if connection.recv(100) == b"served" else None
     return None
 
@@ -119,8 +122,7 @@ def test_R1_D7_a_member_that_floods_uses_up_its_own_share_and_no_other(
             assert len(served) == SHARE
             assert (is_served(loud, pod), is_served(quiet, pod)) == (False, True)
             for connection in served:  # what was let in is not touched
-                connection.sendall(b"hello")
-                assert connection.recv(100) == b"still"
+                speaks(connection)
         eventually(lambda: is_served(loud, pod) or None, 3)
 
     with_db(pod, test)  # what Envoy has said is read to the end
@@ -197,3 +199,31 @@ def test_R1_a_program_that_floods_leaves_whoever_comes_in_alone(node: Node, pod:
             assert is_served(hand(node, QUIET), pod)
 
     with_db(pod, test)
+
+
+def test_R1_slow_readers_who_use_up_envoys_memory_shut_others_out_only_while_they_stay(
+    node: Node, pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was let in before is served on, and Envoy is neither killed nor replaced."""
+    monkeypatch.setattr("toposeal.dataplane.shares.MEMBER_CONNECTIONS", 3_000)
+    monkeypatch.setattr("toposeal.dataplane.envoy_closed.ENVOY_HEAP", SMALL_HEAP)
+    loud, quiet = hand(node, LOUD), hand(node, QUIET)
+
+    def test() -> None:
+        with ExitStack() as early:
+            kept = dial(quiet, pod, PORT, early)
+            assert kept is not None
+            with ExitStack() as held:
+                while (slow := dial(loud, pod, PORT, held)) is not None:
+                    slow.sendall(b"pour")
+                assert not is_served(quiet, pod)
+                speaks(kept)
+            eventually(lambda: is_served(quiet, pod) or None, 3)
+            speaks(kept)
+
+    with_db(pod, test)
+
+
+def speaks(connection: ssl.SSLSocket) -> None:
+    connection.sendall(b"hello")
+    assert connection.recv(100) == b"still"

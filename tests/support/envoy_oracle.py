@@ -48,6 +48,7 @@ SAYABLE = {
     "%UPSTREAM_HOST%",
 }
 FORBIDDEN = [ipaddress.ip_network(n) for n in ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127")]
+MAX_BUFFER = 1 << 16
 CLUSTER_FIELDS = {
     "health_checks",
     "lb_policy",
@@ -59,6 +60,7 @@ CLUSTER_FIELDS = {
     "transport_socket",
     "transport_socket_matches",
     "upstream_bind_config",
+    "per_connection_buffer_limit_bytes",
     "upstream_connection_options",
 }
 TRUST_FIELDS = {"trusted_ca", "match_typed_subject_alt_names", "suppress_client_ca_list", "max_verify_depth"}
@@ -219,6 +221,8 @@ def _to_host(common: Json) -> bool:
 
 def _cluster(cluster: Json) -> Iterator[str]:
     name = cluster["name"]
+    if name != "blackhole" and cluster["per_connection_buffer_limit_bytes"] > MAX_BUFFER:
+        yield f"{name}: a buffer that readers can make large"
     if not set(cluster) <= CLUSTER_FIELDS:
         yield f"{name}: fields {sorted(set(cluster) - CLUSTER_FIELDS)}"
     if name == "egress|ranges":
@@ -271,6 +275,8 @@ def _listeners(listeners: list[Json], clusters: set[str]) -> Iterator[str]:
         chains = listener["filter_chains"]
         if len({chain["name"] for chain in chains}) != len(chains):
             yield "a chain name twice"
+        if listener["per_connection_buffer_limit_bytes"] > MAX_BUFFER:
+            yield "a buffer that readers can make large"
         if "default_filter_chain" in listener:
             yield "a default chain"
         (log,) = listener["access_log"]

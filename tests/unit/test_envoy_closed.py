@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
     DownstreamConnectionsConfig,
 )
+from envoy_data_plane.envoy.extensions.resource_monitors.fixed_heap.v3 import FixedHeapConfig
 from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
 from support.envoy import resources, run_validation
 
@@ -56,6 +57,7 @@ def test_no_certificate_key_or_ca_is_in_the_closed_state(word: str) -> None:
 def test_the_closed_files_are_messages_of_envoys_schema_in_its_order() -> None:
     """They are written by hand: what the typed messages say back must be the same bytes."""
     assert DownstreamConnectionsConfig().max_active_downstream_connections == 0
+    assert FixedHeapConfig().max_heap_size_bytes == 0
     for name, data in FILES.items():
         kind = Bootstrap if name == "bootstrap.json" else DiscoveryResponse
         value = kind.from_json(data).to_dict(casing=betterproto2.Casing.SNAKE)

@@ -406,6 +406,8 @@ TRAPS: dict[str, Callable[[Json], None]] = {
     "a connection before the handshake": drop("", "upstream_connect_mode"),
     "an endpoint of nobody": put("envoy.transport_socket_match", {"member": "m-9.shop"}),
     "a chain that leads nowhere": put("cluster", "nowhere"),
+    "Envoy's own buffers": drop("", "per_connection_buffer_limit_bytes"),
+    "large buffers": put("per_connection_buffer_limit_bytes", 1 << 20),
     "no limit": drop("", "circuit_breakers"),
     "a limit for all together": put("max_connections", 100_000),
     "two clients with one share": put("cluster", "attestation"),

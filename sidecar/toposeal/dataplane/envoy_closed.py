@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from toposeal.dataplane.envoy_json import (
     ACCESS_FILTER_TYPE,
     CONNECTION_LIMIT_TYPE,
+    FIXED_HEAP_TYPE,
     ORIGINAL_DST_TYPE,
     STDOUT_LOG_TYPE,
     TCP_PROXY_TYPE,
@@ -26,12 +27,17 @@ from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLUSTERS_FILE, LISTENERS_F
 from toposeal.dataplane.refusals import FIELDS
 from toposeal.dataplane.view import Layout
 from toposeal.limits import (
+    CONNECTION_BUFFER,
+    ENVOY_HEAP,
     ENVOY_STUCK,
+    HEAP_REFUSES,
+    HEAP_SHRINKS,
     INBOUND_PORT,
     MAX_ENVOY_CONNECTIONS,
     MAX_INBOUND_CONNECTIONS,
     MAX_OUTBOUND_CONNECTIONS,
     OUTBOUND_PORT,
+    OVERLOAD_REFRESH,
     TLS_INSPECTION_TIMEOUT,
 )
 
@@ -44,6 +50,7 @@ _LISTENER_LIMITS = {
     "envoy.resource_limits.listener.in.connection_limit": str(MAX_INBOUND_CONNECTIONS),
     "envoy.resource_limits.listener.out.connection_limit": str(MAX_OUTBOUND_CONNECTIONS),
 }
+_HEAP = "envoy.resource_monitors.fixed_heap"
 PROBED = "probed|"  # of chains and clusters for the kubelet's probes
 METRICS = "metrics|"  # of the chain at which figures are read
 # A flag of Envoy's, a handshake that failed, or one that took too long. Whoever is in clear where that is
@@ -63,7 +70,7 @@ def closed(layout: Layout) -> dict[str, bytes]:
 
 
 def bootstrap(layout: Layout, node_id: str) -> bytes:
-    """What Envoy is started with: an admin socket, the two watched files, a connection limit, and an end for
+    """What Envoy is started with: an admin socket, the two watched files, limits, and an end for
     the thread that carries connections when it is stuck; the daemon watches the other one (host.envoy).
     """
     limit = {
@@ -72,6 +79,10 @@ def bootstrap(layout: Layout, node_id: str) -> bytes:
             "@type": CONNECTION_LIMIT_TYPE,
             "max_active_downstream_connections": str(MAX_ENVOY_CONNECTIONS),
         },
+    }
+    heap = {
+        "name": _HEAP,
+        "typed_config": {"@type": FIXED_HEAP_TYPE, "max_heap_size_bytes": str(ENVOY_HEAP)},
     }
     return document(
         {
@@ -83,7 +94,14 @@ def bootstrap(layout: Layout, node_id: str) -> bytes:
             "watchdogs": {"worker_watchdog": {"kill_timeout": f"{ENVOY_STUCK / 1000:g}s"}},
             "layered_runtime": {"layers": [{"name": "limits", "static_layer": _LISTENER_LIMITS}]},
             "admin": {"address": {"pipe": {"path": layout.admin, "mode": ADMIN_MODE}}},
-            "overload_manager": {"resource_monitors": [limit]},
+            "overload_manager": {
+                "refresh_interval": f"{OVERLOAD_REFRESH / 1000:.3f}s",
+                "resource_monitors": [limit, heap],
+                "actions": [
+                    _action("envoy.overload_actions.shrink_heap", HEAP_SHRINKS),
+                    _action("envoy.overload_actions.reject_incoming_connections", HEAP_REFUSES),
+                ],
+            },
         }
     )
 
@@ -100,6 +118,7 @@ def closed_listeners(layout: Layout) -> Sequence[Json]:
             "address": tcp_address("127.0.0.1", OUTBOUND_PORT),
             "additional_addresses": [{"address": tcp_address("::1", OUTBOUND_PORT)}],
             "filter_chains": [_sentinel()],
+            "per_connection_buffer_limit_bytes": CONNECTION_BUFFER,
             "listener_filters": [_filter("envoy.filters.listener.original_dst", ORIGINAL_DST_TYPE)],
             "freebind": True,
             "traffic_direction": "OUTBOUND",
@@ -111,6 +130,7 @@ def closed_listeners(layout: Layout) -> Sequence[Json]:
             "address": tcp_address("0.0.0.0", INBOUND_PORT),  # noqa: S104 - the redirect keeps addresses
             "additional_addresses": [{"address": tcp_address("::", INBOUND_PORT)}],
             "filter_chains": [_sentinel()],
+            "per_connection_buffer_limit_bytes": CONNECTION_BUFFER,
             "listener_filters": [
                 _filter("envoy.filters.listener.original_dst", ORIGINAL_DST_TYPE),
                 _filter("envoy.filters.listener.tls_inspector", TLS_INSPECTOR_TYPE),
@@ -159,6 +179,11 @@ def _refusals() -> Json:
         "filter": {"extension_filter": condition},
         "typed_config": {"@type": STDOUT_LOG_TYPE, "log_format": {"json_format": dict(FIELDS)}},
     }
+
+
+def _action(name: str, above: float) -> Json:
+    """What Envoy does while its heap is above this part of ENVOY_HEAP."""
+    return {"name": name, "triggers": [{"name": _HEAP, "threshold": {"value": above}}]}
 
 
 def _filter(name: str, kind: str) -> Json:

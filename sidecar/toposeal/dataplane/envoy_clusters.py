@@ -45,6 +45,7 @@ from toposeal.dataplane.view import Layout
 from toposeal.limits import (
     ATTESTATION_CONNECTIONS,
     CONNECT_TIMEOUT,
+    CONNECTION_BUFFER,
     INBOUND_PORT,
     MAX_CLUSTER_CONNECTIONS,
     PROBE_CONNECTIONS,
@@ -198,6 +199,7 @@ def _cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
         connect_timeout=timedelta(milliseconds=CONNECT_TIMEOUT),
+        per_connection_buffer_limit_bytes=CONNECTION_BUFFER,
         load_assignment=ClusterLoadAssignment(
             cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=list(endpoints))]
         ),

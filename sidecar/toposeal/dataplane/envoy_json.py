@@ -23,6 +23,7 @@ ACCESS_FILTER_TYPE = _PREFIX + "extensions.access_loggers.filters.cel.v3.Express
 CONNECTION_LIMIT_TYPE = (
     _PREFIX + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
 )
+FIXED_HEAP_TYPE = _PREFIX + "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
 
 
 def document(value: Mapping[str, Any]) -> bytes:
