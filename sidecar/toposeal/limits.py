@@ -91,19 +91,19 @@ TIMER_BOUNDS = {  # milliseconds; the defaults are model.Timers
 }
 
 # Envoy. Times in milliseconds.
-MAX_ENVOY_CONNECTIONS = 20_000  # downstream; each costs about 20 KiB and one descriptor
+MAX_ENVOY_CONNECTIONS = 40_000  # downstream; each costs about 20 KiB and two descriptors
 # Of them: what programs of the pod open, and what comes in. A flood of one kind leaves the other alone.
 MAX_OUTBOUND_CONNECTIONS = 6_000
-MAX_INBOUND_CONNECTIONS = 14_000  # with those whose handshake is not over: at least 3,700 at any time
+MAX_INBOUND_CONNECTIONS = 34_000  # with those whose handshake is not over: at least 3,700 at any time
 # Of those that come in, counted after the handshake, so that nobody uses up the share of another's name:
-MEMBER_CONNECTIONS = 8_000  # of all members at all served ports
-MIN_MEMBER_CONNECTIONS = 64  # of one at one port: the pool of a busy client. From 126 on they exceed the sum,
-# and then it takes more than a hundred flooding members to use up what there is
-INGRESS_CONNECTIONS = 2_000  # of all outside clients at all ingress ports
+MEMBER_CONNECTIONS = 20_000  # of all members at all served ports: 1,400 each for one client of 14 ports
+MIN_MEMBER_CONNECTIONS = 64  # of one at one port: the pool of a busy client. From 313 on they exceed the sum,
+# and then it takes hundreds of flooding members to use up what there is
+INGRESS_CONNECTIONS = 10_000  # of all outside clients at all ingress ports
 ATTESTATION_CONNECTIONS = 256  # of all verifiers: an answer takes milliseconds, and five a second are made
 PROBE_CONNECTIONS = 16  # of the pod to itself; one is used
 CONNECTION_BUFFER = 64 << 10  # bytes that wait in each direction of a connection whose reader is slow
-ENVOY_HEAP = 2 << 30  # 20,000 connections of slow readers would take 3 GiB; idle ones take 0.4
+ENVOY_HEAP = 4 << 30  # 40,000 connections of slow readers would take 6 GiB; idle ones take 0.8
 HEAP_SHRINKS = 0.85  # parts of it, above which Envoy gives back what it does not use,
 HEAP_REFUSES = 0.95  # and above which it lets nobody in until others have gone
 OVERLOAD_REFRESH = 250

@@ -218,7 +218,7 @@ def test_fault_19_an_envoy_without_memory_is_killed_and_another_serves(mesh: Wor
 
 def busy(mesh: World) -> None:
     """Something for every Envoy to do."""
-    mesh["web"].pod.run(client(mesh, "half_client", SIZE), uid=APP_UID, check=False)
+    mesh["web"].pod.run(client(mesh, "crowd", 300), uid=APP_UID, check=False)
 
 
 def ended_by(work: Callable[[], None], pid: int) -> bool | None:

@@ -38,8 +38,8 @@ def crowd(web: int, batch: int, ports: tuple[int, ...] = (1,)) -> Topology:
         (crowd(1, 1), MEMBER_CONNECTIONS // 2),
         (crowd(3, 1), MEMBER_CONNECTIONS // 4),
         (crowd(3, 1, (1, 2)), MEMBER_CONNECTIONS // 7),
-        (crowd(124, 1), MIN_MEMBER_CONNECTIONS),
-        (crowd(125, 1), MIN_MEMBER_CONNECTIONS),
+        (crowd(310, 1), MIN_MEMBER_CONNECTIONS),
+        (crowd(312, 1), MIN_MEMBER_CONNECTIONS),
         (crowd(900, 90), MIN_MEMBER_CONNECTIONS),
     ],
 )
@@ -53,6 +53,14 @@ def test_R1_a_single_member_is_far_from_all_that_there_is_even_where_shares_exce
     assert member_share(found, found.roles["db"]) * len(ports) < MEMBER_CONNECTIONS
 
 
+def test_R1_the_only_client_of_many_ports_has_more_at_each_than_envoys_own_1024() -> None:
+    found = topology(
+        role("web", 1, calls=tuple(Call("db", port) for port in range(1, 15))),
+        role("db", 1, serves=tuple(range(1, 15))),
+    )
+    assert member_share(found, found.roles["db"]) > 1_200
+
+
 def test_a_role_that_nobody_calls_has_nothing_to_divide() -> None:
     assert member_share(SHOP, SHOP.roles["web"]) == MEMBER_CONNECTIONS
     assert [found.name for found in callers(SHOP, SHOP.roles["db"], 6379)] == ["api"]
@@ -64,4 +72,4 @@ def outside(ports: int) -> Role:
 
 
 def test_R1_outside_clients_share_what_is_theirs_by_port() -> None:
-    assert [ingress_share(outside(n)) for n in (0, 1, 3)] == [2_000, 2_000, 666]
+    assert [ingress_share(outside(n)) for n in (0, 1, 3)] == [10_000, 10_000, 3_333]
