@@ -1,4 +1,4 @@
-"""Why members do not call each other by streams of one connection (docs/adr/0021).
+"""Why members do not call each other by streams of one connection (docs/adr/0022).
 
 If this fails, Envoy has become better, and the decision wants another look.
 """
