@@ -97,8 +97,8 @@ MAX_OUTBOUND_CONNECTIONS = 6_000
 MAX_INBOUND_CONNECTIONS = 34_000  # with those whose handshake is not over: at least 3,700 at any time
 # Of those that come in, counted after the handshake, so that nobody uses up the share of another's name:
 MEMBER_CONNECTIONS = 20_000  # of all members at all served ports: 1,400 each for one client of 14 ports
-MIN_MEMBER_CONNECTIONS = 64  # of one at one port: the pool of a busy client. From 313 on they exceed the sum,
-# and then it takes hundreds of flooding members to use up what there is
+MIN_MEMBER_CONNECTIONS = 64  # of one at one port: the pool of a busy client, on however many ports
+MAX_MEMBER_SHARES = 64  # of one port: each costs Envoy 50 KiB. Where more may call, they have these together
 INGRESS_CONNECTIONS = 10_000  # of all outside clients at all ingress ports
 ATTESTATION_CONNECTIONS = 256  # of all verifiers: an answer takes milliseconds, and five a second are made
 PROBE_CONNECTIONS = 16  # of the pod to itself; one is used

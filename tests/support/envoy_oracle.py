@@ -7,6 +7,7 @@ field or extension fails here until somebody has thought about it.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from toposeal.limits import MAX_INBOUND_CONNECTIONS, MEMBER_CONNECTIONS, MIN_MEM
 from toposeal.topology.egress import overlap
 
 Json = dict[str, Any]
+
+_CROWD = re.compile(r"app\|\d+\|share-([0-9]|[1-5][0-9]|6[0-3])", re.ASCII)
 
 _P = "type.googleapis.com/envoy."
 SPIFFE = _P + "extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig"
@@ -311,18 +314,18 @@ def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
 
 
 def _shares(inbound: Json, clusters: Mapping[str, Json]) -> Iterator[str]:
-    """Whoever comes in has a share of its own; only the document is one for two kinds of port."""
+    """Whoever comes in has a share of its own, or a crowd 64; the document is one for two kinds of port."""
     shares: dict[str, int] = {}
     for chain in inbound["filter_chains"]:
         proxy = chain["filters"][0]["typed_config"]
         if chain["name"] == "sentinel" or "cluster" not in proxy:
             continue
         name = proxy["cluster"]
-        if name in shares and name != "attestation":
+        if name in shares and name != "attestation" and not _CROWD.fullmatch(name):
             yield f"{chain['name']}: shares {name}"
         (bound,) = clusters[name]["circuit_breakers"]["thresholds"]
         shares[name] = bound["max_connections"]
-    members = sorted(count for name, count in shares.items() if "|m-" in name)
+    members = sorted(count for name, count in shares.items() if "|m-" in name or _CROWD.fullmatch(name))
     if sum(members) > MEMBER_CONNECTIONS and members[-1] > MIN_MEMBER_CONNECTIONS:
         yield f"members: {sum(members)} connections"
     if sum(shares.values()) - sum(members) > MAX_INBOUND_CONNECTIONS - MEMBER_CONNECTIONS:

@@ -130,6 +130,20 @@ def test_R1_every_client_has_a_share_of_its_own_whoever_else_is_there() -> None:
             assert connections(files, f"in|6379|{one.domain}") == MEMBER_CONNECTIONS // 2
 
 
+def test_R1_a_crowd_has_as_many_shares_as_there_are_whoever_is_there() -> None:
+    crowd = topology(role("web", 65, calls=(Call("db", 1),)), role("db", 1, serves=(1,)))
+    db, webs = member("db", 1), [member("web", seed, "10.0.0.9") for seed in range(2, 67)]
+    few, all_ = (opened(PodView(crowd, db, (*some, db), 1), ENVOY_LAYOUT) for some in (webs[:2], webs))
+    shares = {f"app|1|share-{number}" for number in range(64)}
+    for files in (few, all_):
+        assert {name for name in clusters(files) if name.startswith("app|1")} == shares
+    used = {web.domain: target(chains(all_, "in")[f"in|1|{web.domain}"]) for web in webs}
+    assert set(used.values()) <= shares and len(set(used.values())) > 32
+    for web in webs[:2]:
+        assert target(chains(few, "in")[f"in|1|{web.domain}"]) == used[web.domain]
+        assert connections(few, f"in|1|{web.domain}") == MEMBER_CONNECTIONS // 64
+
+
 def test_R1_outside_clients_verifiers_and_the_pod_itself_have_theirs() -> None:
     files = opened_shop("web")
     assert connections(files, "ingress|8443") == INGRESS_CONNECTIONS

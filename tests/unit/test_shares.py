@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.shop import SHOP, role, topology
 
-from toposeal.dataplane.shares import callers, ingress_share, member_share
+from toposeal.dataplane.shares import callers, ingress_share, is_crowd, member_share
 from toposeal.limits import (
     ATTESTATION_CONNECTIONS,
     INGRESS_CONNECTIONS,
@@ -38,9 +38,9 @@ def crowd(web: int, batch: int, ports: tuple[int, ...] = (1,)) -> Topology:
         (crowd(1, 1), MEMBER_CONNECTIONS // 2),
         (crowd(3, 1), MEMBER_CONNECTIONS // 4),
         (crowd(3, 1, (1, 2)), MEMBER_CONNECTIONS // 7),
-        (crowd(310, 1), MIN_MEMBER_CONNECTIONS),
-        (crowd(312, 1), MIN_MEMBER_CONNECTIONS),
-        (crowd(900, 90), MIN_MEMBER_CONNECTIONS),
+        (crowd(63, 1), MEMBER_CONNECTIONS // 64),
+        (crowd(900, 90), MEMBER_CONNECTIONS // 64),
+        (crowd(900, 90, tuple(range(1, 65))), MIN_MEMBER_CONNECTIONS),
     ],
 )
 def test_R1_each_member_that_can_be_has_an_equal_share_at_each_port(found: Topology, share: int) -> None:
@@ -59,6 +59,14 @@ def test_R1_the_only_client_of_many_ports_has_more_at_each_than_envoys_own_1024(
         role("db", 1, serves=tuple(range(1, 15))),
     )
     assert member_share(found, found.roles["db"]) > 1_200
+
+
+@pytest.mark.parametrize(("web", "batch", "expected"), [(63, 1, False), (64, 1, True), (900, 90, True)])
+def test_R1_where_more_may_call_than_there_are_shares_they_are_a_crowd(
+    web: int, batch: int, expected: bool
+) -> None:
+    found = crowd(web, batch)
+    assert is_crowd(found, found.roles["db"], 1) == expected
 
 
 def test_a_role_that_nobody_calls_has_nothing_to_divide() -> None:

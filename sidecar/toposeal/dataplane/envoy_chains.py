@@ -70,10 +70,10 @@ def member_chains(edge: Inbound, layout: Layout) -> Iterator[Json]:
     match = FilterChainMatch(
         destination_port=edge.port, server_names=[STAND_IN.domain], transport_protocol="tls"
     )
-    name, cluster = f"in|{edge.port}|{STAND_IN.domain}", member_name(edge.port, STAND_IN.domain)
+    name, cluster = f"in|{edge.port}|{STAND_IN.domain}", "{cluster}"
     form = as_json(_tls_chain(name, match, accepts(STAND_IN, layout), cluster))
     for client in edge.clients:
-        own = {name: f"in|{edge.port}|{client.domain}", cluster: member_name(edge.port, client.domain)}
+        own = {name: f"in|{edge.port}|{client.domain}", cluster: member_name(edge, client.domain)}
         yield filled(form, strings_of(client) | own)
 
 

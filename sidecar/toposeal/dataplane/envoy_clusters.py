@@ -9,6 +9,7 @@ pipe: a socket of the daemon; blackhole: nothing (envoy_closed).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
@@ -39,7 +40,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from toposeal.dataplane.envoy_form import STAND_IN, as_json, filled, strings_of
 from toposeal.dataplane.envoy_json import Json
-from toposeal.dataplane.envoy_plan import Outbound, OutsideHost, OutsidePort, Peer, PodPlan
+from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsideHost, OutsidePort, Peer, PodPlan
 from toposeal.dataplane.envoy_tls import expects, expects_host, expects_nobody
 from toposeal.dataplane.view import Layout
 from toposeal.limits import (
@@ -48,6 +49,7 @@ from toposeal.limits import (
     CONNECTION_BUFFER,
     INBOUND_PORT,
     MAX_CLUSTER_CONNECTIONS,
+    MAX_MEMBER_SHARES,
     PROBE_CONNECTIONS,
 )
 
@@ -71,8 +73,16 @@ def application_name(port: int) -> str:
     return f"app|{port}"
 
 
-def member_name(port: int, domain: str) -> str:
-    return f"app|{port}|{domain}"
+def member_name(edge: Inbound, domain: str) -> str:
+    """Of one member's calls, or of a crowd's whose names fall there: always the same ones."""
+    if not edge.is_crowd:
+        return f"app|{edge.port}|{domain}"
+    digest = hashlib.sha256(domain.encode("ascii")).digest()
+    return _share_name(edge.port, int.from_bytes(digest[:8], "big") % MAX_MEMBER_SHARES)
+
+
+def _share_name(port: int, number: int) -> str:
+    return f"app|{port}|share-{number}"
 
 
 def ingress_name(port: OutsidePort) -> str:
@@ -102,12 +112,12 @@ def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
 
 def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
     """The same address in each. Envoy counts by cluster, and only connections whose handshake is over: one
-    cluster for each client is what bounds a client. A limit of the filter chain would count strangers who
-    show its name and no certificate.
+    cluster for each client is what bounds a client, and for a crowd as many as Envoy should hold. A limit of
+    the filter chain would count strangers who show its name and no certificate.
     """
     for edge in plan.inbound:
-        for client in edge.clients:
-            name = member_name(edge.port, client.domain)
+        crowd = [_share_name(edge.port, number) for number in range(MAX_MEMBER_SHARES)]
+        for name in crowd if edge.is_crowd else [member_name(edge, client.domain) for client in edge.clients]:
             yield application_cluster(name, plan.application, edge.port, edge.connections)
     for outside in plan.ingress:
         yield application_cluster(

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toposeal.dataplane.shares import callers, ingress_share, member_share
+from toposeal.dataplane.shares import callers, ingress_share, is_crowd, member_share
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.dataplane.vips import host_vip, vip
 from toposeal.errors import LocalProtocolError, Reason
@@ -38,7 +38,8 @@ class Inbound:
 
     port: int
     clients: tuple[Peer, ...]
-    connections: int  # at once, of each client
+    connections: int  # at once, of each share
+    is_crowd: bool  # several clients have a share together, else each its own
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ def _inbound(view: PodView, own: Role) -> Iterator[Inbound]:
     share = member_share(view.topology, own)
     for port in own.serves:
         roles = {role.name for role in callers(view.topology, own, port)}
-        yield Inbound(port, tuple(_peer(m) for m in _others(view) if m.role in roles), share)
+        clients = tuple(_peer(m) for m in _others(view) if m.role in roles)
+        yield Inbound(port, clients, share, is_crowd(view.topology, own, port))
 
 
 def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:

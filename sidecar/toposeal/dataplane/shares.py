@@ -6,7 +6,12 @@ joins or leaves, and no connection of the others is cut for it.
 
 from __future__ import annotations
 
-from toposeal.limits import INGRESS_CONNECTIONS, MEMBER_CONNECTIONS, MIN_MEMBER_CONNECTIONS
+from toposeal.limits import (
+    INGRESS_CONNECTIONS,
+    MAX_MEMBER_SHARES,
+    MEMBER_CONNECTIONS,
+    MIN_MEMBER_CONNECTIONS,
+)
 from toposeal.topology.model import Role, Topology
 
 
@@ -19,11 +24,20 @@ def callers(topology: Topology, own: Role, port: int) -> tuple[Role, ...]:
     )
 
 
+def is_crowd(topology: Topology, own: Role, port: int) -> bool:
+    """Whether so many may call `port` of `own` that they have MAX_MEMBER_SHARES together, not one each."""
+    return _clients(topology, own, port) > MAX_MEMBER_SHARES
+
+
 def member_share(topology: Topology, own: Role) -> int:
-    """For one member at one port of `own`: an equal part of MEMBER_CONNECTIONS for all that there can be, but
-    never less than MIN_MEMBER_CONNECTIONS."""
-    clients = sum(role.max_replicas for port in own.serves for role in callers(topology, own, port))
-    return max(MIN_MEMBER_CONNECTIONS, MEMBER_CONNECTIONS // max(1, clients))
+    """Connections of one share at one port of `own`: an equal part of MEMBER_CONNECTIONS for all shares that
+    there can be, but never less than MIN_MEMBER_CONNECTIONS."""
+    shares = sum(min(_clients(topology, own, port), MAX_MEMBER_SHARES) for port in own.serves)
+    return max(MIN_MEMBER_CONNECTIONS, MEMBER_CONNECTIONS // max(1, shares))
+
+
+def _clients(topology: Topology, own: Role, port: int) -> int:
+    return sum(role.max_replicas for role in callers(topology, own, port))
 
 
 def ingress_share(own: Role) -> int:

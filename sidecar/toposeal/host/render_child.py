@@ -33,7 +33,7 @@ def _rehearsal() -> PodPlan:
         generation=1,
         own=peer,
         application="192.0.2.1",
-        inbound=(Inbound(1, (peer,), 1),),
+        inbound=(Inbound(1, (peer,), 1, False),),
         outbound=(Outbound("peer", 1, "192.0.2.1", (), (peer,), True),),
         ingress=(OutsidePort(2, 1, 1),),
         attestation_port=3,
