@@ -25,7 +25,7 @@ from toposeal.evidence.binding import Binding, Purpose
 from toposeal.host.entropy import random_bytes
 from toposeal.host.journal import clock_ms
 from toposeal.membership import machine
-from toposeal.membership.events import Appraise, Refused, Subject, Ticket
+from toposeal.membership.events import Appraise, Received, Refused, Subject, Ticket
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Own
 from toposeal.verification.model import VerifiedEvidence
@@ -222,8 +222,10 @@ def test_S9_an_error_of_our_own_in_a_message_fences(
 ) -> None:
     """A stranger's message is refused and changes nothing; whatever else comes of one, the member ends."""
 
-    def step(*_: object) -> None:
-        raise error
+    def step(member: object, event: object, now: int) -> tuple[object, tuple[()]]:
+        if isinstance(event, Received):
+            raise error
+        return member, ()
 
     async def go() -> None:
         mesh = Mesh()
