@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def bench_dataplane(args: argparse.Namespace) -> Result:
     """Ratios to the hand-written pair, updates in milliseconds, memory in MiB, the gate in milliseconds."""
     check_machine(PROGRAMS | gate.PROGRAMS)
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # it tells of every process that is started beside it
     with run_directory() as directory, Node() as node:
         os.chmod(directory, 0o755)  # noqa: S103 - users of pods read nginx's files
         pods = {name: node.pod(name) for name in _PODS}

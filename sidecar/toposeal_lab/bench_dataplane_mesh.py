@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from ssl import DER_cert_to_PEM_cert
 from types import MappingProxyType
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from toposeal.dataplane.envoy_closed import closed
-from toposeal.dataplane.envoy_json import xds
+from toposeal.dataplane.discovery import Update
+from toposeal.dataplane.envoy_closed import CLOSED, bootstrap
 from toposeal.dataplane.envoy_plan import plan
-from toposeal.dataplane.envoy_secrets import secret_versions
-from toposeal.dataplane.envoy_secrets import secrets as secret_files
-from toposeal.dataplane.layout import CLUSTERS_FILE, ENVOY_LAYOUT, LISTENERS_FILE, layout_under
+from toposeal.dataplane.envoy_secrets import secrets as encoded_secrets
+from toposeal.dataplane.layout import ENVOY_LAYOUT, layout_under
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.dataplane.vips import vip
 from toposeal.host import firewall, netlink
-from toposeal.host.envoy import CLUSTERS, LISTENERS, Envoy, find_envoy
+from toposeal.host.discovery_server import DiscoveryServer
+from toposeal.host.envoy import Envoy, find_envoy
 from toposeal.host.renderer import Renderer
 from toposeal.host.xds_files import XdsDirectory, prepare
 from toposeal.limits import ENVOY_UID
@@ -43,8 +41,6 @@ CLIENT, SERVER = "client", "server"
 PORT = 8080
 _ATTESTATION_PORT = 8444
 _LEAF_LIFETIME_S = 3600
-
-Files = Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -65,14 +61,14 @@ class Identity:
         known = MeshMember(iid, role, domain, DER_cert_to_PEM_cert(ca), tuple(addresses))
         return cls(known, key, ca, now)
 
-    def secrets(self) -> dict[str, bytes]:
-        """Both secret files, with a new key each time."""
+    def secrets(self) -> Update:
+        """Both leaves, with a new key each time."""
         key = ec.generate_private_key(ec.SECP256R1())
         mesh = mint_mesh_leaf(
             self.ca_key, self.ca_der, self.member.role, key, _serial(), self.now, _LEAF_LIFETIME_S
         )
         ingress = mint_ingress_leaf(self.ca_key, self.ca_der, key, _serial(), self.now, _LEAF_LIFETIME_S)
-        return secret_files(
+        return encoded_secrets(
             DER_cert_to_PEM_cert(mesh), key_pem(key), DER_cert_to_PEM_cert(ingress), key_pem(key)
         )
 
@@ -118,51 +114,37 @@ def strangers(count: int) -> list[MeshMember]:
 
 
 class Rendered:
-    """What our renderer wrote once; later generations differ in their version and in what they leave out."""
+    """What our renderer made once, for the mesh with and without one member."""
 
-    def __init__(self, files: Files) -> None:
-        self._clusters = _resources(files[CLUSTERS_FILE])
-        self._listeners = _resources(files[LISTENERS_FILE])
+    def __init__(self, whole: Update, without: Update) -> None:
+        self._whole, self._without = whole, without
 
-    def files(self, version: str, without: str = "") -> dict[str, bytes]:
-        """The bytes that the renderer writes for the same mesh, or for the one without the member of the
-        domain `without`: its chains are independent of each other.
-        """
-        listeners = [
-            {**listener, "filter_chains": [c for c in listener["filter_chains"] if not _names(c, without)]}
-            for listener in self._listeners
-        ]
-        return xds(version, self._clusters, listeners)
+    def update(self, version: str, *, whole: bool = True) -> Update:
+        """What the daemon's child makes for `version`."""
+        update = self._whole if whole else self._without
+        return {kind: replace(offer, version=version) for kind, offer in update.items()}
 
 
 class SealedPod:
-    """A pod under the real rules whose Envoy runs what its directory holds. `sealed` makes it."""
+    """A pod under the real rules whose Envoy runs what it is offered. `sealed` makes it."""
 
-    def __init__(self, pod: Pod, envoy: Envoy, directory: XdsDirectory) -> None:
-        self.pod, self._envoy, self._directory = pod, envoy, directory
+    def __init__(self, pod: Pod, envoy: Envoy, discovery: DiscoveryServer) -> None:
+        self.pod, self._envoy, self._discovery = pod, envoy, discovery
         self._updates = 0
 
     def next_version(self) -> str:
         self._updates += 1
         return f"generation-{self._updates}"
 
-    async def open(self, rendered: Rendered, leaves: Files) -> None:
-        version = self.next_version()
-        await self.update({**leaves, **rendered.files(version)}, version)
+    async def open(self, rendered: Rendered, leaves: Update) -> None:
+        await self.update({**leaves, **rendered.update(self.next_version())})
 
-    async def update(self, files: Files, version: str = "") -> float:
-        """Milliseconds from the renames to Envoy's acknowledgement. `version` is that of the LDS and CDS
-        files, if there are any. Raises PodError when Envoy does not take it.
-        """
-        leaves = {name: data for name, data in files.items() if name.startswith("sds-")}
-        expected = {f"sds.{name}": found for name, found in secret_versions(leaves).items()}
-        if version:
-            expected |= dict.fromkeys((LISTENERS, CLUSTERS), version)
-        before = await self._envoy.stats()
-        self._directory.write(files)
-        renamed = time.monotonic()
-        await self._envoy.acknowledged(before, expected)
-        return 1000 * (time.monotonic() - renamed)
+    async def update(self, update: Update) -> float:
+        """Milliseconds from the offer until Envoy runs it. Raises PodError when Envoy does not take it."""
+        offered = time.monotonic()
+        self._discovery.offer(update)
+        await self._envoy.settled(self._discovery.acknowledged())
+        return 1000 * (time.monotonic() - offered)
 
 
 @asynccontextmanager
@@ -171,28 +153,41 @@ async def sealed(pod: Pod, state: Path) -> AsyncIterator[SealedPod]:
     prepare(str(state), owner=os.geteuid(), group=ENVOY_UID)
     layout = layout_under(str(state))
     directory = XdsDirectory(layout.xds, group=ENVOY_UID)
-    directory.reset(closed(ENVOY_LAYOUT))
-    await asyncio.to_thread(_lock_down, pod)
+    directory.reset(bootstrap(ENVOY_LAYOUT))
+    directory.close()
+    discovery = DiscoveryServer()
+    await discovery.start(layout.discovery, ENVOY_UID)
+    discovery.reset(CLOSED)
     try:
+        await asyncio.to_thread(_lock_down, pod)
         with pod.inside():
             envoy = await Envoy.start(find_envoy(None), layout)
         try:
-            yield SealedPod(pod, envoy, directory)
+            await envoy.settled(discovery.acknowledged())
+            yield SealedPod(pod, envoy, discovery)
         finally:
             await envoy.kill()
     finally:
-        directory.close()
+        await discovery.stop()
 
 
-async def render(seen: PodView) -> tuple[Rendered, float]:
-    """What the daemon's own child makes of a view, and how many milliseconds that takes from its start."""
-    renderer = Renderer()
+async def render(seen: PodView, gone: MeshMember | None = None) -> tuple[Rendered, float]:
+    """What the daemon's own child makes of a view, and how many milliseconds that takes from its start; and
+    the same without the member that is `gone`.
+    """
     started = time.monotonic()
+    whole = await _rendered(seen)
+    took = 1000 * (time.monotonic() - started)
+    left = tuple(member for member in seen.members if member != gone)
+    return Rendered(whole, await _rendered(replace(seen, members=left)) if gone else whole), took
+
+
+async def _rendered(seen: PodView) -> Update:
+    renderer = Renderer()
     try:
-        files = await renderer.render(plan(seen))
+        return await renderer.render(plan(seen))
     finally:
         await renderer.close()
-    return Rendered(files), 1000 * (time.monotonic() - started)
 
 
 def _lock_down(pod: Pod) -> None:
@@ -200,15 +195,6 @@ def _lock_down(pod: Pod) -> None:
         firewall.apply()
         asyncio.run(netlink.route_synthetic_addresses())
         netlink.reuse_time_wait()
-
-
-def _resources(response: bytes) -> list[dict[str, Any]]:
-    found = json.loads(response)["resources"]
-    return [{key: value for key, value in resource.items() if key != "@type"} for resource in found]
-
-
-def _names(chain: Mapping[str, Any], domain: str) -> bool:
-    return bool(domain) and domain in chain.get("filter_chain_match", {}).get("server_names", [])
 
 
 def _role(name: str, replicas: int, serves: tuple[int, ...] = (), calls: tuple[Call, ...] = ()) -> Role:

@@ -94,7 +94,7 @@ class Traffic:
 
 
 async def measure_updates(way: Way, ends: Ends, sizes: Sequence[int], runs: int) -> Result:
-    """Milliseconds from the renames to Envoy's acknowledgement, medians; for the largest size its memory.
+    """Milliseconds from the offer until Envoy runs it, medians; for the largest size its memory.
     The caller sees one more server come and go; then the server does, callers in a mesh of each size.
     """
     result: Result = {}
@@ -129,14 +129,12 @@ async def _another_server(ends: Ends, empty: Pod, runs: int) -> float:
     """
     members = [ends.own.member, ends.caller.member]
     other = Identity.mint(SERVER, [empty.ipv4]).member
-    views = [view(ends.caller.member, [*members, other]), view(ends.caller.member, members)]
-    variants = [(await render(seen))[0] for seen in views]
+    rendered, _ = await render(view(ends.caller.member, [*members, other]), other)
     took = []
     for _ in range(runs):
-        for rendered in variants:
+        for both in (True, False):
             await asyncio.sleep(_REST_S)
-            version = ends.client.next_version()
-            took.append(await ends.client.update(rendered.files(version), version))
+            took.append(await ends.client.update(rendered.update(ends.client.next_version(), whole=both)))
     await asyncio.sleep(_REST_S)
     return round(median(took), 1)
 
@@ -144,15 +142,15 @@ async def _another_server(ends: Ends, empty: Pod, runs: int) -> float:
 async def _one_size(ends: Ends, size: int, runs: int) -> Result:
     server, own = ends.server, ends.own
     others = strangers(size - 1)
-    rendered, render_ms = await render(view(own.member, [own.member, ends.caller.member, *others]))
-    last = others[-1].domain
+    rendered, render_ms = await render(
+        view(own.member, [own.member, ends.caller.member, *others]), others[-1]
+    )
     await server.open(rendered, own.secrets())
     took: dict[str, list[float]] = {"removed": [], "added": [], "rotated": []}
     for _ in range(runs):
-        for kind, without in (("removed", last), ("added", "")):
+        for kind, whole in (("removed", False), ("added", True)):
             await asyncio.sleep(_REST_S)
-            version = server.next_version()
-            took[kind].append(await server.update(rendered.files(version, without), version))
+            took[kind].append(await server.update(rendered.update(server.next_version(), whole=whole)))
         await asyncio.sleep(_REST_S)
         took["rotated"].append(await server.update(own.secrets()))
     kinds = {kind: round(median(values), 1) for kind, values in took.items()}

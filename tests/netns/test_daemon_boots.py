@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 from cryptography import x509
-from support.daemons import FETCH, PORT, SEAL_S, SERVE, Daemon, World, eventually, ready, world
+from support.daemons import FETCH, PORT, SEAL_S, SERVE, Daemon, World, eventually, kinds, ready, world
 from support.datapath import Hand
 from support.inside import APP_UID, run_python, spawn_python
+from support.keys import eventually_leaf
 
-from toposeal.dataplane.layout import MESH_SECRET_FILE
 from toposeal.limits import PEER_PORT
 from toposeal_lab.pods import NODE_IPV6
 
@@ -29,9 +28,8 @@ class Leaf:
 
     @classmethod
     def of(cls, member: Daemon) -> Leaf:
-        (secret,) = json.loads(member.files()[MESH_SECRET_FILE])["resources"]
-        found = secret["tls_certificate"]
-        return cls(found["certificate_chain"]["inline_string"], found["private_key"]["inline_string"])
+        found = eventually_leaf(kinds(member)["envoy"]).credential
+        return cls(found.chain, found.key)
 
     def certificate(self) -> x509.Certificate:
         return x509.load_pem_x509_certificates(self.chain.encode())[0]

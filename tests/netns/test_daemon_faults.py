@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from support import conversations
 from support.daemons import (
-    CLOSED,
+    FILES,
+    OPEN_FILES,
     SEAL_S,
     Daemon,
     World,
@@ -177,13 +178,13 @@ def test_fault_20_a_signal_that_the_host_injects_into_the_daemon_leaves_the_pod_
 
 def assert_closed_until_another_serves(mesh: World, member: Daemon) -> None:
     """The keys have gone with the Envoy; whoever replaces it goes the whole way to open again."""
-    eventually(lambda: ("envoy" not in kinds(member) and member.files() == CLOSED) or None)
+    eventually(lambda: ("envoy" not in kinds(member) and member.files() == FILES) or None)
     assert rules_stand(member.pod)
     eventually(
         lambda: [event["state"] for event in member.events("gate")][-2:] == ["restarting", "open"] or None
     )
     assert member.events("fence") == []
-    assert member.files() != CLOSED
+    assert member.files() == OPEN_FILES
     eventually(lambda: speaks(mesh) or None)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.daemons import (
-    CLOSED,
+    FILES,
     START_S,
     Daemon,
     World,
@@ -178,7 +178,7 @@ def foreign_inside(made: World, member: Daemon) -> None:
 
 
 def occupied(made: World, member: Daemon) -> None:
-    (member.directory / "xds" / "lds.json").mkdir(parents=True)
+    (member.directory / "xds" / "bootstrap.json").mkdir(parents=True)
 
 
 def on_disk(made: World, member: Daemon) -> None:
@@ -254,7 +254,7 @@ def planted(member: Daemon) -> Path:
     target = member.directory.with_name(f"{member.name}.target")
     target.write_text("theirs")
     os.chown(target, APP_UID, APP_UID)
-    os.link(target, xds / "lds.json")
+    os.link(target, xds / "bootstrap.json")
     (xds / "stale.json").write_text("old")
     return target
 
@@ -269,7 +269,7 @@ def test_F2_wrong_modes_are_repaired_and_files_replaced(made: World) -> None:
     target = planted(member)
     made.start(member.name, program=("-I", "-c", UNMASKED))
     member.wait("phase", START_S, phase="gathering")
-    assert member.files() == CLOSED
+    assert member.files() == FILES
     assert target.read_text() == "theirs"
     place = member.directory
     for path in (place, place / "xds", place / "sockets"):
@@ -310,11 +310,11 @@ def test_T11_started_as_the_daemons_user_the_environment_is_dropped_all_the_same
 
 
 def assert_closed(member: Daemon) -> None:
-    """Rules stand, nothing of the daemon runs, its directory holds nothing but closed files."""
+    """Rules stand, nothing of the daemon runs, its directory holds nothing but what Envoy starts with."""
     assert rules_stand(member.pod)
     assert member.events("gate") in ([], member.events("gate")[:1])
     assert not any(event["state"] == "open" for event in member.events("gate"))
     assert {command_name(pid) for pid in member.pod.processes()} <= {"python3"}  # a squatter
     xds = Path(member.layout.xds)
     found = member.files() if xds.is_dir() and not any(path.is_dir() for path in xds.iterdir()) else {}
-    assert found == {name: CLOSED[name] for name in found}
+    assert found == {name: FILES[name] for name in found}

@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 from support.daemons import (
     CLOSED,
+    FILES,
+    OPEN_FILES,
     SEAL_S,
     Daemon,
     World,
@@ -32,13 +34,11 @@ from support.daemons import (
     world,
 )
 from support.inside import APP_UID, DAEMON_UID, ENVOY_UID, python, run_python
-from support.keys import MARKERS, Key, admin, found_in_files, found_in_memory, of_secrets
+from support.keys import MARKERS, Key, admin, found_in_files, found_in_memory, of_envoy
 
-from toposeal.dataplane.layout import INGRESS_SECRET_FILE, MESH_SECRET_FILE
 from toposeal_lab.pods import NODE_IPV4
 
 ROLES = {"web": "web", "db-1": "db"}
-SECRET_FILES = {MESH_SECRET_FILE, INGRESS_SECRET_FILE}
 LEAF_MS = 10_000  # renewed after 5 s
 PROXY_PORT = 3128
 # net_admin, dac_override, setuid, setgid, kill, chown: host/privileges.py, and nothing else.
@@ -53,7 +53,7 @@ class Sealed:
     world: World
     canary: Path
     began: float
-    before: dict[str, bytes]
+    before: dict[str, set[str]]  # filter chains by listener
     proxied: list[object] = field(default_factory=list)
     environs: dict[str, bytes] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def sealed() -> Iterator[Sealed]:
         web = made.start("web", "--insider", insider, environment=hostile(canary))
         web.wait("phase", SEAL_S, phase="gathering")
         eventually(lambda: kinds(web).get("renderer"))
-        mesh = Sealed(made, canary, began, web.files(), proxied)
+        mesh = Sealed(made, canary, began, web.chains(), proxied)
         for kind, pid in kinds(web).items():
             mesh.environs[kind] = environ(pid)
             mesh.libraries[kind] = Path(f"/proc/{pid}/maps").read_text()
@@ -185,7 +185,7 @@ def test_T11_F5_the_environment_changes_nothing(sealed: Sealed) -> None:
     (start,) = web.events("start")
     assert (start["role"], start["mesh"], start["version"]) == ("web", "shop", 1)
     assert web.stderr == ""
-    assert web.files() != CLOSED
+    assert web.chains() != CLOSED
 
 
 def test_F5_no_process_has_an_environment_when_sealed(sealed: Sealed) -> None:
@@ -194,13 +194,9 @@ def test_F5_no_process_has_an_environment_when_sealed(sealed: Sealed) -> None:
             assert environ(pid) == b""
 
 
-def test_before_the_seal_the_directory_held_exactly_the_closed_files(sealed: Sealed) -> None:
-    golden = Path(__file__).parents[2] / "envoy" / "closed"
-    assert sealed.before == {path.name: path.read_bytes() for path in golden.iterdir()}
+def test_before_the_seal_envoy_ran_exactly_the_closed_state(sealed: Sealed) -> None:
     assert sealed.before == CLOSED
-    after = sealed.web.files()
-    assert set(after) == set(CLOSED) | SECRET_FILES
-    assert all(after[name] != CLOSED[name] for name in ("lds.json", "cds.json"))
+    assert {"sentinel", "probe"} < sealed.web.chains()["in"]
 
 
 @pytest.mark.parametrize(
@@ -289,44 +285,35 @@ def everything_said(sealed: Sealed) -> bytes:
 
 
 def assert_kept(sealed: Sealed, keys: list[Key]) -> None:
-    """None of `keys` is anywhere but in Envoy's two files of each member, and in the insider's."""
+    """None of `keys` is in any file, but the insider's in its own, nor is it said anywhere."""
     world = sealed.world
     places = [world.directory / "state", world.directory / "cwd", world.directory / "canary", Path("/tmp")]
     places += [Path("/var/tmp"), Path("/dev/shm")]
-    allowed = {str(Path(m.layout.xds, name)) for m in world.members.values() for name in SECRET_FILES}
-    outside = [
-        hit for hit in found_in_files(keys, places, sealed.began) if hit.partition(":")[0] not in allowed
-    ]
-    assert outside == []
+    assert found_in_files(keys, places, sealed.began) == []
     said = everything_said(sealed)
     assert [key.name for key in keys if key.inside(said)] == []
     assert not any(marker in said for marker in MARKERS)
 
 
 def assert_files_are_envoys(member: Daemon) -> None:
+    assert member.files() == OPEN_FILES
     for path in Path(member.layout.xds).iterdir():
         found = path.stat()
         assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (DAEMON_UID, ENVOY_UID, 0o640)
-        assert any(marker in path.read_bytes() for marker in MARKERS) == (path.name in SECRET_FILES)
     kind = subprocess.run(
         ["stat", "-f", "-c", "%T", member.layout.xds], capture_output=True, text=True, check=True
     )
     assert kind.stdout.strip() == "tmpfs"
 
 
-def test_F4_K6_private_keys_are_in_envoys_two_files_and_nowhere_else(sealed: Sealed) -> None:
+def test_F1_F4_K6_private_keys_are_in_no_file(sealed: Sealed) -> None:
+    """They are in the memory of Envoy, where this one was found, and of the daemon, if Envoy asks again."""
     for member in sealed.world.members.values():
-        keys = of_secrets(member.files())
-        assert len(keys) == 2
+        found = kinds(member)
+        key = of_envoy(found["envoy"])
         assert_files_are_envoys(member)
-        assert_kept(sealed, keys)
-        eventually(lambda m=member: envoy_has_the_key_of_its_file(m) or None)  # type: ignore[misc]
-
-
-def envoy_has_the_key_of_its_file(member: Daemon) -> bool:
-    """The positive control of the search in memory; the leaf may be renewed just now."""
-    key = of_secrets(member.files())[0]
-    return found_in_memory(key, kinds(member)["envoy"])
+        assert_kept(sealed, [key])
+        assert found_in_memory(key, found["daemon"])  # positive control of the needles
 
 
 def test_K6_the_ca_key_is_in_the_daemons_memory_alone(sealed: Sealed) -> None:
@@ -340,44 +327,38 @@ def test_K6_the_ca_key_is_in_the_daemons_memory_alone(sealed: Sealed) -> None:
 def test_F4_K6_envoys_admin_shows_no_key(sealed: Sealed, target: str) -> None:
     for member in sealed.world.members.values():
         answer = admin(member.layout.admin, target)
-        assert not any(key.inside(answer) for key in of_secrets(member.files()))
+        assert not of_envoy(kinds(member)["envoy"]).inside(answer)
         assert b"PRIVATE KEY" not in answer
         if "config_dump" in target:
             assert answer.count(b"[redacted]") == 2
 
 
-def test_D5_only_envoys_user_reaches_its_admin(sealed: Sealed) -> None:
+def test_D5_only_envoys_user_reaches_its_admin_and_its_configuration(sealed: Sealed) -> None:
     code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
-    for path in (sealed.web.layout.admin, sealed.web.layout.attestation, sealed.web.layout.probe):
+    layout = sealed.web.layout
+    for path in (layout.admin, layout.discovery, layout.attestation, layout.probe):
         done = sealed.web.pod.run(python(code, path), uid=APP_UID, check=False)
         assert b"PermissionError" in done.stderr
 
 
 def test_F4_K6_a_new_leaf_leaves_nothing_of_the_old_one(sealed: Sealed) -> None:
     web = sealed.web
-    first, directory = of_secrets(web.files()), Path(web.layout.xds)
-    before = web.files()
-
-    def renewed() -> bool | None:
-        return {web.files().get(name) for name in SECRET_FILES}.isdisjoint(before.values()) or None
-
-    eventually(renewed, LEAF_MS / 1000)
-    eventually(lambda: not [path for path in directory.iterdir() if path.name.startswith(".")] or None)
-    second = of_secrets(web.files())
-    assert found_in_files(first, [sealed.world.directory / "state"], 0) == []
-    assert_kept(sealed, first + second)
+    envoy = kinds(web)["envoy"]
+    first = of_envoy(envoy)
+    eventually(lambda: of_envoy(envoy) != first or None, 2 * LEAF_MS / 1000)
+    assert_kept(sealed, [first, of_envoy(envoy)])
     assert_files_are_envoys(web)
     assert web.events("alarm") == []
 
 
 def test_D7_F4_sigterm_ends_with_0_and_leaves_no_key(sealed: Sealed) -> None:
     """Last in this file: web ends."""
-    web, keys = sealed.web, of_secrets(sealed.web.files())
-    envoy = kinds(web)["envoy"]
+    web, envoy = sealed.web, kinds(sealed.web)["envoy"]
+    keys = [of_envoy(envoy)]
     os.kill(web.pid, signal.SIGTERM)
     assert web.ended() == 0
     assert web.journal()[-1]["event"] == "stop"
-    assert web.files() == CLOSED
+    assert web.files() == FILES
     assert not Path(f"/proc/{envoy}").exists()
     assert found_in_files(keys, [web.directory], 0) == []
     assert web.stderr == ""

@@ -137,7 +137,7 @@ def test_what_keep_names_does_what_it_says(kept: Kept) -> None:
         "PONG",
         "curl: (5",  # 52 or 56, as the refusal meets the request
         "table inet toposeal",
-        "lds.json",
+        "bootstrap.json",
         "ssl.fail",
     ):
         assert any(wanted in output for output in kept.tried.values()), said

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 from support.daemons import eventually
 from support.datapath import Hand
-from support.envoy import InProcess, Opened, mesh_member, pod_view, running_gate, state_directory
+from support.envoy import InProcess, Opened, altered, mesh_member, pod_view, running_gate, state_directory
 from support.forge import TestMember
 from support.inside import lockdown
 from support.shop import role, topology
 
+from toposeal.dataplane.discovery import Update
 from toposeal.dataplane.envoy_closed import _LISTENER_LIMITS as LISTENER_LIMITS
 from toposeal.dataplane.envoy_plan import PodPlan
 from toposeal.host import netlink
@@ -133,9 +134,9 @@ def test_R1_D7_a_member_that_floods_uses_up_its_own_share_and_no_other(
 class OneShare(InProcess):
     """Both clients lead to one cluster."""
 
-    async def render(self, plan: PodPlan) -> dict[str, bytes]:
+    async def render(self, plan: PodPlan) -> Update:
         old, new = (f'"cluster": "app|{PORT}|{member.domain}"'.encode() for member in (QUIET, LOUD))
-        return {name: data.replace(old, new) for name, data in (await super().render(plan)).items()}
+        return altered(await super().render(plan), old, new)
 
 
 def test_R1_with_one_share_for_both_the_flood_shuts_the_other_out(node: Node, pod: Pod) -> None:

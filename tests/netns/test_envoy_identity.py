@@ -7,16 +7,18 @@ credential, so that an empty one means the attack and not the set-up.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from support.datapath import Hand, Sealed, World, application, sealed_mesh, talk, tls_application
+from support.envoy import altered
 from support.forge import (
     DAY,
     NOW,
@@ -32,7 +34,6 @@ from support.forge import (
 )
 from support.shop import role, topology
 
-from toposeal.limits import ENVOY_UID
 from toposeal.pki.mint import mint_ingress_leaf
 from toposeal.topology.model import Call
 
@@ -206,7 +207,7 @@ def test_D2_the_client_side_never_resumes() -> None:
                 assert web.call("db", PORT) == b"db"
             assert seen == [False] * 3
             # The same Envoy resumes as soon as it is allowed to keep sessions.
-            put(web, "cds.json", b'"max_session_keys": 0', b'"max_session_keys": 9')
+            put(web, b'"max_session_keys": 0', b'"max_session_keys": 9')
             wait_until(lambda: web.call("db", PORT) == b"db" and seen[-1] is True)
 
 
@@ -324,20 +325,23 @@ def test_K4_path_length_alone_would_admit_an_intermediate(mesh: World) -> None:
     """The control: BoringSSL skips the path length of a self-issued anchor. Our limit is what refuses."""
     shown = below(mesh["web"].member, mesh["web"].member.uri)
     with application(mesh["db"].pod, PORT, b"from db"):
-        put(mesh["db"], "lds.json", b'"max_verify_depth": 1', b'"max_verify_depth": 2')
+        put(mesh["db"], b'"max_verify_depth": 1', b'"max_verify_depth": 2')
         wait_until(lambda: dial(mesh, shown) == b"from db")
-        put(mesh["db"], "lds.json", b'"max_verify_depth": 2', b'"max_verify_depth": 1')
+        put(mesh["db"], b'"max_verify_depth": 2', b'"max_verify_depth": 1')
         wait_until(lambda: dial(mesh, shown) == b"")
 
 
-def put(sealed: Sealed, name: str, old: bytes, new: bytes) -> None:
-    """Weaken a file behind the gate's back, as Envoy reads files: by rename."""
-    path = Path(sealed.gate.layout.xds, name)
-    beside = path.with_name(".test")
-    beside.write_bytes(path.read_bytes().replace(old, new))
-    os.chown(beside, 0, ENVOY_UID)
-    beside.chmod(0o640)
-    beside.rename(path)
+def put(sealed: Sealed, old: bytes, new: bytes) -> None:
+    """Weaken what Envoy runs behind the gate's back."""
+    discovery = sealed.gate.discovery
+    offered = {kind: s.offered for kind, s in discovery._discovery._subscriptions.items()}
+    update = altered({kind: offer for kind, offer in offered.items() if offer}, old, new)
+    version = f"weakened {next(_NUMBERS)}"
+    offers = {kind: replace(offer, version=version) for kind, offer in update.items()}
+    sealed.loop.call_soon_threadsafe(discovery.offer, offers)
+
+
+_NUMBERS = itertools.count()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.datapath import Hand, application, talk
-from support.envoy import Opened, leaf_files, mesh_member, pod_view, running_gate, state_directory
+from support.envoy import Opened, leaf_secrets, mesh_member, pod_view, running_gate, state_directory
 from support.forge import TestMember
 from support.inside import lockdown
 from support.shop import role, topology
@@ -95,7 +95,7 @@ def test_D5_F4_figures_are_read_by_one_request_and_admin_by_none(
         assert await scraper.get() == ("", "")  # nothing is open before the seal
         own = mesh_member(OWN, *pod.addresses)
         view = pod_view(SHOP, own, [own, mesh_member(CALLER, "10.77.0.99")])
-        await opened.gate.open(lambda: (view, leaf_files(OWN)))
+        await opened.gate.open(lambda: (view, leaf_secrets(OWN)))
         status, before = await scraper.get()
         assert status == OK
         assert await asyncio.to_thread(mesh.call, pod.ipv4, PORT, b"x" * 1000) == b"served"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
@@ -19,9 +20,10 @@ from typing import Any, TypeVar
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from toposeal.dataplane.envoy_closed import closed
+from support.keys import admin
+from toposeal.dataplane.envoy_closed import bootstrap
 from toposeal.dataplane.firewall import Backend
-from toposeal.dataplane.layout import ENVOY_LAYOUT
+from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLOSED_MARK, ENVOY_LAYOUT, OPEN_MARK
 from toposeal.errors import PodError
 from toposeal.host import firewall
 from toposeal.limits import PEER_PORT
@@ -38,7 +40,10 @@ from toposeal_lab.tsm_mount import mounted
 
 MESH, PORT, ATTESTATION_PORT = "shop", 8080, 8444
 START_S, SEAL_S, END_S = 30.0, 60.0, 20.0  # on a machine that others use too
-CLOSED = closed(ENVOY_LAYOUT)
+# All that is in the directory that Envoy starts in.
+FILES = {BOOTSTRAP_FILE: bootstrap(ENVOY_LAYOUT), CLOSED_MARK: b""}
+OPEN_FILES = {BOOTSTRAP_FILE: bootstrap(ENVOY_LAYOUT), OPEN_MARK: b""}
+CLOSED = {"in": {"sentinel"}, "out": {"sentinel"}}
 _LAB = ("-I", "-m", "toposeal_lab")
 T = TypeVar("T")
 
@@ -91,12 +96,18 @@ class Daemon(Member):
         return eventually(lambda: self._child(name), timeout_s)
 
     def files(self) -> dict[str, bytes]:
-        """What the xDS directory holds; a file on its way may vanish meanwhile."""
+        """What the xDS directory holds."""
         found = {}
         for path in sorted(Path(self.layout.xds).iterdir()):
             with suppress(FileNotFoundError):
                 found[path.name] = path.read_bytes()
         return found
+
+    def chains(self) -> dict[str, set[str]]:
+        """What Envoy runs: names of filter chains by listener, in its own words."""
+        dump = json.loads(admin(self.layout.admin, "/config_dump?resource=dynamic_listeners"))
+        active = [entry["active_state"]["listener"] for entry in dump["configs"]]
+        return {found["name"]: {chain["name"] for chain in found["filter_chains"]} for found in active}
 
     def reason(self) -> tuple[object, object]:
         """Reason and field of the one fence event."""

@@ -30,6 +30,7 @@ class Sealed:
     member: TestMember
     topology: Topology
     gate: Opened = field(repr=False)
+    loop: asyncio.AbstractEventLoop = field(repr=False)  # the gate's
 
     def vip(self, role: str) -> str:
         return vip(self.topology, role)
@@ -88,7 +89,8 @@ def sealed_mesh(
                         opened = await gates.enter_async_context(running_gate(directories[name]))
                         view = pod_view(topology, own, [own, *others])
                         await opened.open(view, member)
-                    world.pods[name] = Sealed(pods[name], member, topology, opened)
+                    loop = asyncio.get_running_loop()
+                    world.pods[name] = Sealed(pods[name], member, topology, opened, loop)
                 ready()
                 await done.wait()
 

@@ -13,9 +13,15 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+
 from support.forge import NOW, TestMember, pem
+from toposeal.dataplane.discovery import Kind, Offer, Update
+from toposeal.dataplane.envoy_json import discovered
 from toposeal.dataplane.envoy_open import render
 from toposeal.dataplane.envoy_plan import PodPlan
+from toposeal.dataplane.envoy_readable import readable
 from toposeal.dataplane.envoy_secrets import secrets
 from toposeal.dataplane.layout import (
     BOOTSTRAP_FILE,
@@ -26,6 +32,7 @@ from toposeal.dataplane.layout import (
 )
 from toposeal.dataplane.view import Layout, MeshMember, PodView
 from toposeal.errors import Mismatch
+from toposeal.host.discovery_server import DiscoveryServer
 from toposeal.host.envoy import Envoy, find_envoy
 from toposeal.host.gate import Gate, GateParts
 from toposeal.host.probe import Probe
@@ -39,24 +46,27 @@ ENVOY = find_envoy(None)
 
 
 def resources(response: bytes) -> list[dict[str, Any]]:
-    """The resources of a discovery response, without the type that the file repeats in each."""
+    """The resources of a readable response, without the type that it repeats in each."""
     found = json.loads(response)["resources"]
     return [{key: value for key, value in item.items() if key != "@type"} for item in found]
 
 
 def validate(files: Mapping[str, bytes], directory: Path) -> str:
     """Write `files` and run Envoy's own validation over bootstrap, LDS and CDS at once, as a reader
-    of them would; its complaint, or nothing.
+    of them would; its complaint, or nothing. Where certificates come from is said in another way: without a
+    stream, and it opens none, Envoy's validation crashes at a secret that comes over it.
     """
     for name, data in files.items():
         (directory / name).write_bytes(data)
     bootstrap = json.loads(files[BOOTSTRAP_FILE])
-    del bootstrap["dynamic_resources"]
-    bootstrap["static_resources"] = {
-        "listeners": resources(files[LISTENERS_FILE]),
-        "clusters": resources(files[CLUSTERS_FILE]),
-    }
-    (directory / "validate.json").write_text(json.dumps(bootstrap))
+    stream = bootstrap.pop("dynamic_resources")["ads_config"]
+    static = bootstrap["static_resources"]
+    static["listeners"] = resources(files[LISTENERS_FILE])
+    static["clusters"] += resources(files[CLUSTERS_FILE])
+    grpc = {key: stream[key] for key in ("api_type", "transport_api_version", "grpc_services")}
+    source = {"api_config_source": grpc, "resource_api_version": "V3"}
+    text = json.dumps(bootstrap).replace(json.dumps(discovered()), json.dumps(source))
+    (directory / "validate.json").write_text(text)
     return run_validation(directory, "validate.json")
 
 
@@ -79,8 +89,8 @@ def state_directory() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def leaf_files(member: TestMember, lifetime_s: int = 3600) -> dict[str, bytes]:
-    """The secrets of a member as its daemon writes them."""
+def leaf_secrets(member: TestMember, lifetime_s: int = 3600) -> Update:
+    """The secrets of a member as its daemon offers them."""
     serial = serial_number(os.urandom(20))
     ingress = mint_ingress_leaf(member.ca_key, member.profile_der, member.leaf_key, serial, NOW, lifetime_s)
     return secrets(member.chain_pem, member.key_pem, pem(ingress), member.key_pem)
@@ -100,12 +110,14 @@ def pod_view(
 class Opened:
     """A gate and what a test wants to look at."""
 
-    def __init__(self, layout: Layout, gate: Gate, faults: list[Mismatch]) -> None:
-        self.layout, self.gate, self.faults = layout, gate, faults
+    def __init__(
+        self, layout: Layout, gate: Gate, discovery: DiscoveryServer, faults: list[Mismatch]
+    ) -> None:
+        self.layout, self.gate, self.discovery, self.faults = layout, gate, discovery, faults
 
     async def open(self, view: PodView, member: TestMember) -> None:
         """With fresh leaves of `member`, as often as the gate asks."""
-        await self.gate.open(lambda: (view, leaf_files(member)))
+        await self.gate.open(lambda: (view, leaf_secrets(member)))
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(self.layout.xds).iterdir()}
@@ -114,8 +126,26 @@ class Opened:
 class InProcess(Renderer):
     """Renders here, where the types are imported already; the child has tests of its own."""
 
-    async def render(self, plan: PodPlan) -> dict[str, bytes]:
+    async def render(self, plan: PodPlan) -> Update:
         return render(plan, ENVOY_LAYOUT)
+
+
+def altered(update: Update, old: bytes, new: bytes) -> Update:
+    """`update` with text of its readable form replaced, which has to occur."""
+    files = readable(update)
+    assert any(old in data for data in files.values())
+    return update_of({name: data.replace(old, new) for name, data in files.items()})
+
+
+def update_of(files: Mapping[str, bytes]) -> Update:
+    """What the readable LDS and CDS say."""
+    version = json.loads(files[CLUSTERS_FILE])["version_info"]
+    clusters = (Cluster.from_dict(value) for value in resources(files[CLUSTERS_FILE]))
+    listeners = (Listener.from_dict(value) for value in resources(files[LISTENERS_FILE]))
+    return {
+        Kind.CLUSTER: Offer(version, {cluster.name: bytes(cluster) for cluster in clusters}),
+        Kind.LISTENER: Offer(version, {listener.name: bytes(listener) for listener in listeners}),
+    }
 
 
 @asynccontextmanager
@@ -126,8 +156,11 @@ async def running_gate(
     layout = layout_under(str(state_dir))
     faults: list[Mismatch] = []
     directory = XdsDirectory(layout.xds, group=ENVOY_UID)
+    discovery = DiscoveryServer()
+    await discovery.start(layout.discovery, ENVOY_UID)
     parts = GateParts(
         directory=directory,
+        discovery=discovery,
         start_envoy=lambda: Envoy.start(ENVOY, layout),
         renderer=renderer or InProcess(),
         probe=probe or await Probe.start(layout.probe),
@@ -135,7 +168,8 @@ async def running_gate(
     gate = Gate(parts, faults.append)
     try:
         await gate.start()
-        yield Opened(layout, gate, faults)
+        yield Opened(layout, gate, discovery, faults)
     finally:
         await asyncio.shield(gate.fence())
+        await discovery.stop()
         directory.close()

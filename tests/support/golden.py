@@ -1,19 +1,25 @@
-"""Writes envoy/ anew from the renderer: `python tests/support/golden.py`; the diff is for a reviewer."""
+"""Writes envoy/ anew from the renderer, and the closed state as Envoy is sent it.
+
+`python tests/support/golden.py`; the difference is for a reviewer.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("web", "api", "db")
+CLOSED_MODULE = ROOT / "sidecar" / "toposeal" / "_wire" / "closed.py"
 
 
 def golden_files() -> dict[str, bytes]:
     """Path below envoy/ to bytes: the closed files, the shop's as each role opens, egress and probes."""
     from support.shop import outside_view, view
     from toposeal.dataplane.envoy_closed import closed
-    from toposeal.dataplane.envoy_open import opened
+    from toposeal.dataplane.envoy_readable import opened
     from toposeal.dataplane.layout import ENVOY_LAYOUT
 
     files = {f"closed/{name}": data for name, data in closed(ENVOY_LAYOUT).items()}
@@ -21,6 +27,31 @@ def golden_files() -> dict[str, bytes]:
         files |= {f"shop-{role}/{name}": data for name, data in opened(view(role), ENVOY_LAYOUT).items()}
     outside = opened(outside_view(), ENVOY_LAYOUT)
     return files | {f"outside-web/{name}": data for name, data in outside.items()}
+
+
+def closed_module() -> str:
+    """The closed state as Envoy is sent it, from how it is said for people: the source of a module."""
+    from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+    from envoy_data_plane.envoy.config.listener.v3 import Listener
+
+    from toposeal.dataplane import envoy_readable  # noqa: F401 - registers types
+    from toposeal.dataplane.envoy_closed import blackhole_cluster, closed_listeners
+
+    clusters, listeners = [blackhole_cluster()], closed_listeners()
+    return (
+        '"""The closed state, encoded: tests/support/golden.py wrote it from dataplane/envoy_closed.py."""\n'
+        + _literal("CLUSTERS", {value["name"]: bytes(Cluster.from_dict(value)) for value in clusters})
+        + _literal("LISTENERS", {value["name"]: bytes(Listener.from_dict(value)) for value in listeners})
+    )
+
+
+def _literal(name: str, values: Mapping[str, bytes]) -> str:
+    lines = [f"\n{name} = {{\n"]
+    for key, data in values.items():
+        lines.append(f'    "{key}": (\n')
+        lines += [f"        {data[at : at + 64]!r}\n" for at in range(0, len(data), 64)]
+        lines.append("    ),\n")
+    return "".join((*lines, "}\n"))
 
 
 def write_golden_files() -> None:
@@ -32,4 +63,7 @@ def write_golden_files() -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests"))
+    if CLOSED_MODULE.read_text() != (text := closed_module()):
+        CLOSED_MODULE.write_text(text)
+        os.execv(sys.executable, sys.orig_argv)  # what is rendered follows from it
     write_golden_files()

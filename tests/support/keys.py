@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from toposeal_lab.memory import memory
+from toposeal_lab.stolen import Stolen, leaves
 
 _DEPTH = 3
 MARKERS = (b"PRIVATE KEY", b"private_key")
@@ -39,13 +42,19 @@ class Key:
         return any(needle in data for needle in self.needles)
 
 
-def of_secrets(files: Mapping[str, bytes]) -> list[Key]:
-    """The keys of Envoy's secret files: names are file names."""
-    return [
-        Key.of_pem(name, json.loads(data)["resources"][0]["tls_certificate"]["private_key"]["inline_string"])
-        for name, data in files.items()
-        if name.startswith("sds-")
-    ]
+def of_envoy(pid: int) -> Key:
+    """The key of the mesh leaf that an Envoy uses now: it is nowhere else to be had."""
+    found = eventually_leaf(pid)
+    return Key.of_pem(f"key of {found.domain}", found.credential.key)
+
+
+def eventually_leaf(pid: int, timeout_s: float = 10.0) -> Stolen:
+    """A leaf that is given to Envoy just now is not whole yet."""
+    end = time.monotonic() + timeout_s
+    while not (found := leaves(pid)):
+        assert time.monotonic() < end, "no leaf in Envoy's memory"
+        time.sleep(0.1)
+    return found[-1]
 
 
 def found_in_files(
@@ -74,21 +83,6 @@ def _files(folders: Iterable[Path]) -> Iterator[Path]:
 
 def found_in_memory(key: Key, pid: int) -> bool:
     return any(key.inside(data) for data in memory(pid))
-
-
-def memory(pid: int) -> Iterator[bytes]:
-    """Every writable mapping of a process that is in use."""
-    place = mode = ""
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
-        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
-            words = line.split()
-            if not words[0].endswith(":"):
-                place, mode = words[:2]
-            elif words[0] == "Rss:" and words[1] != "0" and "w" in mode:
-                start, end = (int(number, 16) for number in place.split("-"))
-                with suppress(OSError, ValueError):  # a guard page, or a mapping of a device
-                    file.seek(start)
-                    yield file.read(end - start)
 
 
 def admin(path: str, target: str) -> bytes:

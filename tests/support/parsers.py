@@ -12,6 +12,9 @@ from pathlib import Path
 
 from support.meshes import Mesh, build_mesh
 from toposeal._wire import peer_pb2 as wire
+from toposeal._wire.xds_pb2 import DiscoveryRequest
+from toposeal.dataplane.discovery import Discovery
+from toposeal.dataplane.discovery import Kind as Resources
 from toposeal.dataplane.dns_client import Kind, question, read_answer
 from toposeal.encoding import decode, encode
 from toposeal.errors import ToposealError
@@ -58,6 +61,7 @@ _ANSWERED = (
     _ASKED[:2] + bytes.fromhex("81800001000100000000") + _ASKED[12:-11] + b"\xc0\x0c"  # of the same name
     b"\0\1\0\1\0\0\0\x3c\0\4\x08\x08\x08\x08"
 )
+_SUBSCRIPTION = DiscoveryRequest(type_url=Resources.SECRET.value, resource_names=["id"]).SerializeToString()
 _ANSWER = b'{"tcbInfo":{"id":"TDX"},"signature":"00"}'
 
 
@@ -89,6 +93,7 @@ def parsers() -> Mapping[str, Parser]:
         **_peer_messages(mesh),
         **_outside(mesh),
         "dns-answer": Parser(lambda data: read_answer(data, _ASKED), [_ANSWERED]),
+        "discovery-request": Parser(lambda data: Discovery().request(data), [_SUBSCRIPTION]),
     }
 
 

@@ -113,7 +113,14 @@ def _gate_parts(parts: Parts) -> dict[str, object]:
         async def close(self) -> None:
             parts.done.append("no probe")
 
-    return {"XdsDirectory": Directory, "Renderer": Renderer, "Probe": Probe}
+    class Discovery:
+        async def start(self, path: str, group: int) -> None:
+            await parts.do("discovery")
+
+        async def stop(self) -> None:
+            parts.done.append("no discovery")
+
+    return {"XdsDirectory": Directory, "DiscoveryServer": Discovery, "Renderer": Renderer, "Probe": Probe}
 
 
 def _gate(parts: Parts) -> dict[str, object]:

@@ -12,7 +12,7 @@ from support.meshes import Mesh, build_mesh
 
 from toposeal.cli.main import entry
 from toposeal.dataplane.envoy_closed import closed
-from toposeal.dataplane.envoy_open import opened
+from toposeal.dataplane.envoy_readable import opened
 from toposeal.dataplane.from_sealed import pod_view
 from toposeal.dataplane.layout import ENVOY_LAYOUT
 
@@ -26,7 +26,9 @@ def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_bootstrap_writes_what_the_daemon_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bootstrap_writes_what_the_daemon_gives_envoy_before_the_seal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert entry(["envoy", "bootstrap", "--out", str(tmp_path / "new" / "dir")]) == 0
     assert files(tmp_path / "new" / "dir") == closed(ENVOY_LAYOUT)
     assert run_validation(tmp_path / "new" / "dir", "bootstrap.json") == ""
@@ -48,13 +50,13 @@ def render(tmp_path: Path, **changes: str) -> int:
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_render_writes_what_the_members_daemon_writes(tmp_path: Path, index: int) -> None:
+def test_render_writes_what_the_members_daemon_sends(tmp_path: Path, index: int) -> None:
     iid = mesh().pods[index].iid
     assert render(tmp_path, member=iid.hex()) == 0
     found = files(tmp_path / "out")
     expected = opened(pod_view(mesh().sealed, iid, 1), ENVOY_LAYOUT)
     assert {name: found[name] for name in expected} == expected
-    assert set(found) == {"bootstrap.json", "sds-id.json", "sds-ingress.json", *expected}
+    assert set(found) == {"bootstrap.json", *expected}
     assert violations(found) == []
     assert validate(found, tmp_path / "out") == ""
 

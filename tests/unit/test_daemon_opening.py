@@ -12,6 +12,7 @@ from support.network import Network, signed_topology
 
 from toposeal.daemon import opening as opening_module
 from toposeal.daemon.opening import Opening
+from toposeal.dataplane.discovery import Kind, Offer
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.errors import PodError, Reason
 from toposeal.gate.machine import State
@@ -76,11 +77,11 @@ def test_leaves_are_renewed_at_half_of_their_life_for_ever(monkeypatch: pytest.M
 def test_F6_a_renewal_that_fails_is_tried_again_sooner(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    refusal = PodError.of(Reason.STATE_DIR, "xds", "no room", "a tmpfs with room")
+    refusal = PodError.of(Reason.ENVOY_FAILED, "envoy.discovery", "silence", "an acknowledgement")
     pauses, error = run_opening(Turning(refusal, refusal), monkeypatch, 3)
     assert pauses == [50.0, 25.0, 12.5, 50.0]
     assert error is None
-    assert capfd.readouterr().out.count('"event": "alarm", "reason": "state_dir"') == 2
+    assert capfd.readouterr().out.count('"event": "alarm", "reason": "envoy_failed"') == 2
 
 
 def test_S9_a_renewal_with_a_defect_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,12 +131,12 @@ def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
         assert taken == [True, False, True]
 
     minted = itertools.count(1)
-    monkeypatch.setattr(opening_module, "new_leaves", lambda own: {"leaf": b"%d" % next(minted)})
+    monkeypatch.setattr(opening_module, "new_leaves", lambda own: {Kind.SECRET: Offer(str(next(minted)), {})})
     asyncio.run(go())
     assert gate.contents is not None
     again, leaves = gate.contents()  # for an Envoy that replaces one that has ended: all of it as it is now
     assert (again.generation, again.resolved) == (3, {"api.example.com": ("9.9.9.9",)})
-    assert leaves == {"leaf": b"2"}
+    assert leaves[Kind.SECRET].version == "2"
     assert gate.views == [
         (1, {"api.example.com": ("8.8.8.8",)}),
         (2, {"api.example.com": ("8.8.4.4",)}),

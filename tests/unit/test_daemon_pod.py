@@ -29,6 +29,7 @@ STARTS = [
     "port",
     "watch rules",
     "directory",
+    "discovery",
     "probe",
     "renderer",
     "envoy",
@@ -73,7 +74,12 @@ async def started(parts: Parts, step: str) -> None:
 
 def assert_all_ended(parts: Parts) -> None:
     """Whatever was started has been ended, Envoy above all."""
-    for start, end in {"port": "no port", "directory": "no directory", "names": "no names"}.items():
+    for start, end in {
+        "port": "no port",
+        "directory": "no directory",
+        "discovery": "no discovery",
+        "names": "no names",
+    }.items():
         if start in parts.done and start not in (parts.fails, parts.hangs):
             assert end in parts.done
     if "envoy" in parts.done:

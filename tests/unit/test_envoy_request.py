@@ -1,4 +1,4 @@
-"""Plans and files between the daemon and the renderer's child: whole, or refused."""
+"""Plans and configuration between the daemon and the renderer's child: whole, or refused."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from support.shop import view
 
+from toposeal._wire import xds_pb2 as wire
+from toposeal.dataplane.envoy_open import render
 from toposeal.dataplane.envoy_plan import plan
-from toposeal.dataplane.envoy_request import decode_files, decode_plan, encode_files, encode_plan
+from toposeal.dataplane.envoy_request import decode_plan, decode_rendered, encode_plan, encode_rendered
+from toposeal.dataplane.layout import ENVOY_LAYOUT
 from toposeal.errors import LocalProtocolError
 
 PLAN = plan(view("web"))
@@ -21,9 +24,9 @@ def test_a_plan_survives_the_way(role: str) -> None:
     assert decode_plan(encode_plan(made)) == made
 
 
-def test_files_survive_the_way() -> None:
-    files = {"lds.json": b"{}\n", "cds.json": b"[]\n"}
-    assert decode_files(encode_files(files)) == files
+def test_what_is_rendered_survives_the_way() -> None:
+    update = render(PLAN, ENVOY_LAYOUT)
+    assert decode_rendered(encode_rendered(update), PLAN.version) == update
 
 
 def changed(**changes: Any) -> bytes:
@@ -51,16 +54,24 @@ def test_a_request_that_is_no_plan_is_refused(data: bytes) -> None:
         decode_plan(data)
 
 
+GOOD = encode_rendered(render(PLAN, ENVOY_LAYOUT))
+ONE = wire.Resource(name="a", value=b"x")
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"",
-        b"[]",
-        b"{}",
-        b'{"lds.json": "", "cds.json": "", "sds-id.json": ""}',
-        b'{"lds.json": "", "cds.json": 1}',
+        b"\xff",
+        GOOD[:-1],
+        GOOD + b"\x7a\x00",  # a field that is not ours
+        wire.Rendered(version=PLAN.version).SerializeToString(),
+        wire.Rendered(version=PLAN.version, clusters=[ONE]).SerializeToString(),
+        wire.Rendered(version=PLAN.version, clusters=[ONE, ONE], listeners=[ONE]).SerializeToString(),
+        wire.Rendered(version="another", clusters=[ONE], listeners=[ONE]).SerializeToString(),
     ],
+    ids=["nothing", "no message", "half", "more", "empty", "no listeners", "one twice", "another version"],
 )
-def test_an_answer_that_is_not_the_two_files_is_refused(data: bytes) -> None:
+def test_an_answer_that_is_not_one_update_is_refused(data: bytes) -> None:
     with pytest.raises(LocalProtocolError):
-        decode_files(data)
+        decode_rendered(data, PLAN.version)

@@ -1,50 +1,42 @@
-"""The files with private keys: what Envoy is told, and what may be shown."""
+"""The leaves with their private keys: what Envoy is sent."""
 
 from __future__ import annotations
 
-import json
-
-import betterproto2
-from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryResponse
-from support.envoy import leaf_files
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
+from support.envoy import leaf_secrets
 from support.forge import TestMember
 
-from toposeal.dataplane.envoy_secrets import secret_version, secret_versions, secrets, withheld_secrets
-from toposeal.dataplane.envoy_tls import accepts  # noqa: F401 - registers the types of a secret
-from toposeal.dataplane.layout import INGRESS_SECRET_FILE, MESH_SECRET_FILE
+from toposeal.dataplane.discovery import Kind
+from toposeal.dataplane.envoy_secrets import secrets
 
-FILES = secrets("mesh chain", "mesh key", "ingress chain", "ingress key")
+(KIND, OFFER) = next(iter(secrets("mesh chain", "mesh key", "ingress chain", "ingress key").items()))
 
 
-def test_each_file_holds_one_leaf_and_its_key() -> None:
-    for file, name, chain, key in (
-        (MESH_SECRET_FILE, "id", "mesh chain", "mesh key"),
-        (INGRESS_SECRET_FILE, "ingress", "ingress chain", "ingress key"),
-    ):
-        (secret,) = json.loads(FILES[file])["resources"]
-        assert secret["name"] == name
-        assert secret["tls_certificate"] == {
-            "certificate_chain": {"inline_string": chain},
-            "private_key": {"inline_string": key},
+def test_each_secret_holds_one_leaf_and_its_key_in_envoys_schema() -> None:
+    assert KIND is Kind.SECRET
+    for name, chain, key in (("id", "mesh chain", "mesh key"), ("ingress", "ingress chain", "ingress key")):
+        secret = Secret.parse(OFFER.resources[name])
+        assert secret.name == name
+        assert secret.tls_certificate is not None
+        assert secret.tls_certificate.to_dict() == {
+            "certificateChain": {"inlineString": chain},
+            "privateKey": {"inlineString": key},
         }
+        assert bytes(secret) == OFFER.resources[name]
 
 
-def test_a_version_follows_from_the_public_chain_alone() -> None:
-    assert secret_versions(FILES) == {
-        "id": secret_version("mesh chain"),
-        "ingress": secret_version("ingress chain"),
-    }
-    other_key = secrets("mesh chain", "another key", "ingress chain", "ingress key")
-    assert secret_versions(other_key) == secret_versions(FILES)
-    assert secret_version("a") != secret_version("b")
+def test_a_version_follows_from_the_public_chains_alone() -> None:
+    def version(*given: str) -> str:
+        return secrets(*given)[Kind.SECRET].version
+
+    assert len(OFFER.version) == 16
+    assert version("mesh chain", "other", "ingress chain", "other") == OFFER.version
+    assert version("other", "mesh key", "ingress chain", "ingress key") != OFFER.version
+    assert version("mesh chain", "mesh key", "other", "ingress key") != OFFER.version
 
 
-def test_the_files_are_messages_of_envoys_schema_in_its_order() -> None:
-    for data in leaf_files(TestMember("web")).values():
-        value = DiscoveryResponse.from_json(data).to_dict(casing=betterproto2.Casing.SNAKE)
-        assert json.dumps(value, indent=2).encode() + b"\n" == data
-
-
-def test_K6_what_is_shown_instead_of_secrets_is_empty() -> None:
-    assert withheld_secrets().keys() == FILES.keys()
-    assert all(json.loads(data)["resources"] == [] for data in withheld_secrets().values())
+def test_F4_K6_no_key_is_in_a_representation() -> None:
+    member = TestMember("web")
+    found = leaf_secrets(member)
+    assert member.key_pem.encode() in found[Kind.SECRET].resources["id"]
+    assert "PRIVATE" not in f"{found} {found!r}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
 from support.shop import view
 
+from toposeal.dataplane.discovery import Kind, Offer, Update
+from toposeal.dataplane.envoy_closed import CLOSED
+from toposeal.dataplane.view import PodView
 from toposeal.errors import Mismatch, PodError, Reason, ToposealError
 from toposeal.gate.machine import State
 from toposeal.host.envoy import Envoy
@@ -32,14 +35,26 @@ class Straw:
         if not self.end.done():
             self.end.set_result("killed")
 
-    async def stats(self) -> Mapping[str, int]:
-        await asyncio.sleep(0)
+    async def settled(self, acknowledgement: Awaitable[None]) -> None:
+        await acknowledgement
         if self.broken or self.end.done():
             raise REFUSAL
-        return {}
 
-    async def acknowledged(self, before: object, versions: object) -> None:
-        await self.stats()
+
+class Discovery:
+    """What Envoy would be served, by version."""
+
+    def __init__(self, done: list[str]) -> None:
+        self.done = done
+
+    def reset(self, update: Update) -> None:
+        self.done.append("closed" if update is CLOSED else f"forgotten {len(update)}")
+
+    def offer(self, update: Update) -> None:
+        self.done.append(f"offer {','.join(offer.version for offer in update.values())}")
+
+    async def acknowledged(self) -> None:
+        await asyncio.sleep(0)
 
 
 class Rig:
@@ -52,7 +67,8 @@ class Rig:
         self.starting: Callable[[], Awaitable[None]] | None = None
         self.asked = 0
         part = cast(Any, self)
-        self.gate = Gate(GateParts(part, self.start_envoy, part, part), self.faults.append)
+        discovery = cast(Any, Discovery(self.done))
+        self.gate = Gate(GateParts(part, discovery, self.start_envoy, part, part), self.faults.append)
 
     async def start_envoy(self) -> Envoy:
         if self.starting is not None:
@@ -61,14 +77,17 @@ class Rig:
         self.envoys.append(Straw())
         return cast(Envoy, self.envoys[-1])
 
-    def reset(self, files: Mapping[str, bytes]) -> None:
-        self.done.append("closed")
+    def reset(self, bootstrap: bytes) -> None:
+        assert b"admin" in bootstrap
 
-    def write(self, files: Mapping[str, bytes]) -> None:
-        self.done.append(f"write {','.join(sorted(files))}")
+    def mark_open(self) -> None:
+        self.done.append("open")
 
-    async def render(self, plan: object) -> dict[str, bytes]:
-        return {"lds": b""}
+    def mark_closed(self) -> None:
+        pass
+
+    async def render(self, plan: object) -> Update:
+        return {Kind.LISTENER: Offer("lds", {})}
 
     async def ask(self) -> None:
         self.done.append("probe")
@@ -76,9 +95,9 @@ class Rig:
     async def close(self) -> None:
         pass
 
-    def contents(self) -> tuple[Any, dict[str, bytes]]:
+    def contents(self) -> tuple[PodView, Update]:
         self.asked += 1
-        return view("db"), {f"leaf-{self.asked}": b"{}"}
+        return view("db"), leaf(str(self.asked))
 
     async def opened(self) -> None:
         await self.gate.start()
@@ -90,13 +109,16 @@ class Rig:
                 await asyncio.sleep(0)
 
 
-OPENED = ["closed", "start", "write lds,leaf-1", "probe"]
+def leaf(name: str) -> Update:
+    return {Kind.SECRET: Offer(f"leaf-{name}", {})}
+
+
+OPENED = ["closed", "start", "offer leaf-1,lds", "probe", "open"]
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toposeal.gate.restarts.RESTART_PAUSE", 1)
-    monkeypatch.setattr("toposeal.host.gate.secret_versions", lambda secrets: {})
 
 
 def run(test: Callable[[Rig], Awaitable[None]]) -> Rig:
@@ -115,7 +137,7 @@ def test_D7_fault_16_another_envoy_is_opened_with_what_holds_then() -> None:
         rig.envoys[0].end.set_result("gone")
         await rig.until(State.RESTARTING)
         await rig.until(State.OPEN)
-        assert rig.done == [*OPENED, "closed", "start", "write lds,leaf-2", "probe"]
+        assert rig.done == [*OPENED, "forgotten 0", "closed", "start", "offer leaf-2,lds", "probe", "open"]
 
     assert run(test).faults == []
 
@@ -164,16 +186,16 @@ def test_D7_fault_16_a_start_that_fails_fences() -> None:
 def test_an_envoy_that_ends_during_a_change_fails_the_change_and_is_replaced() -> None:
     async def test(rig: Rig) -> None:
         await rig.opened()
-        change = asyncio.ensure_future(rig.gate.rotate({"leaf-x": b""}))
+        change = asyncio.ensure_future(rig.gate.rotate(leaf("x")))
         await asyncio.sleep(0)
         rig.envoys[0].end.set_result("gone")
         with pytest.raises(ToposealError):
             await change
         await rig.until(State.RESTARTING)
-        later = asyncio.ensure_future(rig.gate.rotate({"leaf-y": b""}))  # waits for the new one
+        later = asyncio.ensure_future(rig.gate.rotate(leaf("y")))  # waits for the new one
         await later
         assert rig.gate.state is State.OPEN
-        assert rig.done[-2:] == ["probe", "write leaf-y"]
+        assert rig.done[-2:] == ["open", "offer leaf-y"]
 
     assert run(test).faults == []
 
@@ -198,4 +220,4 @@ def test_D7_an_envoy_that_ends_before_the_gate_was_open_is_not_replaced() -> Non
 
     rig = run(test)
     assert [fault.found for fault in rig.faults] == ["gone, 1 in an hour"]
-    assert rig.done == ["closed", "start", "closed"]
+    assert rig.done == ["closed", "start", "forgotten 0"]

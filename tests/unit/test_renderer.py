@@ -12,7 +12,7 @@ from support.shop import view
 
 from toposeal.dataplane.envoy_open import render
 from toposeal.dataplane.envoy_plan import plan
-from toposeal.dataplane.envoy_request import decode_files, encode_plan
+from toposeal.dataplane.envoy_request import decode_rendered, encode_plan
 from toposeal.dataplane.layout import ENVOY_LAYOUT
 from toposeal.errors import PodError, Reason, ToposealError
 from toposeal.host import renderer as renderer_module
@@ -25,7 +25,7 @@ confined = pytest.mark.skipif(os.geteuid() != 0, reason="the child gives up capa
 
 def test_the_child_renders_the_same_bytes_with_no_environment() -> None:
     done = subprocess.run(CHILD, input=encode_plan(PLAN), capture_output=True, env={}, check=True, timeout=60)
-    assert decode_files(done.stdout) == render(PLAN, ENVOY_LAYOUT)
+    assert decode_rendered(done.stdout, PLAN.version) == render(PLAN, ENVOY_LAYOUT)
     assert done.stderr == b""
 
 
@@ -57,11 +57,11 @@ def test_the_renderer_answers_as_often_as_it_is_asked() -> None:
     ("command", "text"),
     [
         (("/bin/sh", "-c", "cat >/dev/null; echo some trouble >&2; exit 1"), "some trouble"),
-        (("/bin/sh", "-c", "cat >/dev/null; echo '{}'"), "lds.json"),
-        (("/bin/sh", "-c", "cat >/dev/null"), "JSON"),
+        (("/bin/sh", "-c", "cat >/dev/null; echo '{}'"), "DecodeError"),
+        (("/bin/sh", "-c", "cat >/dev/null"), "clusters and listeners"),
         (("/bin/sleep", "9"), "silence"),
     ],
-    ids=["failure", "other files", "nothing", "silence"],
+    ids=["failure", "another answer", "nothing", "silence"],
 )
 def test_a_child_that_does_not_answer_is_refused(
     command: tuple[str, ...], text: str, monkeypatch: pytest.MonkeyPatch

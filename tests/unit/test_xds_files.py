@@ -1,4 +1,4 @@
-"""The directory with the keys: where it may lie, whose it is, and what a write leaves behind."""
+"""The pod's directories: where they may lie, whose they are, and what is in the one that Envoy reads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from toposeal.dataplane.layout import WRITING_ORDER
 from toposeal.errors import PodError, Reason
 from toposeal.host.xds_files import XdsDirectory, prepare
 
 ME, GROUP = os.geteuid(), os.getegid()
-FILES = {"lds.json": b"listeners", "cds.json": b"clusters", "sds-id.json": b"key"}
+CLOSED = {"bootstrap.json": b"bootstrap", "closed": b""}
 
 
 @pytest.fixture
@@ -138,74 +137,59 @@ def test_a_missing_directory_is_not_opened(memory: Path) -> None:
         XdsDirectory(str(memory / "xds"), group=GROUP)
 
 
-def test_files_are_for_the_daemon_and_envoys_group(xds: tuple[Path, XdsDirectory]) -> None:
+def test_F2_the_file_is_for_the_daemon_and_envoys_group(xds: tuple[Path, XdsDirectory]) -> None:
     path, directory = xds
     before = os.umask(0)
     try:
-        directory.write(FILES)
+        directory.reset(b"bootstrap")
     finally:
         os.umask(before)
-    assert held(path) == FILES
+    assert held(path) == CLOSED
     assert {(stat.S_IMODE(p.stat().st_mode), p.stat().st_gid, p.stat().st_nlink) for p in path.iterdir()} == {
         (0o640, GROUP, 1)
     }
 
 
-def test_secrets_come_before_clusters_before_listeners(
-    xds: tuple[Path, XdsDirectory], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    renamed: list[str] = []
-    real = os.rename
-
-    def rename(source: str, target: str, **options: int) -> None:
-        renamed.append(target)
-        real(source, target, **options)
-
-    monkeypatch.setattr(os, "rename", rename)
-    xds[1].write(dict.fromkeys(reversed(WRITING_ORDER), b""))
-    assert renamed == list(WRITING_ORDER)
-    assert renamed.index("sds-id.json") < renamed.index("cds.json") < renamed.index("lds.json")
-
-
-def test_a_file_is_replaced_never_written_to(xds: tuple[Path, XdsDirectory]) -> None:
+def test_F2_the_file_is_made_anew_never_written_to(xds: tuple[Path, XdsDirectory], memory: Path) -> None:
     path, directory = xds
-    directory.write(FILES)
-    (path / "link").hardlink_to(path / "lds.json")
-    with (path / "lds.json").open("rb") as reader:
-        directory.write({"lds.json": b"new"})
-        assert reader.read() == b"listeners"
-    assert (path / "link").read_bytes() == b"listeners"
-    assert (path / "lds.json").read_bytes() == b"new"
+    (memory / "theirs").write_bytes(b"theirs")
+    (path / "bootstrap.json").hardlink_to(memory / "theirs")
+    (path / ".leftover").write_bytes(b"old")
+    directory.reset(b"bootstrap")
+    assert (memory / "theirs").read_bytes() == b"theirs"
+    assert held(path) == CLOSED
 
 
-def test_F6_a_failure_on_the_way_changes_nothing(
-    xds: tuple[Path, XdsDirectory], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_open_is_marked_without_a_new_file(xds: tuple[Path, XdsDirectory]) -> None:
     path, directory = xds
-    directory.write(FILES)
-    calls = iter([None, OSError(28, "No space left on device")])
+    directory.reset(b"bootstrap")
+    before = (path / "closed").stat().st_ino
+    directory.mark_open()
+    assert held(path) == {"bootstrap.json": b"bootstrap", "open": b""}
+    assert (path / "open").stat().st_ino == before
+    for _ in range(2):
+        directory.mark_closed()
+        assert held(path) == CLOSED
 
-    def fsync(_: int) -> None:
-        fault = next(calls)
-        if fault is not None:
-            raise fault
 
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(PodError, match="No space") as caught:
-        directory.write(dict.fromkeys(FILES, b"new"))
+def test_what_was_taken_away_cannot_be_marked(xds: tuple[Path, XdsDirectory]) -> None:
+    with pytest.raises(PodError) as caught:
+        xds[1].mark_open()
     assert caught.value.reason is Reason.STATE_DIR
-    assert held(path) == FILES
+    xds[1].mark_closed()
 
 
-def test_reset_leaves_exactly_the_given_files(xds: tuple[Path, XdsDirectory]) -> None:
+def test_F6_without_room_there_is_no_file(
+    xds: tuple[Path, XdsDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, directory = xds
-    directory.write(FILES)
-    (path / ".leftover").write_bytes(b"key")
-    directory.reset({"lds.json": b"closed"})
-    assert held(path) == {"lds.json": b"closed"}
+    directory.reset(b"bootstrap")
 
+    def fchmod(*_: int) -> None:
+        raise OSError(28, "No space left on device")
 
-def test_a_file_that_envoy_does_not_read_is_our_own_mistake(xds: tuple[Path, XdsDirectory]) -> None:
-    with pytest.raises(PodError, match="only"):
-        xds[1].write({"other.json": b""})
-    assert held(xds[0]) == {}
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    with pytest.raises(PodError, match="No space") as caught:
+        directory.reset(b"bootstrap")
+    assert caught.value.reason is Reason.STATE_DIR
+    assert held(path) == {}

@@ -1,22 +1,22 @@
-"""Mints the pod's two leaves and hands them to Envoy's files; the keys live here and there only."""
+"""Mints the pod's two leaves for Envoy; their keys are in this process and in Envoy, and in no file."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import load_der_x509_certificate
 
+from toposeal.dataplane.discovery import Update
 from toposeal.dataplane.envoy_secrets import secrets
 from toposeal.host.entropy import new_key, random_bytes
 from toposeal.membership.state import Own
 from toposeal.pki.mint import mint_ingress_leaf, mint_mesh_leaf, serial_number
 
 
-def new_leaves(own: Own) -> Mapping[str, bytes]:
-    """The two secret files with fresh keys, valid for the topology's leaf lifetime from now."""
+def new_leaves(own: Own) -> Update:
+    """Both leaves with fresh keys, valid for the topology's leaf lifetime from now."""
     lifetime_s = own.topology.topology.timers.leaf_lifetime_ms // 1000
     now, ca = int(time.time()), own.identity.ca.der
     mesh_key, ingress_key = new_key(), new_key()

@@ -1,7 +1,7 @@
 """The pod's parts joined around one node: peer link, gate, names, answers, watches.
 
 The order of `_live` is the argument: the peer port first, the watch of the rules, Envoy with the closed
-files, then keys and evidence; what opens is written only by `Opening`, and only after the seal.
+configuration, then keys and evidence; what opens is offered only by `Opening`, and only after the seal.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from toposeal.evidence.binding import Binding
 from toposeal.host import journal, netlink
 from toposeal.host.attestation_server import AttestationServer
 from toposeal.host.collateral_source import CollateralSource
+from toposeal.host.discovery_server import DiscoveryServer
 from toposeal.host.dns_server import DnsServer
 from toposeal.host.entropy import random_bytes
 from toposeal.host.envoy import Envoy, find_envoy
@@ -75,8 +76,8 @@ class Pod:
         self._ended: asyncio.Future[Mismatch | None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> Mismatch | None:
-        """Until fenced (why) or stopped (None). Whatever ends it, Envoy is gone and the closed files are
-        back. An exception of any part ends all others and is raised here.
+        """Until fenced (why) or stopped (None). Whatever ends it, Envoy is gone and nothing is left to serve
+        another. An exception of any part ends all others and is raised here.
         """
         async with AsyncExitStack() as stack:
             life = asyncio.create_task(self._live(stack))
@@ -142,12 +143,15 @@ class Pod:
     async def _closed_gate(self, stack: AsyncExitStack) -> Gate:
         directory = XdsDirectory(self._layout.xds, group=ENVOY_UID)
         stack.callback(directory.close)
+        discovery = DiscoveryServer()
+        await discovery.start(self._layout.discovery, ENVOY_UID)
+        stack.push_async_callback(discovery.stop)
         renderer = Renderer(self._child)
         stack.push_async_callback(renderer.close)
         probe = await Probe.start(self._layout.probe)
         stack.push_async_callback(probe.close)
         await renderer.prepare()
-        gate = Gate(GateParts(directory, self._start_envoy, renderer, probe), self._fault)
+        gate = Gate(GateParts(directory, discovery, self._start_envoy, renderer, probe), self._fault)
         stack.push_async_callback(gate.fence)
         await gate.start()
         journal.event("gate", state="closed")

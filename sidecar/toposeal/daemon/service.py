@@ -1,6 +1,6 @@
 """One pod from first instruction to last: what is started in which order, and that its end is closed.
 
-The order is the argument: rules, then the peer port, then Envoy with the closed files, then keys and
+The order is the argument: rules, then the peer port, then Envoy with the closed configuration, then keys and
 evidence, and only after the seal the configuration that opens.
 """
 

@@ -31,11 +31,9 @@ from toposeal.dataplane.envoy_clusters import (
     member_name,
     role_name,
 )
-from toposeal.dataplane.envoy_form import STAND_IN, as_json, filled, strings_of
-from toposeal.dataplane.envoy_json import Json
-from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, OutsideRange, PodPlan
+from toposeal.dataplane.envoy_form import Form
+from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, OutsideRange, Peer, PodPlan
 from toposeal.dataplane.envoy_tls import ATTESTATION_ALPN, accepts, serves_anyone
-from toposeal.dataplane.view import Layout
 from toposeal.limits import CONNECT_ATTEMPTS, INBOUND_PORT, PROBE_ADDRESS, PROBE_PORT, TLS_HANDSHAKE_TIMEOUT
 
 
@@ -65,50 +63,50 @@ def _range_chains(part: OutsideRange) -> Iterator[FilterChain]:
         yield _clear_chain(f"{name}|{address}", part.port, _to(BLACKHOLE), address)
 
 
-def member_chains(edge: Inbound, layout: Layout) -> Iterator[Json]:
-    """One per admitted client: its SNI leads to the chain that trusts its CA and no other."""
-    match = FilterChainMatch(
-        destination_port=edge.port, server_names=[STAND_IN.domain], transport_protocol="tls"
-    )
-    name, cluster = f"in|{edge.port}|{STAND_IN.domain}", "{cluster}"
-    form = as_json(_tls_chain(name, match, accepts(STAND_IN, layout), cluster))
+def member_chains(edge: Inbound) -> Iterator[bytes]:
+    """One per admitted client, encoded: its SNI leads to the chain that trusts its CA and no other."""
+    form = Form(lambda client, cluster: bytes(member_chain(edge.port, client, cluster)))
     for client in edge.clients:
-        own = {name: f"in|{edge.port}|{client.domain}", cluster: member_name(edge, client.domain)}
-        yield filled(form, strings_of(client) | own)
+        yield form.of(client, member_name(edge, client.domain))
 
 
-def inbound_chains(plan: PodPlan, layout: Layout) -> Iterator[FilterChain]:
+def member_chain(port: int, client: Peer, cluster: str) -> FilterChain:
+    match = FilterChainMatch(destination_port=port, server_names=[client.domain], transport_protocol="tls")
+    return _tls_chain(f"in|{port}|{client.domain}", match, accepts(client), cluster)
+
+
+def inbound_chains(plan: PodPlan) -> Iterator[FilterChain]:
     """All but those of members."""
     for port in plan.ingress:
-        yield from _outside_chains(port, layout)
-    yield _attestation_chain(plan.attestation_port, layout)
-    yield _probe_chain(plan, layout)
+        yield from _outside_chains(port)
+    yield _attestation_chain(plan.attestation_port)
+    yield _probe_chain(plan)
 
 
-def _outside_chains(port: OutsidePort, layout: Layout) -> Iterator[FilterChain]:
+def _outside_chains(port: OutsidePort) -> Iterator[FilterChain]:
     """The application for outside clients, and on the same port the document for verifiers."""
     plain = FilterChainMatch(destination_port=port.port, transport_protocol="tls")
     name = f"ingress|{port.port}"
-    yield _tls_chain(name, plain, serves_anyone(layout), ingress_name(port))
+    yield _tls_chain(name, plain, serves_anyone(), ingress_name(port))
     attest = FilterChainMatch(
         destination_port=port.port, transport_protocol="tls", application_protocols=[ATTESTATION_ALPN]
     )
-    socket = serves_anyone(layout, attestation_alpn=[ATTESTATION_ALPN])
+    socket = serves_anyone(attestation_alpn=[ATTESTATION_ALPN])
     yield _tls_chain(f"{name}|attestation", attest, socket, ATTESTATION)
 
 
-def _attestation_chain(port: int, layout: Layout) -> FilterChain:
+def _attestation_chain(port: int) -> FilterChain:
     match = FilterChainMatch(destination_port=port, transport_protocol="tls")
-    socket = serves_anyone(layout, attestation_alpn=[ATTESTATION_ALPN, "http/1.1"])
+    socket = serves_anyone(attestation_alpn=[ATTESTATION_ALPN, "http/1.1"])
     return _tls_chain(f"attestation|{port}", match, socket, ATTESTATION)
 
 
-def _probe_chain(plan: PodPlan, layout: Layout) -> FilterChain:
+def _probe_chain(plan: PodPlan) -> FilterChain:
     """The pod's own Envoy calls itself: only it has a leaf of the pod's own CA."""
     match = FilterChainMatch(
         destination_port=INBOUND_PORT, server_names=[plan.own.domain], transport_protocol="tls"
     )
-    return _tls_chain("probe", match, accepts(plan.own, layout), PROBE_ANSWER)
+    return _tls_chain("probe", match, accepts(plan.own), PROBE_ANSWER)
 
 
 def _tls_chain(name: str, match: FilterChainMatch, socket: TransportSocket, cluster: str) -> FilterChain:

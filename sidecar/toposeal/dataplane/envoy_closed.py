@@ -2,28 +2,32 @@
 
 Written without envoy_data_plane, whose import takes longer than Envoy's whole start: Envoy has to
 hold its ports before anything else in the pod can take them (docs/adr/0003). The opened state
-starts from these same listeners, so opening and closing never replace one.
+starts from these same listeners, so opening and closing never replace one. Envoy is sent them encoded;
+`python tests/support/golden.py` encodes what is said here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from toposeal._wire import closed as encoded
+from toposeal.dataplane.discovery import Kind, Offer, Update
 from toposeal.dataplane.envoy_json import (
     ACCESS_FILTER_TYPE,
     CONNECTION_LIMIT_TYPE,
     FIXED_HEAP_TYPE,
+    HTTP_OPTIONS_TYPE,
     ORIGINAL_DST_TYPE,
     STDOUT_LOG_TYPE,
     TCP_PROXY_TYPE,
     TLS_INSPECTOR_TYPE,
     Json,
+    discovered,
     document,
-    file_source,
     tcp_address,
     xds,
 )
-from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLUSTERS_FILE, LISTENERS_FILE
+from toposeal.dataplane.layout import BOOTSTRAP_FILE
 from toposeal.dataplane.refusals import FIELDS
 from toposeal.dataplane.view import Layout
 from toposeal.limits import (
@@ -43,6 +47,11 @@ from toposeal.limits import (
 
 BLACKHOLE = "blackhole"
 CLOSED_VERSION = "closed"
+CLOSED: Update = {
+    Kind.CLUSTER: Offer(CLOSED_VERSION, encoded.CLUSTERS),
+    Kind.LISTENER: Offer(CLOSED_VERSION, encoded.LISTENERS),
+}
+DISCOVERY = "xds"  # the only cluster that is not discovered itself
 NODE_ID = "toposeal"
 ADMIN_MODE = 0o600
 # Envoy's own name for each; at the limit a connection is accepted, and closed.
@@ -64,13 +73,13 @@ _FAILED = (
 
 
 def closed(layout: Layout) -> dict[str, bytes]:
-    """Every file of the xDS directory before the seal; exactly those of envoy/closed."""
-    files = {BOOTSTRAP_FILE: bootstrap(layout, NODE_ID)}
-    return files | xds(CLOSED_VERSION, [blackhole_cluster()], closed_listeners(layout))
+    """What Envoy starts with, and CLOSED for people; exactly the files of envoy/closed."""
+    files = {BOOTSTRAP_FILE: bootstrap(layout)}
+    return files | xds(CLOSED_VERSION, [blackhole_cluster()], closed_listeners())
 
 
-def bootstrap(layout: Layout, node_id: str) -> bytes:
-    """What Envoy is started with: an admin socket, the two watched files, limits, and an end for
+def bootstrap(layout: Layout) -> bytes:
+    """What Envoy is started with: an admin socket, the way to the daemon, limits, and an end for
     the thread that carries connections when it is stuck; the daemon watches the other one (host.envoy).
     """
     limit = {
@@ -86,10 +95,17 @@ def bootstrap(layout: Layout, node_id: str) -> bytes:
     }
     return document(
         {
-            "node": {"id": node_id, "cluster": "toposeal"},
+            "node": {"id": NODE_ID, "cluster": "toposeal"},
+            "static_resources": {"clusters": [_daemon(layout)]},
             "dynamic_resources": {
-                "lds_config": file_source(layout, LISTENERS_FILE),
-                "cds_config": file_source(layout, CLUSTERS_FILE),
+                "lds_config": discovered(),
+                "cds_config": discovered(),
+                "ads_config": {
+                    "api_type": "GRPC",
+                    "transport_api_version": "V3",
+                    "grpc_services": [{"envoy_grpc": {"cluster_name": DISCOVERY}}],
+                    "set_node_on_first_message_only": True,
+                },
             },
             "watchdogs": {"worker_watchdog": {"kill_timeout": f"{ENVOY_STUCK / 1000:g}s"}},
             "layered_runtime": {"layers": [{"name": "limits", "static_layer": _LISTENER_LIMITS}]},
@@ -106,7 +122,7 @@ def bootstrap(layout: Layout, node_id: str) -> bytes:
     )
 
 
-def closed_listeners(layout: Layout) -> Sequence[Json]:
+def closed_listeners() -> Sequence[Json]:
     """Outbound on loopback alone, where the pod's own redirect leads; inbound on every address.
 
     `freebind` lets the IPv6 half exist in a pod that has no IPv6 address. Without port reuse
@@ -151,6 +167,19 @@ def blackhole_cluster() -> Json:
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": BLACKHOLE},
+    }
+
+
+def _daemon(layout: Layout) -> Json:
+    """gRPC on the daemon's socket, which nobody else can have bound or connect to."""
+    endpoint = {"endpoint": {"address": {"pipe": {"path": layout.discovery}}}}
+    options = {"@type": HTTP_OPTIONS_TYPE, "explicit_http_config": {"http2_protocol_options": {}}}
+    return {
+        "name": DISCOVERY,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": DISCOVERY, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "typed_extension_protocol_options": {HTTP_OPTIONS_TYPE.rpartition("/")[2]: options},
     }
 
 

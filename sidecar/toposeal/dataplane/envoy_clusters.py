@@ -38,8 +38,8 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 )
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from toposeal.dataplane.envoy_form import STAND_IN, as_json, filled, strings_of
-from toposeal.dataplane.envoy_json import Json
+from toposeal._wire import xds_pb2 as wire
+from toposeal.dataplane.envoy_form import Form
 from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsideHost, OutsidePort, Peer, PodPlan
 from toposeal.dataplane.envoy_tls import expects, expects_host, expects_nobody
 from toposeal.dataplane.view import Layout
@@ -89,11 +89,13 @@ def ingress_name(port: OutsidePort) -> str:
     return f"app|{port.target}|ingress|{port.port}"
 
 
-def role_clusters(plan: PodPlan, layout: Layout) -> Iterator[Json]:
-    """One per role and port that the pod may call."""
-    for edge in plan.outbound:
-        if edge.servers:
-            yield _role_cluster(edge, plan.own, layout)
+def role_clusters(plan: PodPlan) -> dict[str, bytes]:
+    """One per role and port that the pod may call, encoded."""
+    return {
+        role_name(edge.role, edge.port): _role_cluster(edge, plan.own)
+        for edge in plan.outbound
+        if edge.servers
+    }
 
 
 def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
@@ -105,9 +107,7 @@ def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
     yield from _application_clusters(plan)
     yield pipe_cluster(ATTESTATION, layout.attestation, ATTESTATION_CONNECTIONS)
     yield pipe_cluster(PROBE_ANSWER, layout.probe, PROBE_CONNECTIONS)
-    yield _tls_cluster(
-        PROBE_CALL, [_endpoint(plan.own, "127.0.0.1", INBOUND_PORT)], [plan.own], plan.own, layout
-    )
+    yield _tls_cluster(PROBE_CALL, [_endpoint(plan.own, "127.0.0.1", INBOUND_PORT)], [plan.own], plan.own)
 
 
 def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
@@ -127,20 +127,23 @@ def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
         yield application_cluster(application_name(port), plan.application, port, MAX_CLUSTER_CONNECTIONS)
 
 
-def _role_cluster(edge: Outbound, own: Peer, layout: Layout) -> Json:
-    """As for the stand-in alone, whose endpoint and whose trust are then each member's."""
-    name, (address,) = role_name(edge.role, edge.port), STAND_IN.addresses
-    only = _endpoint(STAND_IN, address, edge.port)
-    cluster = as_json(_tls_cluster(name, [only], [STAND_IN], own, layout))
-    (locality,), (trust,) = cluster["load_assignment"]["endpoints"], cluster["transport_socket_matches"]
-    (endpoint,) = locality["lb_endpoints"]
-    locality["lb_endpoints"] = [
-        filled(endpoint, {**strings_of(server), address: found})
-        for server in edge.servers
-        for found in server.addresses
-    ]
-    cluster["transport_socket_matches"] = [filled(trust, strings_of(server)) for server in edge.servers]
-    return cluster
+def _role_cluster(edge: Outbound, own: Peer) -> bytes:
+    """`_tls_cluster` of all servers, put together from encoded parts: one endpoint for each address, and one
+    trust for each member.
+    """
+    name = role_name(edge.role, edge.port)
+    rest = _tls_cluster(name, [], [], own)
+    rest.load_assignment = None
+    endpoint = Form(lambda server, address: bytes(_endpoint(server, address, edge.port)))
+    trust = Form(lambda server, _: bytes(_trust(server, own)))
+    endpoints = [endpoint.of(server, address) for server in edge.servers for address in server.addresses]
+    members = wire.ClusterMembers(
+        load_assignment=wire.LoadAssignment(
+            cluster_name=name, endpoints=[wire.Locality(lb_endpoints=endpoints)]
+        ),
+        transport_socket_matches=[trust.of(server) for server in edge.servers],
+    )
+    return bytes(rest) + members.SerializeToString()
 
 
 def _host_cluster(outside: OutsideHost) -> Cluster:
@@ -160,21 +163,20 @@ def _original_destination() -> Cluster:
     return cluster
 
 
-def _tls_cluster(
-    name: str, endpoints: Sequence[LbEndpoint], servers: Sequence[Peer], own: Peer, layout: Layout
-) -> Cluster:
+def _tls_cluster(name: str, endpoints: Sequence[LbEndpoint], servers: Sequence[Peer], own: Peer) -> Cluster:
     """Each endpoint has the trust of its own member; an endpoint that matches none trusts nobody."""
     cluster = _cluster(name, endpoints)
-    cluster.transport_socket_matches = [
-        ClusterTransportSocketMatch(
-            name=server.domain,
-            match=Struct(fields={"member": Value(string_value=server.domain)}),
-            transport_socket=expects(server, own, layout),
-        )
-        for server in servers
-    ]
+    cluster.transport_socket_matches = [_trust(server, own) for server in servers]
     cluster.transport_socket = expects_nobody(own)
     return cluster
+
+
+def _trust(server: Peer, own: Peer) -> ClusterTransportSocketMatch:
+    return ClusterTransportSocketMatch(
+        name=server.domain,
+        match=Struct(fields={"member": Value(string_value=server.domain)}),
+        transport_socket=expects(server, own),
+    )
 
 
 def _endpoint(peer: Peer, address: str, port: int) -> LbEndpoint:

@@ -1,4 +1,4 @@
-"""The exact bytes of Envoy's files: JSON, two spaces, one final newline. No IO."""
+"""Envoy's configuration as people read it: JSON, two spaces, one final newline. No IO."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toposeal.dataplane.layout import CLUSTERS_FILE, LISTENERS_FILE
-from toposeal.dataplane.view import Layout
 
 Json = dict[str, Any]
 
@@ -20,6 +19,7 @@ ORIGINAL_DST_TYPE = _PREFIX + "extensions.filters.listener.original_dst.v3.Origi
 TLS_INSPECTOR_TYPE = _PREFIX + "extensions.filters.listener.tls_inspector.v3.TlsInspector"
 STDOUT_LOG_TYPE = _PREFIX + "extensions.access_loggers.stream.v3.StdoutAccessLog"
 ACCESS_FILTER_TYPE = _PREFIX + "extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+HTTP_OPTIONS_TYPE = _PREFIX + "extensions.upstreams.http.v3.HttpProtocolOptions"
 CONNECTION_LIMIT_TYPE = (
     _PREFIX + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
 )
@@ -43,17 +43,16 @@ def response(kind: str, version: str, resources: Sequence[Json]) -> bytes:
 
 
 def xds(version: str, clusters: Sequence[Json], listeners: Sequence[Json]) -> dict[str, bytes]:
-    """The two files that Envoy watches; `version` is what it acknowledges for both."""
+    """Both responses that make up an update, as files."""
     return {
         CLUSTERS_FILE: response(CLUSTER_TYPE, version, clusters),
         LISTENERS_FILE: response(LISTENER_TYPE, version, listeners),
     }
 
 
-def file_source(layout: Layout, name: str) -> Json:
-    """Where Envoy reads one of its files again whenever another is renamed over it: that file alone, since a
-    watched directory would have it read all of them at each rename."""
-    return {"path_config_source": {"path": f"{layout.xds}/{name}"}, "resource_api_version": "V3"}
+def discovered() -> Json:
+    """The source of everything but the bootstrap: the one stream that Envoy opens to the daemon."""
+    return {"ads": {}, "resource_api_version": "V3"}
 
 
 def tcp_address(address: str, port: int) -> Json:

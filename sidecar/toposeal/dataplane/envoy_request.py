@@ -6,12 +6,14 @@ Strict in both directions, so that a difference between the two processes is a r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from google.protobuf.message import DecodeError
+
+from toposeal._wire import xds_pb2 as wire
+from toposeal.dataplane.discovery import Kind, Offer, Update
 from toposeal.dataplane.envoy_plan import PodPlan
-from toposeal.dataplane.layout import CLUSTERS_FILE, LISTENERS_FILE
 from toposeal.errors import LocalProtocolError, Reason
 
 T = TypeVar("T")
@@ -26,16 +28,33 @@ def decode_plan(data: bytes) -> PodPlan:
     return _typed(PodPlan, _parsed(data), "plan")
 
 
-def encode_files(files: Mapping[str, bytes]) -> bytes:
-    return json.dumps({name: data.decode("ascii") for name, data in files.items()}).encode("ascii")
+def encode_rendered(update: Update) -> bytes:
+    """Clusters and listeners of one version."""
+    clusters, listeners = update[Kind.CLUSTER], update[Kind.LISTENER]
+    message = wire.Rendered(
+        version=clusters.version,
+        clusters=[wire.Resource(name=name, value=data) for name, data in clusters.resources.items()],
+        listeners=[wire.Resource(name=name, value=data) for name, data in listeners.resources.items()],
+    )
+    return message.SerializeToString(deterministic=True)
 
 
-def decode_files(data: bytes) -> dict[str, bytes]:
-    """Raises LocalProtocolError unless `data` is exactly one LDS and one CDS file."""
-    files = _parsed(data)
-    if not isinstance(files, dict) or files.keys() != {CLUSTERS_FILE, LISTENERS_FILE}:
-        raise _refusal("files", type(files).__name__, f"{CLUSTERS_FILE} and {LISTENERS_FILE}")
-    return {name: _typed(str, text, name).encode("ascii") for name, text in files.items()}
+def decode_rendered(data: bytes, version: str) -> Update:
+    """Raises LocalProtocolError unless `data` is exactly one update of that `version`."""
+    message = wire.Rendered()
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise _refusal("rendered", type(error).__name__, "an update") from error
+    update = {
+        kind: Offer(message.version, {resource.name: resource.value for resource in resources})
+        for kind, resources in ((Kind.CLUSTER, message.clusters), (Kind.LISTENER, message.listeners))
+    }
+    if encode_rendered(update) != data or not all(offer.resources for offer in update.values()):
+        raise _refusal("rendered", "an answer of another form", "clusters and listeners")
+    if message.version != version:
+        raise _refusal("rendered.version", message.version, version)
+    return update
 
 
 def _parsed(data: bytes) -> Any:

@@ -32,24 +32,22 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from toposeal.dataplane.envoy_json import file_source
+from toposeal.dataplane.envoy_json import discovered
 from toposeal.dataplane.envoy_plan import Peer
 from toposeal.dataplane.envoy_secrets import INGRESS_SECRET, MESH_SECRET
-from toposeal.dataplane.layout import INGRESS_SECRET_FILE, MESH_SECRET_FILE
-from toposeal.dataplane.view import Layout
 
 ATTESTATION_ALPN = "toposeal-attest/1"
 _LEAF_AND_CA = 1  # BoringSSL skips the path length of a self-issued trust anchor (K4)
 
 
-def accepts(client: Peer, layout: Layout) -> TransportSocket:
+def accepts(client: Peer) -> TransportSocket:
     """Server side of an edge: the client must prove to be exactly `client`."""
-    return _downstream(_common(layout, _trusting(client)), require_client=True)
+    return _downstream(_common(_trusting(client)), require_client=True)
 
 
-def expects(server: Peer, own: Peer, layout: Layout) -> TransportSocket:
+def expects(server: Peer, own: Peer) -> TransportSocket:
     """Client side of an edge: says who calls, and the server must prove to be exactly `server`."""
-    return _upstream(_common(layout, _trusting(server)), own)
+    return _upstream(_common(_trusting(server)), own)
 
 
 def expects_nobody(own: Peer) -> TransportSocket:
@@ -76,11 +74,11 @@ def expects_host(host: str, authorities: str) -> TransportSocket:
     return _tls_socket(UpstreamTlsContext(common_tls_context=common, sni=host, max_session_keys=0))
 
 
-def serves_anyone(layout: Layout, *, attestation_alpn: Sequence[str] = ()) -> TransportSocket:
+def serves_anyone(*, attestation_alpn: Sequence[str] = ()) -> TransportSocket:
     """For clients without a certificate, who know this pod by its ingress leaf."""
     common = CommonTlsContext(
         tls_params=_tls13(),
-        tls_certificate_sds_secret_configs=[_secret(INGRESS_SECRET, layout, INGRESS_SECRET_FILE)],
+        tls_certificate_sds_secret_configs=[_secret(INGRESS_SECRET)],
         alpn_protocols=list(attestation_alpn),
     )
     return _downstream(common, require_client=False)
@@ -107,11 +105,11 @@ def _trusting_nobody() -> CertificateValidationContext:
     return CertificateValidationContext(custom_validator_config=validator, suppress_client_ca_list=True)
 
 
-def _common(layout: Layout, trust: CertificateValidationContext) -> CommonTlsContext:
-    """With the mesh leaf, whose rotation cuts nothing since it is a file of its own."""
+def _common(trust: CertificateValidationContext) -> CommonTlsContext:
+    """With the mesh leaf, whose rotation cuts nothing since it is a resource of its own."""
     return CommonTlsContext(
         tls_params=_tls13(),
-        tls_certificate_sds_secret_configs=[_secret(MESH_SECRET, layout, MESH_SECRET_FILE)],
+        tls_certificate_sds_secret_configs=[_secret(MESH_SECRET)],
         validation_context=trust,
     )
 
@@ -142,8 +140,8 @@ def _upstream(common: CommonTlsContext, own: Peer) -> TransportSocket:
     return _tls_socket(UpstreamTlsContext(common_tls_context=common, sni=own.domain, max_session_keys=0))
 
 
-def _secret(name: str, layout: Layout, file: str) -> SdsSecretConfig:
-    return SdsSecretConfig(name=name, sds_config=ConfigSource.from_dict(file_source(layout, file)))
+def _secret(name: str) -> SdsSecretConfig:
+    return SdsSecretConfig(name=name, sds_config=ConfigSource.from_dict(discovered()))
 
 
 def _tls_socket(context: betterproto2.Message) -> TransportSocket:

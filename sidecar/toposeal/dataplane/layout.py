@@ -5,25 +5,18 @@ from __future__ import annotations
 from toposeal.dataplane.view import Layout
 
 BOOTSTRAP_FILE = "bootstrap.json"
+# Empty, one of them beside it: whether the pod's network is open, for whoever looks from outside.
+CLOSED_MARK, OPEN_MARK = "closed", "open"
+# What Envoy is sent, as files for people.
 LISTENERS_FILE = "lds.json"
 CLUSTERS_FILE = "cds.json"
-MESH_SECRET_FILE = "sds-id.json"
-INGRESS_SECRET_FILE = "sds-ingress.json"
 
-# In the order of writing: nothing may name a secret or a cluster that is not there yet.
-WRITING_ORDER = (
-    BOOTSTRAP_FILE,
-    MESH_SECRET_FILE,
-    INGRESS_SECRET_FILE,
-    CLUSTERS_FILE,
-    LISTENERS_FILE,
-)
-
-# Envoy runs in the xDS directory and finds everything from there, so the closed files are the same
-# bytes in every pod, and `envoy --mode validate` reads them wherever they lie.
+# Envoy runs in the xDS directory and finds everything from there, so its bootstrap is the same bytes in
+# every pod, and `envoy --mode validate` reads it wherever it lies.
 ENVOY_LAYOUT = Layout(
     xds=".",
     admin="../envoy/admin.sock",
+    discovery="../sockets/xds.sock",
     attestation="../sockets/attestation.sock",
     probe="../sockets/probe.sock",
     metrics="../sockets/metrics.sock",
@@ -35,6 +28,7 @@ def layout_under(directory: str) -> Layout:
     return Layout(
         xds=f"{directory}/xds",
         admin=f"{directory}/envoy/admin.sock",
+        discovery=f"{directory}/sockets/xds.sock",
         attestation=f"{directory}/sockets/attestation.sock",
         probe=f"{directory}/sockets/probe.sock",
         metrics=f"{directory}/sockets/metrics.sock",

@@ -32,10 +32,11 @@ class PodView:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where Envoy finds its files and sockets, as seen from where the paths are used."""
+    """Where Envoy finds its file and sockets, as seen from where the paths are used."""
 
-    xds: str  # directory of lds.json, cds.json, sds-id.json, sds-ingress.json
+    xds: str  # directory of bootstrap.json
     admin: str  # Envoy's admin socket, outside the xds directory
+    discovery: str  # the daemon's socket for the rest of Envoy's configuration
     attestation: str  # the daemon's HTTP socket for attestation documents
     probe: str  # the daemon's socket that answers the data path probe
     metrics: str  # the daemon's HTTP socket for figures

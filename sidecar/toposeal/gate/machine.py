@@ -1,6 +1,6 @@
 """The gate of one pod as one table: what has to be true before its network opens. No IO.
 
-Nothing is written before the files are rendered, nothing counts before Envoy says that it runs them,
+Nothing is offered to Envoy before it is rendered, nothing counts before Envoy says that it runs them,
 and the gate is open only when a connection has been made through it. What fails on the way closes
 the pod for good: there is no way out of FENCED. An Envoy that ends while the gate is open is started
 again, closed, and goes the same way (docs/adr/0018); how often, `gate.restarts` says.
@@ -16,15 +16,15 @@ from toposeal.errors import LocalProtocolError, Reason
 
 
 class State(StrEnum):
-    CLOSED = "closed"  # Envoy runs, with the closed files
+    CLOSED = "closed"  # Envoy runs, with the closed configuration
     RENDERING = "rendering"
     WRITING = "writing"
-    ACKING = "acking"  # Envoy has been given the files
+    ACKING = "acking"  # Envoy has been offered what was rendered
     PROBING = "probing"  # Envoy runs them
     OPEN = "open"
     ROTATING = "rotating"  # open, with new leaves written
     UPDATING = "updating"  # open, with other addresses of hosts outside written
-    RESTARTING = "restarting"  # no Envoy runs, and no key is in its files
+    RESTARTING = "restarting"  # no Envoy runs, and no key is kept for it
     FENCED = "fenced"
 
 
@@ -39,7 +39,7 @@ class Event(StrEnum):
     FAILED = "failed"  # whatever was under way
     ENVOY_EXITED = "envoy_exited"  # by itself, by a signal, or killed because it was silent
     ENVOY_SPENT = "envoy_spent"  # the same, once more than it may be started again
-    RESTARTED = "restarted"  # another Envoy runs, with the closed files
+    RESTARTED = "restarted"  # another Envoy runs, with the closed configuration
     FENCE = "fence"  # the daemon ends, for whatever reason
 
 

@@ -1,4 +1,4 @@
-"""Envoy as the daemon's child: started closed, asked whether it took an update, killed.
+"""Envoy as the daemon's child: started, asked whether it is ready, killed.
 
 It has a user of its own without any capability, an empty environment, and dies with the daemon.
 """
@@ -11,11 +11,12 @@ import os
 import re
 import resource
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from toposeal.dataplane.envoy_closed import CLOSED_VERSION
+from toposeal.dataplane.discovery import said
 from toposeal.dataplane.layout import BOOTSTRAP_FILE
 from toposeal.dataplane.metrics import STATS as METRICS_STATS
 from toposeal.dataplane.metrics import Counted
@@ -56,14 +57,10 @@ ARGUMENTS = (
     "--file-flush-interval-msec",
     str(ACCESS_LOG_FLUSH),
 )
-LISTENERS = "listener_manager.lds"
-CLUSTERS = "cluster_manager.cds"
 _VERSION = re.compile(r"[0-9a-f]{40}/(\d{1,3})\.(\d{1,3})\.(\d{1,3})/[A-Za-z]+/RELEASE/BoringSSL", re.ASCII)
 _FIRST_LINE = re.compile(rb"\[\d{4}-|setpriv: ")
-_PREFIX = re.compile(r"^(\[[^\]]*\]\s*)+(Filesystem config update rejected: )?")
-_SAID = 150  # characters of it in a refusal
-
-Stats = Mapping[str, int | str]
+_REFUSED = re.compile(rb" rejected: .*", re.DOTALL)
+_PREFIX = re.compile(r"^(\[[^\]]*\]\s*)+")
 
 
 class Envoy:
@@ -79,10 +76,9 @@ class Envoy:
 
     @classmethod
     async def start(cls, binary: str, layout: Layout, *, uid: int = ENVOY_UID) -> Envoy:
-        """Start `binary` in the xDS directory and wait until it holds its ports with the closed files.
+        """Start `binary` in the xDS directory and wait until it has been given its configuration.
 
-        Raises PodError: ENVOY_FAILED when it ends, stays silent or is older than ENVOY_FLOOR,
-        ENVOY_REJECTED when it does not take the files, as when somebody else has a port.
+        Raises PodError(ENVOY_FAILED) when it ends, stays silent or is older than ENVOY_FLOOR.
         """
         with suppress(FileNotFoundError):
             os.unlink(layout.admin)
@@ -106,7 +102,6 @@ class Envoy:
         envoy = cls(process, layout)
         try:
             await envoy._ready()
-            await envoy.acknowledged({}, {LISTENERS: CLOSED_VERSION, CLUSTERS: CLOSED_VERSION})
         except BaseException:
             await envoy.kill()
             raise
@@ -135,32 +130,38 @@ class Envoy:
         await self._reading
         await self._refusing
 
-    async def stats(self) -> Stats:
-        """What an acknowledgement is measured against; taken before the files are written."""
-        return await self._admin.update_stats()
-
     async def counted(self) -> Counted:
         """What may be told of it to anybody. Raises PodError."""
         return Counted(await self._admin.stats(METRICS_STATS), self.refusals.counted())
 
-    async def acknowledged(self, before: Stats, versions: Mapping[str, str]) -> None:
-        """Return when Envoy runs `versions` and prepares nothing more.
+    async def settled(self, acknowledgement: Coroutine[Any, Any, None]) -> None:
+        """Return when `acknowledgement` has come and Envoy prepares nothing more: what it asks an application
+        by itself has been asked once.
 
-        Raises PodError: ENVOY_REJECTED with Envoy's own words when it refused an update since
-        `before`, ENVOY_FAILED when it does neither in ENVOY_ACK_TIMEOUT, or has ended.
+        Raises what `acknowledgement` raises, and PodError(ENVOY_FAILED) when Envoy ends, or goes on preparing
+        for ENVOY_ACK_TIMEOUT.
         """
-        expected = {f"{name}.version_text": version for name, version in versions.items()}
+        work, end = (
+            asyncio.ensure_future(self._settled(acknowledgement)),
+            asyncio.ensure_future(self._process.wait()),
+        )
+        try:
+            await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise self._error(Reason.ENVOY_FAILED, "a running Envoy")
+            await work
+        finally:
+            work.cancel()
+            end.cancel()
+
+    async def _settled(self, acknowledgement: Coroutine[Any, Any, None]) -> None:
+        await acknowledgement
         try:
             async with asyncio.timeout(ENVOY_ACK_TIMEOUT / 1000):
-                while True:
-                    now = await self.stats()
-                    if _refusals(now) != _refusals(before):  # first: a refused secret has its version too
-                        raise self._error(Reason.ENVOY_REJECTED, "an update that it takes")
-                    if _taken(now, expected):
-                        return
+                while await self._admin.is_warming():
                     await asyncio.sleep(ENVOY_POLL / 1000)
         except TimeoutError:
-            raise self._error(Reason.ENVOY_FAILED, f"{sorted(expected.values())}") from None
+            raise self._error(Reason.ENVOY_FAILED, "nothing more to prepare") from None
 
     async def _silence(self) -> None:
         """Return when ENVOY_SILENCES looks in a row had no answer."""
@@ -199,9 +200,7 @@ class Envoy:
                 continue
             if not line:
                 return
-            # First lines only: what follows one is the file that Envoy could not parse, keys included.
-            if _FIRST_LINE.match(line):
-                self._log.append(line.decode("utf-8", "replace"))
+            self._log.extend(_kept(line))
 
     async def _read_refusals(self) -> None:
         if self._process.stdout is not None:
@@ -239,17 +238,6 @@ def find_envoy(configured: str | None) -> str:
     return str(Path(spec.origin).parent / "_bin" / "envoy")
 
 
-def _taken(now: Stats, expected: Mapping[str, str]) -> bool:
-    current = all(now.get(name) == version for name, version in expected.items())
-    return current and not any(value for name, value in now.items() if "warming" in name)
-
-
-def _refusals(stats: Stats) -> dict[str, int | str]:
-    """Counters that only move when an update is not taken; a source that is new starts at zero."""
-    counters = ("update_rejected", "update_failure")
-    return {name: value for name, value in stats.items() if name.endswith(counters) and value}
-
-
 def _open_directory(path: str) -> int:
     """The binary is executed through its directory's descriptor: Envoy's user need not be able to get
     there by name, and cannot where a virtual environment lies below /root.
@@ -266,7 +254,13 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _kept(line: bytes) -> list[str]:
+    """`line` unless it goes on from another, and nothing of what was refused, which may be a key: the stream
+    tells why.
+    """
+    return [_REFUSED.sub(b"", line).decode("utf-8", "replace")] if _FIRST_LINE.match(line) else []
+
+
 def _essence(line: str) -> str:
-    """Envoy's message without time, thread and source file; of a long one both ends."""
-    message = " ".join(_PREFIX.sub("", line).split())
-    return message if len(message) <= _SAID else f"{message[:40]} ... {message[-_SAID + 45 :]}"
+    """Envoy's message without time, thread and source file."""
+    return said(_PREFIX.sub("", line))

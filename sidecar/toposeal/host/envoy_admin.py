@@ -10,11 +10,7 @@ from urllib.parse import quote
 from toposeal.errors import PodError, Reason
 from toposeal.limits import ENVOY_ADMIN_TIMEOUT, MAX_ADMIN_ANSWER
 
-_STATS = (
-    r"^(listener_manager\.lds|cluster_manager\.cds|sds\.(id|ingress))\."
-    r"(version_text|update_rejected|update_failure)$"
-    r"|^listener_manager\.total_listeners_warming$|^cluster_manager\.warming_clusters$"
-)
+_WARMING = r"^listener_manager\.total_listeners_warming$|^cluster_manager\.warming_clusters$"
 
 
 class EnvoyAdmin:
@@ -36,9 +32,9 @@ class EnvoyAdmin:
             return False
         return True
 
-    async def update_stats(self) -> dict[str, int | str]:
-        """What says which versions Envoy runs, what it refused and what it still prepares."""
-        return await self.stats(_STATS)
+    async def is_warming(self) -> bool:
+        """Whether Envoy still prepares a listener or a cluster that it has acknowledged."""
+        return any((await self.stats(_WARMING)).values())
 
     async def stats(self, names: str) -> dict[str, int | str]:
         """Counters, gauges and texts whose names the regular expression `names` finds."""

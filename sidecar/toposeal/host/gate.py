@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from toposeal.dataplane.envoy_closed import closed
+from toposeal.dataplane.discovery import Update
+from toposeal.dataplane.envoy_closed import CLOSED, bootstrap
 from toposeal.dataplane.envoy_plan import PodPlan, plan
-from toposeal.dataplane.envoy_secrets import secret_versions
 from toposeal.dataplane.layout import ENVOY_LAYOUT
 from toposeal.dataplane.metrics import Counted
 from toposeal.dataplane.view import PodView
@@ -17,7 +17,8 @@ from toposeal.errors import Mismatch, PodError, Reason, ToposealError
 from toposeal.gate.machine import Effect, Event, State, step
 from toposeal.gate.restarts import Ends, after_end
 from toposeal.host import journal
-from toposeal.host.envoy import CLUSTERS, LISTENERS, Envoy, Stats
+from toposeal.host.discovery_server import DiscoveryServer
+from toposeal.host.envoy import Envoy
 from toposeal.host.journal import clock_ms
 from toposeal.host.probe import Probe
 from toposeal.host.renderer import Renderer
@@ -25,7 +26,7 @@ from toposeal.host.tasks import watched
 from toposeal.host.xds_files import XdsDirectory
 
 # What the gate opens with now: the view, and fresh secrets as envoy_secrets makes them.
-Contents = Callable[[], tuple[PodView, Mapping[str, bytes]]]
+Contents = Callable[[], tuple[PodView, Update]]
 
 
 @dataclass(frozen=True)
@@ -33,31 +34,27 @@ class GateParts:
     """What a gate is made of; all of it belongs to one pod."""
 
     directory: XdsDirectory
+    discovery: DiscoveryServer
     start_envoy: Callable[[], Awaitable[Envoy]]
     renderer: Renderer
     probe: Probe
 
 
 @dataclass
-class _Update:
+class _Change:
     """What is on its way to Envoy. A rotation has secrets alone, a change of hosts none."""
 
     plan: PodPlan | None
-    secrets: Mapping[str, bytes] = field(repr=False)
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    before: Stats = field(default_factory=dict)
-
-    def versions(self) -> dict[str, str]:
-        found = {f"sds.{name}": version for name, version in secret_versions(self.secrets).items()}
-        return found if self.plan is None else found | dict.fromkeys((LISTENERS, CLUSTERS), self.plan.version)
+    secrets: Update = field(repr=False)
+    rendered: Update = field(default_factory=dict)
 
 
 class Gate:
     """`start`, then `open` once, `rotate` and `update` whenever leaves or hosts outside change, `fence` at
     the end. An Envoy that ends meanwhile is replaced, and whoever calls waits for that.
 
-    `on_fault` is called once, with the reason, if the gate fences itself: Envoy is dead then, and its
-    directory holds the closed files. `fence` may be called while another call is under way.
+    `on_fault` is called once, with the reason, if the gate fences itself: Envoy is dead then, and no
+    configuration is left to give another. `fence` may be called while another call is under way.
     """
 
     def __init__(self, parts: GateParts, on_fault: Callable[[Mismatch], None]) -> None:
@@ -65,7 +62,7 @@ class Gate:
         self._state = State.CLOSED
         self._envoy: Envoy | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._update = _Update(None, {})
+        self._under_way = _Change(None, {})
         self._fault: ToposealError | None = None
         self._one_at_a_time = asyncio.Lock()
         self._contents: Contents | None = None
@@ -81,10 +78,9 @@ class Gate:
         return await self._running().counted()
 
     async def start(self) -> None:
-        """Write the closed files and start Envoy with them. Raises PodError; the gate is fenced then."""
+        """Start Envoy with the closed configuration. Raises PodError; the gate is fenced then."""
         try:
-            self._parts.directory.reset(closed(ENVOY_LAYOUT))
-            self._envoy = await self._parts.start_envoy()
+            await self._start_closed()
         except ToposealError as error:
             await self._failed(error)
             raise
@@ -100,20 +96,20 @@ class Gate:
             if self._state is not State.OPEN:
                 raise self._reason()
 
-    async def rotate(self, secrets: Mapping[str, bytes]) -> None:
+    async def rotate(self, secrets: Update) -> None:
         """New leaves, without cutting a connection. Raises ToposealError; unless the gate is fenced,
         the old leaves serve on.
         """
-        await self._change(_Update(None, secrets), Event.LEAF_DUE)
+        await self._change(_Change(None, secrets), Event.LEAF_DUE)
 
     async def update(self, view: PodView) -> None:
         """The same mesh with other addresses of hosts outside, without cutting a connection. Raises as
         `rotate`; the old addresses serve on then.
         """
-        await self._change(_Update(plan(view), {}), Event.HOSTS_CHANGED)
+        await self._change(_Change(plan(view), {}), Event.HOSTS_CHANGED)
 
     async def fence(self) -> None:
-        """Close for good: Envoy killed, keys removed, closed files back. No other is started any more."""
+        """Close for good: Envoy killed, keys forgotten, nothing left to serve; no other is started."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait({self._watch})
@@ -121,21 +117,21 @@ class Gate:
         await self._parts.renderer.close()
         await self._parts.probe.close()
 
-    async def _change(self, update: _Update, event: Event) -> None:
+    async def _change(self, change: _Change, event: Event) -> None:
         async with self._one_at_a_time:
             if self._state is State.OPEN:
                 self._fault = None
-            await self._carry(update, event)
+            await self._carry(change, event)
             if self._fault is not None or self._state is not State.OPEN:
                 raise self._reason()
 
-    async def _carry(self, update: _Update, event: Event) -> None:
-        """Afterwards the keys are in Envoy's files and no longer here."""
-        self._update = update
+    async def _carry(self, change: _Change, event: Event) -> None:
+        """Afterwards the keys are with Envoy, and in what serves it should it ask again; no longer here."""
+        self._under_way = change
         try:
             await self._advance(event)
         finally:
-            self._update = _Update(None, {})
+            self._under_way = _Change(None, {})
 
     async def _advance(self, event: Event) -> None:
         self._state, effects = step(self._state, event)
@@ -156,9 +152,10 @@ class Gate:
             Effect.KILL_ENVOY: self._kill_envoy,
             Effect.WRITE_CLOSED: self._write_closed,
             Effect.RESTART: self._restart,
+            Effect.ANNOUNCE: self._announce,
             Effect.REPORT: self._report,
         }
-        if effect not in perform:  # ANNOUNCE and ALARM: the caller of `open` or `rotate` learns it
+        if effect not in perform:  # ALARM: the caller of `rotate` or `update` learns it
             return None
         try:
             return await perform[effect]()
@@ -166,18 +163,23 @@ class Gate:
             self._fault = self._fault or error
             return Event.FAILED
 
+    async def _start_closed(self) -> None:
+        self._parts.directory.reset(bootstrap(ENVOY_LAYOUT))
+        self._parts.discovery.reset(CLOSED)
+        self._envoy = await self._parts.start_envoy()
+        await self._envoy.settled(self._parts.discovery.acknowledged())
+
     async def _render(self) -> Event:
-        if self._update.plan is not None:
-            self._update.files = await self._parts.renderer.render(self._update.plan)
+        if self._under_way.plan is not None:
+            self._under_way.rendered = await self._parts.renderer.render(self._under_way.plan)
         return Event.RENDERED
 
     async def _write(self) -> Event:
-        self._update.before = await self._running().stats()
-        self._parts.directory.write({**self._update.secrets, **self._update.files})
+        self._parts.discovery.offer({**self._under_way.secrets, **self._under_way.rendered})
         return Event.WRITTEN
 
     async def _await_acknowledgement(self) -> Event:
-        await self._running().acknowledged(self._update.before, self._update.versions())
+        await self._running().settled(self._parts.discovery.acknowledged())
         return Event.ACKNOWLEDGED
 
     async def _probe(self) -> Event:
@@ -194,9 +196,15 @@ class Gate:
             await self._envoy.kill()
 
     async def _write_closed(self) -> None:
-        """Without room for them the directory is empty, and no Envoy is left to read it."""
+        """No Envoy is left to be served, so there is nothing to serve: keys are forgotten."""
+        self._parts.discovery.reset({})
         with suppress(PodError):
-            self._parts.directory.reset(closed(ENVOY_LAYOUT))
+            self._parts.directory.mark_closed()
+
+    async def _announce(self) -> None:
+        """The caller of `open` learns it by itself; nothing depends on the mark."""
+        with suppress(PodError):
+            self._parts.directory.mark_open()
 
     async def _report(self) -> None:
         self._on_fault(self._reason().mismatches[0])
@@ -218,7 +226,7 @@ class Gate:
             await self._advance(Event.ENVOY_SPENT)
             return
         self._pause_ms = pause_ms
-        await self._carry(_Update(None, {}), Event.ENVOY_EXITED)
+        await self._carry(_Change(None, {}), Event.ENVOY_EXITED)
         if self._state is State.OPEN:
             journal.event("gate", state=self._state.value, restarts=len(self._ends))
 
@@ -228,9 +236,9 @@ class Gate:
         journal.event("gate", state=self._state.value, pause_ms=self._pause_ms)
         await asyncio.sleep(self._pause_ms / 1000)
         self._fault = None
-        self._envoy = await self._parts.start_envoy()
+        await self._start_closed()
         if self._contents is not None:
-            self._update = _opened(self._contents)
+            self._under_way = _opened(self._contents)
         return Event.RESTARTED
 
     async def _failed(self, error: ToposealError) -> None:
@@ -246,6 +254,6 @@ class Gate:
         return self._fault or PodError.of(Reason.INTERNAL, "gate", self._state.value, State.OPEN.value)
 
 
-def _opened(contents: Contents) -> _Update:
+def _opened(contents: Contents) -> _Change:
     view, secrets = contents()
-    return _Update(plan(view), secrets)
+    return _Change(plan(view), secrets)

@@ -1,7 +1,7 @@
 """The renderer's child: imports Envoy's message types, waits for one plan, answers it, ends.
 
-`python -I -m toposeal.host.render_child` reads a plan from standard input to its end and writes the
-files. It has no key, no network and nothing to read but its own code.
+`python -I -m toposeal.host.render_child` reads a plan from standard input to its end and writes what
+Envoy is to be sent. It has no key, no network and nothing to read but its own code.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 from toposeal.dataplane.envoy_open import render
 from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, Peer, PodPlan
-from toposeal.dataplane.envoy_request import decode_plan, encode_files
+from toposeal.dataplane.envoy_request import decode_plan, encode_rendered
 from toposeal.dataplane.layout import ENVOY_LAYOUT
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     """
     render(_rehearsal(), ENVOY_LAYOUT)
     plan = decode_plan(sys.stdin.buffer.read())
-    sys.stdout.buffer.write(encode_files(render(plan, ENVOY_LAYOUT)))
+    sys.stdout.buffer.write(encode_rendered(render(plan, ENVOY_LAYOUT)))
     sys.stdout.buffer.flush()
     os._exit(0)
 

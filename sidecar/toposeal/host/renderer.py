@@ -6,8 +6,9 @@ import asyncio
 import subprocess
 from contextlib import suppress
 
+from toposeal.dataplane.discovery import Update
 from toposeal.dataplane.envoy_plan import PodPlan
-from toposeal.dataplane.envoy_request import decode_files, encode_plan
+from toposeal.dataplane.envoy_request import decode_rendered, encode_plan
 from toposeal.errors import PodError, Reason
 from toposeal.host.render_spawn import COMMAND, spawn
 from toposeal.limits import MAX_RENDERED_SIZE, RENDER_TIMEOUT
@@ -30,8 +31,8 @@ class Renderer:
         if self._child is None:
             self._child = spawn(_COMMAND)
 
-    async def render(self, plan: PodPlan) -> dict[str, bytes]:
-        """The files of `plan`. Raises PodError(INTERNAL) when the child fails or takes too long."""
+    async def render(self, plan: PodPlan) -> Update:
+        """What `plan` comes to. Raises PodError(INTERNAL) when the child fails or takes too long."""
         await self.prepare()
         child, self._child = self._child, None
         if child is None:
@@ -47,7 +48,7 @@ class Renderer:
         if child.returncode != 0 or len(answer) > MAX_RENDERED_SIZE:
             said = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2]
             raise PodError.of(Reason.INTERNAL, "renderer", said, "an answer")
-        return decode_files(answer)
+        return decode_rendered(answer, plan.version)
 
     async def close(self) -> None:
         """End a child that nobody asked anything."""

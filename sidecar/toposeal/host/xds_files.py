@@ -1,15 +1,14 @@
-"""The directory that Envoy reads: a tmpfs, whole files only, keys for Envoy alone (F1, F2, F6)."""
+"""The pod's directories, on a tmpfs, and the file that Envoy reads (F1, F2, F6). No key is in any."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from toposeal.dataplane.layout import WRITING_ORDER
+from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLOSED_MARK, OPEN_MARK
 from toposeal.errors import PodError, Reason
 
 _TMPFS_MAGIC = 0x0102_1994  # linux/magic.h
@@ -21,7 +20,7 @@ _STATFS_SIZE = 256  # struct statfs is 120 bytes on 64-bit Linux; its first word
 
 
 class XdsDirectory:
-    """One open directory; every change is a rename within it, so that Envoy never reads half a file."""
+    """The open directory that Envoy starts in."""
 
     def __init__(self, path: str, *, group: int) -> None:
         """Raises PodError(STATE_DIR) unless `path` is a directory of ours on a tmpfs."""
@@ -37,39 +36,35 @@ class XdsDirectory:
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def write(self, files: Mapping[str, bytes]) -> None:
-        """Replace `files` in the order that Envoy needs. Every byte is in place before the first
-        rename: when the tmpfs is full, nothing has changed. Raises PodError(STATE_DIR).
-        """
-        names = [name for name in WRITING_ORDER if name in files]
-        if len(names) != len(files):
-            raise PodError.of(Reason.STATE_DIR, self._path, sorted(files), f"only {WRITING_ORDER}")
-        with _errors(self._path):
-            staged = self._staged(names, files)
-            for name in names:
-                os.rename(staged[name], name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-            os.fsync(self._descriptor)
-
-    def reset(self, files: Mapping[str, bytes]) -> None:
-        """Make the directory hold exactly `files`. Keys go first: without room for the new files it
-        is empty afterwards. Only while no Envoy runs. Raises PodError(STATE_DIR).
+    def reset(self, bootstrap: bytes) -> None:
+        """Make the directory hold exactly the bootstrap, marked as closed; without room, nothing. Only
+        while no Envoy runs. Raises PodError(STATE_DIR).
         """
         with _errors(self._path):
-            for name in os.listdir(self._descriptor):
-                os.unlink(name, dir_fd=self._descriptor)
-        self.write(files)
+            self._clear()
+            try:
+                self._create(BOOTSTRAP_FILE, bootstrap)
+                self._create(CLOSED_MARK, b"")
+            except BaseException:
+                self._clear()
+                raise
 
-    def _staged(self, names: Sequence[str], files: Mapping[str, bytes]) -> dict[str, str]:
-        staged = {name: f".{name}.{secrets.token_hex(8)}" for name in names}
-        try:
-            for name in names:
-                self._create(staged[name], files[name])
-        except BaseException:
-            for name in staged.values():
-                with suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=self._descriptor)
-            raise
-        return staged
+    def mark_open(self) -> None:
+        """Raises PodError(STATE_DIR), but not for want of room: no file is made."""
+        self._rename(CLOSED_MARK, OPEN_MARK)
+
+    def mark_closed(self) -> None:
+        """Also if it was never open. Raises PodError(STATE_DIR)."""
+        if OPEN_MARK in os.listdir(self._descriptor):
+            self._rename(OPEN_MARK, CLOSED_MARK)
+
+    def _rename(self, name: str, other: str) -> None:
+        with _errors(self._path):
+            os.rename(name, other, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+
+    def _clear(self) -> None:
+        for name in os.listdir(self._descriptor):
+            os.unlink(name, dir_fd=self._descriptor)
 
     def _create(self, name: str, data: bytes) -> None:
         """Readable for the group only once it is whole and belongs to the right one."""
@@ -79,7 +74,6 @@ class XdsDirectory:
             file.flush()
             os.fchown(descriptor, -1, self._group)
             os.fchmod(descriptor, _FILE_MODE)
-            os.fsync(descriptor)
 
 
 def prepare(state_dir: str, *, owner: int, group: int) -> None:
@@ -136,7 +130,7 @@ def _check_directory(descriptor: int, path: str) -> None:
 
 
 def _check_tmpfs(descriptor: int, path: str) -> None:
-    """Anything else than memory would leave keys where the host can read them (F1)."""
+    """Anything else than memory would leave what Envoy starts with where the host can change it (F1)."""
     buffer = ctypes.create_string_buffer(_STATFS_SIZE)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.fstatfs(descriptor, buffer) != 0:
