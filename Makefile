@@ -1,6 +1,6 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim compose-test k8s-test programs lint format \
+.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim compose-test k8s-test programs soak lint format \
         coverage coverage-table kernel bench differential fuzz model proto lock images images-test \
         images-reproducible clean
 
@@ -48,6 +48,10 @@ k8s-test: build/kubernetes/bin/python  ## what inject writes, by the schemas of 
 programs:  ## PostgreSQL, Redis, gRPC, WebSockets, a gibibyte, 30,000 connections through a sealed mesh (root)
 	@.ci/prepare programs
 	@$(BIN)/pytest -q tests/programs $(ARGS)
+
+soak:  ## 200 Envoys under one user: a stream each, 20 updates, what they take: make soak ARGS="--envoys 50" (root)
+	@.ci/prepare lab
+	@$(BIN)/python -I tests/soak/run.py $(ARGS)
 
 lint:  ## ruff and mypy --strict
 	@.ci/run prepare lint
