@@ -28,7 +28,7 @@ from toposeal.host.discovery_server import DiscoveryServer
 from toposeal.host.envoy import Envoy, find_envoy
 from toposeal.host.renderer import Renderer
 from toposeal.host.xds_files import XdsDirectory, prepare
-from toposeal.limits import ENVOY_UID
+from toposeal.limits import ENVOY_UID, MAX_REPLICAS
 from toposeal.names import ca_digest, member_domain
 from toposeal.pki.mint import mint_ca, mint_ingress_leaf, mint_mesh_leaf, serial_number
 from toposeal.topology.model import Call, Platforms, Role, Timers, Topology
@@ -79,9 +79,13 @@ class Identity:
         return DER_cert_to_PEM_cert(der), key_pem(key)
 
 
-def topology(clients: int) -> Topology:
-    """One server, and `clients` members of the role that may call it."""
-    roles = [_role(CLIENT, clients, calls=(Call(SERVER, PORT),)), _role(SERVER, 1, serves=(PORT,))]
+def topology() -> Topology:
+    """One server, and of the role that may call it as many members as there can be: they come and go, and the
+    topology stays as it is."""
+    roles = [
+        _role(CLIENT, MAX_REPLICAS, calls=(Call(SERVER, PORT),)),
+        _role(SERVER, 1, serves=(PORT,)),
+    ]
     return Topology(
         mesh=MESH,
         version=1,
@@ -97,13 +101,12 @@ def topology(clients: int) -> Topology:
 
 
 def server_vip() -> str:
-    return vip(topology(1), SERVER)
+    return vip(topology(), SERVER)
 
 
 def view(own: MeshMember, members: Sequence[MeshMember], generation: int = 1) -> PodView:
-    clients = sum(member.role == CLIENT for member in members)
     ordered = tuple(sorted(members, key=lambda member: (member.role, member.iid)))
-    return PodView(topology(clients), own, ordered, generation)
+    return PodView(topology(), own, ordered, generation)
 
 
 def strangers(count: int) -> list[MeshMember]:
@@ -197,11 +200,11 @@ def _lock_down(pod: Pod) -> None:
         netlink.reuse_time_wait()
 
 
-def _role(name: str, replicas: int, serves: tuple[int, ...] = (), calls: tuple[Call, ...] = ()) -> Role:
+def _role(name: str, most: int, serves: tuple[int, ...] = (), calls: tuple[Call, ...] = ()) -> Role:
     return Role(
         name=name,
-        min_replicas=replicas,
-        max_replicas=replicas,
+        min_replicas=1,
+        max_replicas=most,
         tdx=(),
         snp=(),
         platforms=Platforms(None, None),
