@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -36,7 +37,7 @@ def require_fuse() -> None:
 
 @contextmanager
 def _serving(directories: Mapping[str, ReportDirectory], mountpoint: Path) -> Iterator[None]:
-    server = multiprocessing.get_context("fork").Process(target=serve, args=(directories, mountpoint))
+    server = multiprocessing.get_context("fork").Process(target=_serve, args=(directories, mountpoint))
     server.start()
     try:
         end = time.monotonic() + 10
@@ -52,6 +53,13 @@ def _serving(directories: Mapping[str, ReportDirectory], mountpoint: Path) -> It
             server.join()
         if os.path.ismount(mountpoint):
             subprocess.run(["umount", "--lazy", str(mountpoint)], check=True)
+
+
+def _serve(directories: Mapping[str, ReportDirectory], mountpoint: Path) -> None:
+    """Never collect what was there before the fork: a gRPC server among it waits for threads that are not
+    here."""
+    gc.freeze()
+    serve(directories, mountpoint)
 
 
 def read(path: Path) -> bytes:
