@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from support.datapath import TIMEOUT, application
 
 from toposeal_lab.bench_dataplane_mesh import PORT
 from toposeal_lab.bench_dataplane_pair import BY_CONNECTION, BY_TUNNEL, Pair, start_pair
 from toposeal_lab.pods import Node, Pod
 
-TIMEOUT_S = 10.0
 LONG = 32 << 20  # more than the window of a stream holds
-_ATTEMPTS = 5
+ATTEMPTS = 5
+LOOPBACK = "127.0.0.1"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -34,41 +34,30 @@ def test_a_tunnel_loses_the_end_of_a_long_answer_that_ends_with_the_connection(
     with Node() as node:
         client, server = node.pod("client"), node.pod("server")
         start_pair(pair, client, server, tmp_path, 1)
-        assert answered(client, server, pair, 10) == (10, True)
-        # Once is enough to lose an application's bytes; it is a race, so not each time.
-        lost = any(answered(client, server, pair, LONG) != (LONG, True) for _ in range(_ATTEMPTS))
+        with application(server, PORT, b"ready", LOOPBACK):
+            await_answer(client, pair)
+        with application(server, PORT, bytes(LONG), LOOPBACK):
+            # Once is enough to lose an application's bytes; it is a race, so not each time.
+            lost = any(answered(client, pair) != (LONG, True) for _ in range(ATTEMPTS))
     assert lost == loses
 
 
-def answered(client: Pod, server: Pod, pair: Pair, size: int) -> tuple[int, bool]:
-    """How much of an answer of `size` bytes arrives, and whether it ends as the server ended it."""
-    with server.inside():
-        listener = socket.create_server(("127.0.0.1", PORT))
-    thread = threading.Thread(target=_answer, args=(listener, size))
-    thread.start()
-    with listener, client.inside(), _connected(pair.call_port) as connection:
-        count, ended = 0, True
-        try:
+def await_answer(client: Pod, pair: Pair) -> None:
+    """Until both Envoys serve."""
+    end = time.monotonic() + 10 * TIMEOUT
+    while answered(client, pair) != (len(b"ready"), True):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def answered(client: Pod, pair: Pair) -> tuple[int, bool]:
+    """How much of an answer arrives, and whether it ends as the server ended it."""
+    count = 0
+    try:
+        with client.inside(), socket.create_connection((LOOPBACK, pair.call_port), TIMEOUT) as connection:
+            connection.sendall(b"hi")
             while more := connection.recv(1 << 20):
                 count += len(more)
-        except ConnectionResetError:
-            ended = False
-    thread.join()
-    return count, ended
-
-
-def _answer(listener: socket.socket, size: int) -> None:
-    connection, _ = listener.accept()
-    with connection:
-        connection.sendall(bytes(size))
-
-
-def _connected(port: int) -> socket.socket:
-    end = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
+    except OSError:  # reset, or nothing more comes
+        return count, False
+    return count, True
