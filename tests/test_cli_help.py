@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +55,13 @@ def test_help_is_instant() -> None:
     printed("toposeal")  # whatever is compiled once
     fastest = 1.0
     for _ in range(5):
-        start = time.perf_counter()
+        before = _cpu_of_children()
         printed("toposeal", "verify")
-        fastest = min(fastest, time.perf_counter() - start)
-    assert fastest < 0.5  # 0.1 s on an idle machine; imports of grpc or Envoy alone cost more than this
+        fastest = min(fastest, _cpu_of_children() - before)
+    assert fastest < 0.5  # 0.1 s is usual; imports of grpc or Envoy alone cost more than this
+
+
+def _cpu_of_children() -> float:
+    """Seconds: unlike the clock's, what else the machine does is not in them."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
