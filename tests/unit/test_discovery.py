@@ -307,3 +307,11 @@ def test_a_request_that_is_none_of_our_envoys_is_refused(data: bytes) -> None:
     with pytest.raises(PodError) as caught:
         Discovery().request(data)
     assert caught.value.reason is Reason.ENVOY_FAILED
+
+
+@pytest.mark.parametrize(
+    "offered", [(), ({},), (both("1"), {})], ids=["nothing", "an empty update", "one after another"]
+)
+def test_where_nothing_is_offered_nothing_is_taken(offered: tuple[Update, ...]) -> None:
+    """A gate that waits must not be told that all is well because all has been forgotten."""
+    assert not Envoy(*offered).is_taken()

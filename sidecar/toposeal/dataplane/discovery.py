@@ -149,12 +149,13 @@ class Discovery:
         return self._due()
 
     def is_taken(self) -> bool:
-        """Whether Envoy has acknowledged all of the last update. Raises PodError(ENVOY_REJECTED), in Envoy's
-        own words, once it has refused any of it.
+        """Whether Envoy has acknowledged all of the last update, where there is one. Raises
+        PodError(ENVOY_REJECTED), in Envoy's own words, once it has refused any of it.
         """
         if self._refused is not None:
             raise PodError.of(Reason.ENVOY_REJECTED, "envoy", self._refused, "an update that it takes")
-        return all(self._subscriptions[kind].takes(offer) for kind, offer in self._update.items())
+        taken = [self._subscriptions[kind].takes(offer) for kind, offer in self._update.items()]
+        return bool(taken) and all(taken)
 
     def _refuse(self, words: str) -> None:
         """What of the update has not been sent never is: it may name what was refused."""
