@@ -16,8 +16,9 @@ import pytest
 from support.tls import tls_server
 
 from toposeal.errors import LocalProtocolError, QuoteSourceError, Reason, RemoteProtocolError, ToposealError
-from toposeal.host import attestation_server
-from toposeal.host.attestation_server import Answer, AttestationServer, Build
+from toposeal.host import attestation_server, document_server
+from toposeal.host.attestation_server import Answer, AttestationServer
+from toposeal.host.document_server import Build
 from toposeal.host.fetch import fetch_document
 from toposeal.limits import MAX_LIVE_NONCES
 from toposeal.outside.endpoint import Endpoint
@@ -173,8 +174,8 @@ def test_V10_only_so_many_documents_are_in_memory_at_once(
 ) -> None:
     """Three callers, room for one document, and a first reader that takes none of it: the others wait until
     it is cut off."""
-    monkeypatch.setattr(attestation_server, "_MAX_DOCUMENTS", 1)
-    monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(document_server, "_MAX_DOCUMENTS", 1)
+    monkeypatch.setattr(document_server, "_EXCHANGE_TIMEOUT_S", 1.0)
     made: list[float] = []
 
     def large() -> bytes:
@@ -216,7 +217,7 @@ async def readers(tmp_path: Path, count: int) -> AsyncIterator[list[asyncio.Stre
 def test_V10_readers_that_take_nothing_do_not_hold_every_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attestation_server, "_STALLED_S", 0.3)
+    monkeypatch.setattr(document_server, "_STALLED_S", 0.3)
 
     async def scenario(ask: Ask) -> None:
         async with readers(tmp_path, 64):
@@ -231,8 +232,8 @@ def test_V10_a_slow_reader_keeps_its_place_while_it_takes_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside one that takes nothing, and with somebody waiting: that one alone is cut off."""
-    monkeypatch.setattr(attestation_server, "_STALLED_S", 0.4)
-    monkeypatch.setattr(attestation_server, "_MAX_DOCUMENTS", 2)
+    monkeypatch.setattr(document_server, "_STALLED_S", 0.4)
+    monkeypatch.setattr(document_server, "_MAX_DOCUMENTS", 2)
 
     async def scenario(ask: Ask) -> None:
         async with readers(tmp_path, 2) as (slow, stalled):
@@ -249,8 +250,8 @@ def test_V10_a_slow_reader_keeps_its_place_while_it_takes_something(
 
 
 def test_a_reader_may_pause_while_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attestation_server, "_STALLED_S", 0.1)
-    monkeypatch.setattr(attestation_server, "_MAX_DOCUMENTS", 2)
+    monkeypatch.setattr(document_server, "_STALLED_S", 0.1)
+    monkeypatch.setattr(document_server, "_MAX_DOCUMENTS", 2)
 
     async def scenario(ask: Ask) -> None:
         async with readers(tmp_path, 1) as (reader,):
@@ -261,7 +262,7 @@ def test_a_reader_may_pause_while_there_are_places(tmp_path: Path, monkeypatch: 
 
 
 def test_a_request_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attestation_server, "_REQUEST_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(document_server, "_REQUEST_TIMEOUT_S", 0.2)
 
     async def scenario(ask: Ask) -> None:
         started = time.monotonic()
@@ -272,7 +273,7 @@ def test_a_request_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(document_server, "_EXCHANGE_TIMEOUT_S", 0.3)
 
     async def largest(nonce: bytes) -> Build:
         return lambda: bytes(16 << 20)
@@ -290,7 +291,7 @@ def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytes
 def test_R1_an_answer_that_does_not_come_gives_its_place_to_the_next_caller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(document_server, "_EXCHANGE_TIMEOUT_S", 0.3)
     monkeypatch.setattr(attestation_server, "_MAX_CONNECTIONS", 1)
     asked: list[bytes] = []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from toposeal.errors import PodError, Reason
-from toposeal.host import attestation_server
+from toposeal.host import document_server
 from toposeal.host.metrics_server import MetricsServer
 from toposeal.limits import MAX_HTTP_HEADER, MAX_METRICS_REQUESTS
 
@@ -111,7 +111,7 @@ def test_a_request_is_bounded(tmp_path: Path) -> None:
 
 
 def test_many_at_once_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attestation_server, "_EXCHANGE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(document_server, "_EXCHANGE_TIMEOUT_S", 1.0)
     gathered = asyncio.Event()
 
     async def slow() -> bytes:

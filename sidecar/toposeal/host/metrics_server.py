@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from toposeal.dataplane.metrics import METRICS_PATH, METRICS_TYPE
 from toposeal.errors import ToposealError
-from toposeal.host.attestation_server import Build, DocumentServer, response
+from toposeal.host.document_server import Build, DocumentServer, refusal, response
 from toposeal.limits import MAX_METRICS_REQUESTS
 
 Text = Callable[[], Awaitable[bytes]]
@@ -27,8 +27,8 @@ class MetricsServer(DocumentServer):
 async def _figures(text: Text, head: bytes) -> Build:
     """Nothing of the request but its first line is looked at."""
     if _REQUEST.fullmatch(head.partition(b"\r\n")[0]) is None:
-        return partial(response, HTTPStatus.NOT_FOUND)
+        return partial(refusal, HTTPStatus.NOT_FOUND)
     try:
         return partial(response, HTTPStatus.OK, await text(), METRICS_TYPE)
     except ToposealError:
-        return partial(response, HTTPStatus.SERVICE_UNAVAILABLE)
+        return partial(refusal, HTTPStatus.SERVICE_UNAVAILABLE)
