@@ -130,7 +130,9 @@ class Pod:
             stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first
             watches += [
                 tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),
-                tasks.create_task(_for_ever("addresses", netlink.watch_local_addresses(self._check_local))),
+                tasks.create_task(
+                    _for_ever("local addresses", netlink.watch_local_addresses(self._check_local))
+                ),
                 tasks.create_task(_for_ever("names", link.run())),
                 tasks.create_task(_for_ever("leaves", opening.rotate())),
                 tasks.create_task(_for_ever("egress", self._hosts(own.addresses, opening).run())),

@@ -1,6 +1,6 @@
 """The gate of one pod as one table: what has to be true before its network opens. No IO.
 
-Nothing is offered to Envoy before it is rendered, nothing counts before Envoy says that it runs them,
+Nothing is offered before it is rendered, nothing counts before Envoy says that it runs it,
 and the gate is open only when a connection has been made through it. What fails on the way closes
 the pod for good: there is no way out of FENCED. An Envoy that ends while the gate is open is started
 again, closed, and goes the same way (docs/adr/0018); how often, `gate.restarts` says.
@@ -20,7 +20,7 @@ class State(StrEnum):
     RENDERING = "rendering"
     WRITING = "writing"
     ACKING = "acking"  # Envoy has been offered what was rendered
-    PROBING = "probing"  # Envoy runs them
+    PROBING = "probing"  # Envoy runs it
     OPEN = "open"
     ROTATING = "rotating"  # open, with new leaves written
     UPDATING = "updating"  # open, with other addresses of hosts outside written

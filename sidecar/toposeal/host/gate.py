@@ -1,4 +1,4 @@
-"""Carries out what the gate's table says: files, Envoy, probe. The table decides; nothing here does."""
+"""Carries out what the gate's table says, with Envoy and the probe. The table decides; nothing here does."""
 
 from __future__ import annotations
 
