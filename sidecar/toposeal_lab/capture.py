@@ -18,9 +18,6 @@ _BUFFER = 32 << 20  # a flood of the whole test fits
 _CONTROL = socket.CMSG_SPACE(16)  # one struct timespec
 _ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
 _ICMPV6, _ND_TYPES = 58, range(133, 137)
-_HOP_BY_HOP, _LISTENER_REPORT = 0, 143
-_SOLICITED_NODE = bytes.fromhex("ff0200000000000000000001ff")
-_ALL_MLDV2_ROUTERS = bytes.fromhex("ff020000000000000000000000000016")
 _TCP, _RST = 6, 0x04
 
 
@@ -42,12 +39,8 @@ class Capture:
         return found[-1] - found[0] if found else 0
 
     def packets(self) -> tuple[bytes, ...]:
-        """Frames that are neither ARP nor neighbour discovery: what a closed pod must not send.
-
-        Nor the kernel's own report of solicited-node groups (MLDv2): one from before the rules may be
-        delivered after them on a busy machine. Whoever forges one puts the marker in: ask `carrying` too.
-        """
-        return tuple(f for f in self.frames if not _is_neighbour(f) and not _is_listener_report(f))
+        """Frames that are neither ARP nor neighbour discovery: what a closed pod must not send."""
+        return tuple(frame for frame in self.frames if not _is_neighbour(frame))
 
     def beyond_resets(self) -> tuple[bytes, ...]:
         """`packets` without TCP resets that carry no data: what a pod that is knocked at must not send."""
@@ -59,7 +52,8 @@ class Wire:
 
     def __init__(self, node: Node, pod: Pod) -> None:
         with node.host().inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+            # With a protocol it would hear every interface until it is bound.
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.bind((pod.interface, _ETH_P_ALL))
@@ -109,18 +103,6 @@ def _is_neighbour(frame: bytes) -> bool:
     if frame[12:14] == _ARP:
         return True
     return frame[12:14] == _IPV6 and frame[20] == _ICMPV6 and len(frame) > 54 and frame[54] in _ND_TYPES
-
-
-def _is_listener_report(frame: bytes) -> bool:
-    """MLDv2 (RFC 3810 5.2) about the solicited-node groups of addresses, and about no other group: those
-    are the kernel's, any other may be a program's choice.
-    """
-    report = frame[12:14] == _IPV6 and frame[20] == _HOP_BY_HOP and frame[38:54] == _ALL_MLDV2_ROUTERS
-    if not report or len(frame) < 90 or (frame[54], frame[62]) != (_ICMPV6, _LISTENER_REPORT):
-        return False
-    records = frame[70:]
-    groups = [records[at + 4 : at + 20] for at in range(0, len(records), 20)]
-    return all(len(group) == 16 and group.startswith(_SOLICITED_NODE) for group in groups)
 
 
 def _is_reset(frame: bytes) -> bool:
