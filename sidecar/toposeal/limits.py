@@ -111,6 +111,18 @@ TLS_INSPECTION_TIMEOUT = 5_000  # a client that sends no ClientHello
 TLS_HANDSHAKE_TIMEOUT = 5_000
 CONNECT_TIMEOUT = 3_000  # one attempt to one endpoint
 CONNECT_ATTEMPTS = 3  # other endpoints are tried before the application sees a failure
+# Ports that speak HTTP. A connection that carries no request just now is in nobody's share, so it does not
+# last: in both times together Envoy can hardly do as many handshakes as MAX_INBOUND_CONNECTIONS.
+HTTP_CONNECTION_LIFE = 10_000  # then it ends with the requests that it carries, however long they take
+HTTP_IDLE = 5_000
+HTTP_DRAIN = 1_000  # from the word that it ends until it takes no more requests
+HTTP_HEADERS_TIMEOUT = 5_000  # from the first byte of a request that comes in to the end of its headers
+HTTP_POOL_IDLE = 4_000  # the caller closes first, so that no request meets a connection that is being closed
+APPLICATION_POOL_IDLE = 1_000  # likewise: servers keep idle connections for 2 s (gunicorn) or longer
+HTTP_HEADERS_KIB = 60  # of a request or an answer; Envoy's default, which is above any server's
+MAX_HTTP_FIELDS = 100  # headers of either, likewise
+MAX_HTTP_STREAMS = 100  # at once on one HTTP/2 connection; a caller's Envoy opens further connections
+HTTP_CONNECTION_WINDOW = 1 << 20  # bytes of one HTTP/2 connection, all streams together, that nobody has read
 MAX_CLUSTER_CONNECTIONS = 100_000  # Envoy's default of 1024 would show to the application
 ENVOY_READY_TIMEOUT = 10_000  # it needs 60 ms; a machine may be slow, not silent
 ENVOY_ACK_TIMEOUT = 10_000  # one update at 1000 members takes 0.3 s
@@ -186,6 +198,7 @@ MAX_RIMS = 4  # for one device: of its driver, of its VBIOS, and some to spare
 
 # Refused connections: so many are told each second, all are counted.
 MAX_REFUSALS_PER_SECOND = 20
+MAX_TOLD_REQUESTS_PER_SECOND = 100  # of those that a port logs; all are counted
 ACCESS_LOG_FLUSH = 250  # milliseconds until a line that Envoy has is on its way
 
 # Probes of the kubelet. Times in milliseconds.

@@ -13,6 +13,7 @@ from support.forge import pem
 from toposeal.limits import POD_DNS_PORT, RESERVED_PORTS, TIMER_BOUNDS
 from toposeal.pki.mint import mint_ca, serial_number
 from toposeal.topology import strict_json
+from toposeal.topology.http import LOGS
 from toposeal.topology.model import Topology
 from toposeal.topology.parse import parse_topology
 from toposeal.topology.snp import ENDORSEMENTS, PLATFORM_STATES, RELAXATIONS, RESTRICTIONS
@@ -147,6 +148,7 @@ def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]
         "ingress": [{"port": port, "target": draw(st.sampled_from(serves))} for port in ingress],
         **draw(_egress()),
         **probes,
+        **draw(_http(serves)),
         **draw(st.one_of(st.just({}), st.fixed_dictionaries({"metrics": metrics}))),
     }
 
@@ -193,6 +195,14 @@ def _timers(draw: st.DrawFn) -> dict[str, int]:
     timers = {name: draw(st.integers(low, high)) for name, (low, high) in TIMER_BOUNDS.items()}
     timers["attempt_ms"] = max(timers["attempt_ms"], timers["quote_ms"])
     return timers
+
+
+@st.composite
+def _http(draw: st.DrawFn, serves: list[int]) -> dict[str, Any]:
+    """No word of it, or of some served ports."""
+    chosen = [port for port in serves if draw(_sometimes)]
+    entries = [{"port": port, "log": draw(st.sampled_from(LOGS))} for port in chosen]
+    return {"http": entries} if entries or draw(_sometimes) else {}
 
 
 def _probes(attestation_port: int) -> st.SearchStrategy[dict[str, Any]]:

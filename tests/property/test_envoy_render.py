@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from property.strategies import topologies
 from support.envoy import resources, validate
 from support.envoy_oracle import violations, walk
+from support.envoy_requests_oracle import targets
 from support.shop import member as shop_member
 
 from toposeal.dataplane.discovery import Kind
@@ -30,9 +31,11 @@ from toposeal.dataplane.envoy_plan import plan
 from toposeal.dataplane.envoy_probes import probe_chains
 from toposeal.dataplane.envoy_readable import opened
 from toposeal.dataplane.envoy_request import decode_plan, encode_plan
+from toposeal.dataplane.envoy_routes import lead_requests
 from toposeal.dataplane.layout import ENVOY_LAYOUT
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.dataplane.vips import vip
+from toposeal.limits import HTTP_POOL_IDLE
 from toposeal.names import member_domain
 from toposeal.topology.model import Topology
 
@@ -198,12 +201,7 @@ def leads(chains: list[dict[str, Any]], address: str, port: int) -> set[str]:
         for place in match.get("prefix_ranges", []):
             network = ipaddress.ip_network(f"{place['address_prefix']}/{place['prefix_len']}")
             if match["destination_port"] == port and ipaddress.ip_address(address) in network:
-                found.setdefault(place["prefix_len"], set()).update(
-                    item["cluster"] for item in walk(chain) if "cluster" in item
-                )
-                found[place["prefix_len"]].update(
-                    part["name"] for item in walk(chain) for part in item.get("clusters", [])
-                )
+                found.setdefault(place["prefix_len"], set()).update(targets(chain["filters"]))
     return found[max(found)] if found else set()
 
 
@@ -216,7 +214,7 @@ def test_D6_what_is_put_together_is_what_envoys_messages_say_one_by_one(view: Po
     inbound = Listener.parse(update[Kind.LISTENER].resources["in"])
     chains = [bytes(chain) for chain in inbound.filter_chains]
     expected = [
-        bytes(member_chain(edge.port, peer, member_name(edge, peer.domain)))
+        bytes(member_chain(edge, peer, member_name(edge, peer.domain)))
         for edge in made.inbound
         for peer in edge.clients
     ]
@@ -228,6 +226,8 @@ def test_D6_what_is_put_together_is_what_envoys_messages_say_one_by_one(view: Po
             name = role_name(edge.role, edge.port)
             endpoints = [_endpoint(peer, a, edge.port) for peer in edge.servers for a in peer.addresses]
             whole = _tls_cluster(name, endpoints, edge.servers, made.own)
+            if edge.http:
+                lead_requests(whole, HTTP_POOL_IDLE)
             assert Cluster.parse(update[Kind.CLUSTER].resources[name]) == Cluster.parse(bytes(whole))
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from property.strategies import documents, topologies
 
 from toposeal.topology import strict_json
+from toposeal.topology.http import LOGS
 from toposeal.topology.model import KINDS, InstanceRegister, Role, TdxPolicy, TdxReference, Timers, Topology
 from toposeal.topology.parse import parse_topology
 from toposeal.topology.snp import SnpPolicy, SnpReference
@@ -74,6 +75,7 @@ def _declared_role(role: dict[str, Any]) -> dict[str, Any]:
         "addresses": sorted(role.get("addresses", []), key=lambda text: (":" in text, ip_address(text))),
         "calls": sorted(role["calls"], key=lambda call: (call["role"], call["port"])),
         "ingress": sorted(role["ingress"], key=lambda entry: entry["port"]),
+        "http": sorted(role.get("http", []), key=lambda entry: entry["port"]),
         "probes": sorted(role.get("probes", []), key=lambda entry: (entry["port"], entry["path"])),
         "egress": sorted(map(_declared_egress, role.get("egress", [])), key=_place),
     }
@@ -148,6 +150,7 @@ def _said_of_role(role: Role) -> dict[str, Any]:
         "calls": [vars(call) for call in role.calls],
         "ingress": [vars(entry) for entry in role.ingress],
         "probes": [vars(entry) for entry in role.probes],
+        "http": [{"port": each.port, "log": LOGS[each.logs_requests]} for each in role.http],
         "egress": [{**vars(entry), "within": list(entry.within)} for entry in role.egress],
     }
 

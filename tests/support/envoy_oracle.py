@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from support.envoy import resources
+from support.envoy_requests_oracle import MANAGER, http_violations, manager_violations, mixed, targets
+from support.envoy_requests_oracle import TYPES as REQUEST_TYPES
 from toposeal.limits import MAX_INBOUND_CONNECTIONS, MEMBER_CONNECTIONS, MIN_MEMBER_CONNECTIONS
 from toposeal.topology.egress import overlap
 
@@ -30,12 +32,10 @@ TYPES = {
     _P + "extensions.filters.network.tcp_proxy.v3.TcpProxy",
     _P + "extensions.filters.listener.original_dst.v3.OriginalDst",
     _P + "extensions.filters.listener.tls_inspector.v3.TlsInspector",
-    _P + "extensions.access_loggers.stream.v3.StdoutAccessLog",
-    _P + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     _P + "extensions.filters.http.health_check.v3.HealthCheck",
-    _P + "extensions.filters.http.router.v3.Router",
     _P + "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
     _P + "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+    *REQUEST_TYPES,
 }
 # What may be said of a connection; nothing of what it carries.
 SAYABLE = {
@@ -45,7 +45,7 @@ SAYABLE = {
     "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
     "%RESPONSE_FLAGS%",
     "%REQUESTED_SERVER_NAME%",
-    "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
     "%CONNECTION_TERMINATION_DETAILS%",
     "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
     "%UPSTREAM_HOST%",
@@ -65,6 +65,7 @@ CLUSTER_FIELDS = {
     "upstream_bind_config",
     "per_connection_buffer_limit_bytes",
     "upstream_connection_options",
+    "typed_extension_protocol_options",
 }
 TRUST_FIELDS = {"trusted_ca", "match_typed_subject_alt_names", "suppress_client_ca_list", "max_verify_depth"}
 NOBODY = {
@@ -117,8 +118,9 @@ def violations(files: Mapping[str, bytes]) -> list[str]:
         return [
             *_types(clusters + listeners),
             *(v for cluster in clusters for v in _cluster(cluster)),
-            *_listeners(listeners, {cluster["name"] for cluster in clusters}),
+            *_listeners(listeners, {cluster["name"]: cluster for cluster in clusters}),
             *_shares(listeners[1], {cluster["name"]: cluster for cluster in clusters}),
+            *mixed(listeners, {cluster["name"]: cluster for cluster in clusters}),
         ]
     except (KeyError, TypeError, ValueError) as error:
         return [f"missing {error}"]
@@ -179,8 +181,12 @@ def _is_host(context: Json) -> bool:
 
 def trusted(value: Any) -> list[str]:
     """The trust domains whose members `value` lets in."""
+    return [uri.removeprefix("spiffe://").partition("/")[0] for uri in _uris(value)]
+
+
+def _uris(value: Any) -> list[str]:
     return [
-        matcher["matcher"]["exact"].removeprefix("spiffe://").partition("/")[0]
+        matcher["matcher"]["exact"]
         for item in walk(value)
         for matcher in item.get("match_typed_subject_alt_names", [])
         if matcher["san_type"] == "URI"
@@ -228,6 +234,7 @@ def _cluster(cluster: Json) -> Iterator[str]:
         yield f"{name}: a buffer that readers can make large"
     if not set(cluster) <= CLUSTER_FIELDS:
         yield f"{name}: fields {sorted(set(cluster) - CLUSTER_FIELDS)}"
+    yield from http_violations(cluster)
     if name == "egress|ranges":
         if (cluster["type"], cluster["lb_policy"]) != ("ORIGINAL_DST", "CLUSTER_PROVIDED"):
             yield f"{name}: {cluster['type']}"
@@ -271,7 +278,7 @@ def _role_cluster(cluster: Json, endpoints: list[Json]) -> Iterator[str]:
             yield f"{cluster['name']}: an endpoint of nobody"
 
 
-def _listeners(listeners: list[Json], clusters: set[str]) -> Iterator[str]:
+def _listeners(listeners: list[Json], clusters: Mapping[str, Json]) -> Iterator[str]:
     if [listener["name"] for listener in listeners] != ["out", "in"]:
         yield "not exactly two listeners"
     for listener in listeners:
@@ -291,7 +298,7 @@ def _listeners(listeners: list[Json], clusters: set[str]) -> Iterator[str]:
             yield from _chain(listener["name"], chain, clusters)
 
 
-def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
+def _chain(listener: str, chain: Json, clusters: Mapping[str, Json]) -> Iterator[str]:
     match, name = chain.get("filter_chain_match", {}), chain["name"]
     if name.startswith(("probed|", "metrics|")):
         yield from _http(listener, name, match, chain)
@@ -303,24 +310,24 @@ def _chain(listener: str, chain: Json, clusters: set[str]) -> Iterator[str]:
     if listener == "out" and name != "sentinel":
         yield from _outbound(name, match, chain)
     proxy = chain["filters"][0]["typed_config"]
-    if listener == "in" and name != "sentinel" and proxy.get("upstream_connect_mode") != AFTER_HANDSHAKE:
+    if proxy["@type"] == MANAGER:
+        (own,) = _uris(clusters["probe-call"])
+        yield from manager_violations(listener, name, proxy, own)
+    elif listener == "in" and name != "sentinel" and proxy.get("upstream_connect_mode") != AFTER_HANDSHAKE:
         yield f"{name}: connects before the handshake"
     if trusted(chain) != match.get("server_names", []):
         yield f"{name}: SNI {match.get('server_names')} trusts {trusted(chain)}"
-    targets = {item["cluster"] for item in walk(chain) if "cluster" in item}
-    targets |= {c["name"] for item in walk(chain) if "clusters" in item for c in item["clusters"]}
-    if len(chain["filters"]) != 1 or not targets <= clusters:
-        yield f"{name}: leads to {targets}"
+    if len(chain["filters"]) != 1 or not targets(proxy) <= set(clusters):
+        yield f"{name}: leads to {targets(proxy)}"
 
 
 def _shares(inbound: Json, clusters: Mapping[str, Json]) -> Iterator[str]:
     """Whoever comes in has a share of its own, or a crowd 64; the document is one for two kinds of port."""
     shares: dict[str, int] = {}
     for chain in inbound["filter_chains"]:
-        proxy = chain["filters"][0]["typed_config"]
-        if chain["name"] == "sentinel" or "cluster" not in proxy:
+        if chain["name"].startswith(("sentinel", "probed|", "metrics|")):
             continue
-        name = proxy["cluster"]
+        (name,) = targets(chain["filters"])
         if name in shares and name != "attestation" and not _CROWD.fullmatch(name):
             yield f"{chain['name']}: shares {name}"
         (bound,) = clusters[name]["circuit_breakers"]["thresholds"]
@@ -345,8 +352,7 @@ def _outbound(name: str, match: Json, chain: Json) -> Iterator[str]:
     for other in others:
         if other.num_addresses != 1 or any(overlap(other, forbidden) for forbidden in FORBIDDEN):
             yield f"{name}: {other}"
-    (target,) = {item["cluster"] for item in walk(chain) if "cluster" in item} or {""}
-    if target == "egress|ranges":
+    if targets(chain["filters"]) == {"egress|ranges"}:
         if not name.startswith("egress|") or any(overlap(network, forbidden) for forbidden in FORBIDDEN):
             yield f"{name}: everything in {network}"
     elif network.num_addresses != 1:

@@ -16,8 +16,10 @@ CLOSED_MODULE = ROOT / "sidecar" / "toposeal" / "_wire" / "closed.py"
 
 
 def golden_files() -> dict[str, bytes]:
-    """Path below envoy/ to bytes: the closed files, the shop's as each role opens, egress and probes."""
-    from support.shop import outside_view, view
+    """Path below envoy/ to bytes: the closed files, the shop's as each role opens, and the rest of what a
+    role can have: egress, probes, HTTP.
+    """
+    from support.shop import outside_view, requests_view, view
     from toposeal.dataplane.envoy_closed import closed
     from toposeal.dataplane.envoy_readable import opened
     from toposeal.dataplane.layout import ENVOY_LAYOUT
@@ -25,8 +27,10 @@ def golden_files() -> dict[str, bytes]:
     files = {f"closed/{name}": data for name, data in closed(ENVOY_LAYOUT).items()}
     for role in ROLES:
         files |= {f"shop-{role}/{name}": data for name, data in opened(view(role), ENVOY_LAYOUT).items()}
-    outside = opened(outside_view(), ENVOY_LAYOUT)
-    return files | {f"outside-web/{name}": data for name, data in outside.items()}
+    others = {"outside-web": outside_view(), "requests-api": requests_view()}
+    for place, seen in others.items():
+        files |= {f"{place}/{name}": data for name, data in opened(seen, ENVOY_LAYOUT).items()}
+    return files
 
 
 def closed_module() -> str:

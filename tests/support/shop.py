@@ -11,7 +11,7 @@ from support.forge import domain_of, pem
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.pki.mint import mint_ca, serial_number
 from toposeal.topology.egress import Egress
-from toposeal.topology.model import Call, Ingress, Platforms, Probe, Role, Timers, Topology
+from toposeal.topology.model import Call, Http, Ingress, Platforms, Probe, Role, Timers, Topology
 
 THEN = 1_767_225_600  # 2026-01-01, so that the golden files stay the same
 ATTESTATION_PORT = 8444
@@ -32,6 +32,7 @@ def role(name: str, replicas: int, *, metrics: int | None = None, **edges: tuple
         probes=edges.get("probes", ()),  # type: ignore[arg-type]
         egress=edges.get("egress", ()),  # type: ignore[arg-type]
         addresses=edges.get("addresses", ()),  # type: ignore[arg-type]
+        http=edges.get("http", ()),  # type: ignore[arg-type]
         metrics=metrics,
     )
 
@@ -85,6 +86,25 @@ def view(role: str, generation: int = 1) -> PodView:
     """The shop as the first member of `role` sees it."""
     own = next(m for m in MEMBERS if m.role == role)
     return PodView(SHOP, own, MEMBERS, generation)
+
+
+REQUESTS = topology(
+    role("web", 1, calls=(Call("api", 8080), Call("api", 9000))),
+    role(
+        "api",
+        2,
+        serves=(8080, 9000),
+        calls=(Call("api", 8080),),
+        ingress=(Ingress(8443, 8080), Ingress(9443, 9000)),
+        http=(Http(8080, logs_requests=True),),
+    ),
+)
+
+
+def requests_view() -> PodView:
+    """An api of two that calls itself, one of whose ports speaks HTTP; its neighbour is bytes."""
+    members = (member("api", 12), member("api", 13), member("web", 11))
+    return PodView(REQUESTS, members[0], members, 1)
 
 
 CA = pem(mint_ca(ec.derive_private_key(7, ec.SECP256R1()), "elsewhere", serial_number(bytes(20)), THEN))

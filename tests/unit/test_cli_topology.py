@@ -130,6 +130,20 @@ def test_check_shows_the_metrics_port_of_a_role_that_has_one(shop: _Shop) -> Non
     assert (code, "roles.db.metrics" in error, f"(line {line})" in error) == (1, True, True)
 
 
+def test_check_shows_the_ports_that_speak_http_and_what_is_logged_of_them(shop: _Shop) -> None:
+    assert "http" not in shop.run("check", shop.yaml)[1]
+    line = "    http: [{port: 6379, log: requests}]\n"
+    text = EXAMPLE.read_text().replace("    serves: [6379]\n", f"    serves: [6379]\n{line}")
+    path = shop.write("http.yaml", text)
+    assert "    http 6379, requests logged\n" in shop.run("check", path)[1]
+    roles = json.loads(shop.run("check", path, "--json")[1])["roles"]
+    assert (roles["db"]["http"], roles["web"]["http"]) == (["6379, requests logged"], [])
+    wrong = shop.write("wrong.yaml", text.replace("{port: 6379,", "{port: 6380,"))
+    number = text.splitlines().index(line.strip("\n")) + 1
+    code, _, error = shop.run("check", wrong)
+    assert (code, "roles.db.http" in error, f"(line {number})" in error) == (1, True, True)
+
+
 def test_check_shows_the_machines_of_each_kind(shop: _Shop) -> None:
     mixed = shop.write("mixed.yaml", _mixed())
     code, out, err = shop.run("check", mixed)

@@ -12,7 +12,7 @@ from toposeal._wire import xds_pb2 as wire
 from toposeal.dataplane.envoy_chains import member_chain
 from toposeal.dataplane.envoy_clusters import _endpoint, _trust
 from toposeal.dataplane.envoy_form import Form
-from toposeal.dataplane.envoy_plan import Peer
+from toposeal.dataplane.envoy_plan import Inbound, Peer
 from toposeal.errors import LocalProtocolError
 
 text = st.text(st.characters(min_codepoint=32, max_codepoint=126) | st.just("\n"), min_size=3)
@@ -27,12 +27,15 @@ peers = st.builds(
 OWN = Peer("own", "spiffe://own/a", "CA", ("192.0.2.1",))
 
 
-@given(st.lists(peers, min_size=1, max_size=4), st.integers(1, 65_535))
+@given(st.lists(peers, min_size=1, max_size=4), st.integers(1, 65_535), st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_a_copy_is_what_envoys_messages_say(members: list[tuple[Peer, str]], port: int) -> None:
+def test_a_copy_is_what_envoys_messages_say(
+    members: list[tuple[Peer, str]], port: int, http: bool, logs: bool
+) -> None:
     """All that is ever copied: chains, endpoints, and whom a cluster trusts."""
+    edge = Inbound(port, (), 1, False, http, logs)
     encoders: list[Callable[[Peer, str], bytes]] = [
-        lambda peer, cluster: bytes(member_chain(port, peer, cluster)),
+        lambda peer, cluster: bytes(member_chain(edge, peer, cluster)),
         lambda peer, address: bytes(_endpoint(peer, address, port)),
         lambda peer, _: bytes(_trust(peer, OWN)),
     ]

@@ -16,8 +16,19 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from support.envoy import resources, validate
 from support.envoy_oracle import DOWNSTREAM, UPSTREAM, violations, walk
+from support.envoy_requests_oracle import MANAGER, targets
 from support.golden import ROLES, golden_files
-from support.shop import ATTESTATION_PORT, MEMBERS, SHOP, member, outside_view, role, topology, view
+from support.shop import (
+    ATTESTATION_PORT,
+    MEMBERS,
+    SHOP,
+    member,
+    outside_view,
+    requests_view,
+    role,
+    topology,
+    view,
+)
 
 from toposeal.dataplane.discovery import Kind
 from toposeal.dataplane.envoy_closed import closed
@@ -43,7 +54,8 @@ Json = dict[str, Any]
 
 @cache
 def opened_shop(name: str) -> dict[str, bytes]:
-    return opened(outside_view() if name == "outside" else view(name), ENVOY_LAYOUT)
+    others = {"outside": outside_view, "requests": requests_view}
+    return opened(others[name]() if name in others else view(name), ENVOY_LAYOUT)
 
 
 def chains(files: dict[str, bytes], listener: str) -> dict[str, Json]:
@@ -77,7 +89,7 @@ def shape(found: Topology) -> object:
     return roles, found.attestation_port, found.mesh
 
 
-@pytest.mark.parametrize("name", [*ROLES, "outside"])
+@pytest.mark.parametrize("name", [*ROLES, "outside", "requests"])
 def test_D6_envoy_validates_every_golden_configuration(name: str, tmp_path: Path) -> None:
     files = {**closed(ENVOY_LAYOUT), **opened_shop(name)}
     assert validate(files, tmp_path) == ""
@@ -89,7 +101,7 @@ def test_D6_envoys_validation_can_fail(tmp_path: Path) -> None:
     assert "bogus" in validate(files, tmp_path)
 
 
-@pytest.mark.parametrize("name", [*ROLES, "outside"])
+@pytest.mark.parametrize("name", [*ROLES, "outside", "requests"])
 def test_opening_changes_nothing_of_a_listener_but_its_chains(name: str) -> None:
     """Anything else would replace the listener and cut every connection."""
     before, after = resources(closed(ENVOY_LAYOUT)["lds.json"]), resources(opened_shop(name)["lds.json"])
@@ -330,6 +342,49 @@ def test_D5_D6_each_trap_of_what_is_in_clear_breaks_a_rule(trap: str) -> None:
     assert violations(files) != []
 
 
+def test_every_way_to_a_port_that_speaks_http_does_and_no_other() -> None:
+    """Ingress too: from outside nobody can say who calls."""
+    files, speaks = opened_shop("requests"), {}
+    for listener in ("out", "in"):
+        for name, chain in chains(files, listener).items():
+            speaks[name] = chain["filters"][0]["typed_config"]["@type"] == MANAGER
+    web, other = member("web", 11).domain, member("api", 13).domain
+    http = {f"in|8080|{web}", f"in|8080|{other}", "ingress|8443", "out|api|8080"}
+    assert {name for name, does in speaks.items() if does} == http
+    assert {f"in|9000|{web}", "ingress|9443", "ingress|8443|attestation", "probe"} < speaks.keys() - http
+    assert targets(chains(files, "in")["ingress|8443"]) == {"app|8080|ingress|8443"}
+    assert targets(chains(files, "out")["out|api|8080"]) == {"out|api|8080", "app|8080"}
+
+
+def test_a_request_has_the_share_that_a_connection_has() -> None:
+    files = opened_shop("requests")
+    web, found = member("web", 11).domain, clusters(files)
+    shares = {
+        f"app|8080|{web}": MEMBER_CONNECTIONS // 4,
+        "app|8080|ingress|8443": INGRESS_CONNECTIONS // 2,
+    }
+    for name, share in shares.items():
+        (bound,) = found[name]["circuit_breakers"]["thresholds"]
+        assert set(bound.values()) == {share} and "max_requests" in bound
+    (bound,) = found[f"app|9000|{web}"]["circuit_breakers"]["thresholds"]
+    assert set(bound.values()) == {MEMBER_CONNECTIONS // 4} and "max_requests" not in bound
+
+
+def test_of_what_both_sides_speak_the_oldest_is_chosen_unless_a_client_offers_http2_alone() -> None:
+    found = chains(opened_shop("requests"), "in")
+    offers = {
+        name: chain["transport_socket"]["typed_config"]["common_tls_context"].get("alpn_protocols")
+        for name, chain in found.items()
+        if name.startswith("ingress|")
+    }
+    assert offers == {
+        "ingress|8443": ["http/1.1", "h2"],
+        "ingress|8443|attestation": ["toposeal-attest/1"],
+        "ingress|9443": None,
+        "ingress|9443|attestation": ["toposeal-attest/1"],
+    }
+
+
 def test_a_range_of_one_address_that_is_a_members_leads_nowhere() -> None:
     only = topology(role("web", 1, egress=(Egress(25, cidr="10.77.0.11/32"),)))
     own = member("web", 11)
@@ -362,7 +417,7 @@ def test_the_same_view_gives_the_same_bytes() -> None:
     assert opened(view("api", 2), ENVOY_LAYOUT) != opened_shop("api")
 
 
-@pytest.mark.parametrize("name", [*ROLES, "outside"])
+@pytest.mark.parametrize("name", [*ROLES, "outside", "requests"])
 def test_D6_the_golden_configurations_hold_every_rule(name: str) -> None:
     assert violations(opened_shop(name)) == []
 
@@ -452,4 +507,40 @@ def test_D6_each_trap_breaks_a_rule(trap: str) -> None:
             if item.get("name") != "sentinel" and item.get("name") != "blackhole":
                 TRAPS[trap](item)
         files[name] = json.dumps(content).encode()
+    assert violations(files) != []
+
+
+REQUEST_TRAPS: dict[str, Callable[[Json], None]] = {
+    "an identity that a client brings": put("forward_client_cert_details", "APPEND_FORWARD"),
+    "no identity": drop("", "set_current_client_cert_details"),
+    "an identity in another spelling": put("early_header_mutation_extensions", []),
+    "somebody else's identity": put("value", "URI=spiffe://m-1.shop/web"),
+    "a retry of what was sent": put("retry_on", "5xx"),
+    "a timeout": put("timeout", "15s"),
+    "an idle stream that ends": put("stream_idle_timeout", "300s"),
+    "idle connections that stay": put("idle_timeout", "3600s"),
+    "connections that stay between requests": put("max_connection_duration", "3600s"),
+    "headers that never end": drop("", "request_headers_timeout"),
+    "large headers": put("max_request_headers_kb", 8192),
+    "chunks and a length": add("accept_http_10", "allow_chunked_length", True),
+    "a window without end": put("initial_stream_window_size", 1 << 28),
+    "addresses by header": add("stat_prefix", "use_remote_address", True),
+    "a query in the log": put("path", "%REQ(:PATH)%"),
+    "more requests than connections": put("max_requests", 100_000),
+    "bytes to a cluster of requests": drop("", "typed_extension_protocol_options"),
+    "another filter": put("http_filters", []),
+    "any upgrade": put("upgrade_configs", [{"upgrade_type": "CONNECT"}]),
+    "some paths": put("match", {"prefix": "/api"}),
+}
+
+
+@pytest.mark.parametrize("trap", REQUEST_TRAPS)
+def test_D6_each_trap_of_requests_breaks_a_rule(trap: str) -> None:
+    files = {}
+    for name, data in opened_shop("requests").items():
+        content = json.loads(data)
+        for item in walk(content["resources"]):
+            REQUEST_TRAPS[trap](item)
+        files[name] = json.dumps(content).encode()
+    assert files != opened_shop("requests")
     assert violations(files) != []

@@ -19,6 +19,7 @@ from toposeal.topology.author import compile_yaml, payload_from_yaml
 from toposeal.topology.dsse import add_signatures, decode_envelope, sign
 from toposeal.topology.egress import Egress
 from toposeal.topology.gpu import GpuDemand
+from toposeal.topology.http import LOGS
 from toposeal.topology.model import KINDS, Role, Topology
 from toposeal.topology.owner import OwnerRoot, PrivateKey
 from toposeal.topology.parse import parse_topology
@@ -187,6 +188,7 @@ def _role_summary(role: Role) -> dict[str, Any]:
         "addresses": list(role.addresses),
         "calls": [f"{call.role}:{call.port}" for call in role.calls],
         "ingress": [f"{entry.port}->{entry.target}" for entry in role.ingress],
+        "http": [f"{entry.port}, {LOGS[entry.logs_requests]} logged" for entry in role.http],
         "egress": [_destination(entry) for entry in role.egress],
         "probes": [f"{probe.port}{probe.path}->{probe.target}" for probe in role.probes],
         "metrics": role.metrics,
@@ -225,7 +227,7 @@ def _print_summary(report: Mapping[str, Any]) -> None:
         print(f"  {name}: {_bounds(role['replicas'])}")
         for field in ("serves", "calls", "ingress"):
             print(f"    {field} {', '.join(map(str, role[field])) or 'nothing'}")
-        for field in ("addresses", "egress", "probes"):
+        for field in ("addresses", "http", "egress", "probes"):
             if role[field]:
                 print(f"    {field} {', '.join(role[field])}")
         if role["metrics"] is not None:

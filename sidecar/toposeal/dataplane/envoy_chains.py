@@ -33,7 +33,8 @@ from toposeal.dataplane.envoy_clusters import (
 )
 from toposeal.dataplane.envoy_form import Form
 from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, OutsideRange, Peer, PodPlan
-from toposeal.dataplane.envoy_tls import ATTESTATION_ALPN, accepts, serves_anyone
+from toposeal.dataplane.envoy_routes import calls, serves_member, serves_outside
+from toposeal.dataplane.envoy_tls import ATTESTATION_ALPN, HTTP_ALPN, accepts, serves_anyone
 from toposeal.limits import CONNECT_ATTEMPTS, INBOUND_PORT, PROBE_ADDRESS, PROBE_PORT, TLS_HANDSHAKE_TIMEOUT
 
 
@@ -43,13 +44,15 @@ def outbound_chains(plan: PodPlan) -> Iterator[FilterChain]:
     """
     for edge in plan.outbound:
         name = role_name(edge.role, edge.port)
-        yield _clear_chain(name, edge.port, _calls(name, edge), edge.vip, *edge.addresses)
+        own = application_name(edge.port)
+        led = calls(edge, name, own, plan.own) if edge.http else _proxy(_calls(name, own, edge))
+        yield _clear_chain(name, edge.port, led, edge.vip, *edge.addresses)
     for outside in plan.hosts:
         name = host_name(outside.host, outside.port)
-        yield _clear_chain(name, outside.port, _to(name), outside.vip)
+        yield _clear_chain(name, outside.port, _proxy(_to(name)), outside.vip)
     for part in plan.ranges:
         yield from _range_chains(part)
-    yield _clear_chain(PROBE_CALL, PROBE_PORT, _to(PROBE_CALL), PROBE_ADDRESS)
+    yield _clear_chain(PROBE_CALL, PROBE_PORT, _proxy(_to(PROBE_CALL)), PROBE_ADDRESS)
 
 
 def _range_chains(part: OutsideRange) -> Iterator[FilterChain]:
@@ -58,21 +61,24 @@ def _range_chains(part: OutsideRange) -> Iterator[FilterChain]:
     withheld = [ipaddress.ip_network(address) for address in part.withheld]
     network = ipaddress.ip_network(part.cidr)
     if network not in withheld:
-        yield _clear_chain(name, part.port, _to(ORIGINAL_DESTINATION), str(network))
+        yield _clear_chain(name, part.port, _proxy(_to(ORIGINAL_DESTINATION)), str(network))
     for address in part.withheld:
-        yield _clear_chain(f"{name}|{address}", part.port, _to(BLACKHOLE), address)
+        yield _clear_chain(f"{name}|{address}", part.port, _proxy(_to(BLACKHOLE)), address)
 
 
 def member_chains(edge: Inbound) -> Iterator[bytes]:
     """One per admitted client, encoded: its SNI leads to the chain that trusts its CA and no other."""
-    form = Form(lambda client, cluster: bytes(member_chain(edge.port, client, cluster)))
+    form = Form(lambda client, cluster: bytes(member_chain(edge, client, cluster)))
     for client in edge.clients:
         yield form.of(client, member_name(edge, client.domain))
 
 
-def member_chain(port: int, client: Peer, cluster: str) -> FilterChain:
-    match = FilterChainMatch(destination_port=port, server_names=[client.domain], transport_protocol="tls")
-    return _tls_chain(f"in|{port}|{client.domain}", match, accepts(client), cluster)
+def member_chain(edge: Inbound, client: Peer, cluster: str) -> FilterChain:
+    match = FilterChainMatch(
+        destination_port=edge.port, server_names=[client.domain], transport_protocol="tls"
+    )
+    led = serves_member(edge, cluster) if edge.http else _after_handshake(cluster)
+    return _tls_chain(f"in|{edge.port}|{client.domain}", match, accepts(client), led)
 
 
 def inbound_chains(plan: PodPlan) -> Iterator[FilterChain]:
@@ -87,18 +93,22 @@ def _outside_chains(port: OutsidePort) -> Iterator[FilterChain]:
     """The application for outside clients, and on the same port the document for verifiers."""
     plain = FilterChainMatch(destination_port=port.port, transport_protocol="tls")
     name = f"ingress|{port.port}"
-    yield _tls_chain(name, plain, serves_anyone(), ingress_name(port))
+    if port.http:
+        led = serves_outside(port, ingress_name(port))
+        yield _tls_chain(name, plain, serves_anyone(HTTP_ALPN), led)
+    else:
+        yield _tls_chain(name, plain, serves_anyone(), _after_handshake(ingress_name(port)))
     attest = FilterChainMatch(
         destination_port=port.port, transport_protocol="tls", application_protocols=[ATTESTATION_ALPN]
     )
-    socket = serves_anyone(attestation_alpn=[ATTESTATION_ALPN])
-    yield _tls_chain(f"{name}|attestation", attest, socket, ATTESTATION)
+    socket = serves_anyone([ATTESTATION_ALPN])
+    yield _tls_chain(f"{name}|attestation", attest, socket, _after_handshake(ATTESTATION))
 
 
 def _attestation_chain(port: int) -> FilterChain:
     match = FilterChainMatch(destination_port=port, transport_protocol="tls")
-    socket = serves_anyone(attestation_alpn=[ATTESTATION_ALPN, "http/1.1"])
-    return _tls_chain(f"attestation|{port}", match, socket, ATTESTATION)
+    socket = serves_anyone([ATTESTATION_ALPN, "http/1.1"])
+    return _tls_chain(f"attestation|{port}", match, socket, _after_handshake(ATTESTATION))
 
 
 def _probe_chain(plan: PodPlan) -> FilterChain:
@@ -106,31 +116,34 @@ def _probe_chain(plan: PodPlan) -> FilterChain:
     match = FilterChainMatch(
         destination_port=INBOUND_PORT, server_names=[plan.own.domain], transport_protocol="tls"
     )
-    return _tls_chain("probe", match, accepts(plan.own), PROBE_ANSWER)
+    return _tls_chain("probe", match, accepts(plan.own), _after_handshake(PROBE_ANSWER))
 
 
-def _tls_chain(name: str, match: FilterChainMatch, socket: TransportSocket, cluster: str) -> FilterChain:
-    """The only chain of the inbound listener: nothing is let in without a transport socket, and what is
-    behind it is not even connected to before the handshake is over.
-    """
-    proxy = _to(cluster)
-    proxy.upstream_connect_mode = UpstreamConnectMode.ON_DOWNSTREAM_TLS_HANDSHAKE
-    proxy.max_early_data_bytes = 0
+def _tls_chain(name: str, match: FilterChainMatch, socket: TransportSocket, led: Filter) -> FilterChain:
+    """The only chain of the inbound listener: nothing is let in without a transport socket."""
     return FilterChain(
         filter_chain_match=match,
-        filters=_filters(proxy),
+        filters=[led],
         transport_socket=socket,
         transport_socket_connect_timeout=timedelta(milliseconds=TLS_HANDSHAKE_TIMEOUT),
         name=name,
     )
 
 
-def _clear_chain(name: str, port: int, proxy: TcpProxy, *places: str) -> FilterChain:
+def _after_handshake(cluster: str) -> Filter:
+    """What is behind is not even connected to before the handshake is over."""
+    proxy = _to(cluster)
+    proxy.upstream_connect_mode = UpstreamConnectMode.ON_DOWNSTREAM_TLS_HANDSHAKE
+    proxy.max_early_data_bytes = 0
+    return _proxy(proxy)
+
+
+def _clear_chain(name: str, port: int, led: Filter, *places: str) -> FilterChain:
     """The only chain of the outbound listener, which the pod's own processes alone can reach; each of
     `places` is an address or a range.
     """
     match = FilterChainMatch(destination_port=port, prefix_ranges=[_range(place) for place in places])
-    return FilterChain(filter_chain_match=match, filters=_filters(proxy), name=name)
+    return FilterChain(filter_chain_match=match, filters=[led], name=name)
 
 
 def _range(place: str) -> CidrRange:
@@ -138,11 +151,10 @@ def _range(place: str) -> CidrRange:
     return CidrRange(address_prefix=str(network.network_address), prefix_len=network.prefixlen)
 
 
-def _calls(name: str, edge: Outbound) -> TcpProxy:
+def _calls(name: str, own: str, edge: Outbound) -> TcpProxy:
     """A role that calls itself reaches its other members in their share, and the pod directly."""
     if not edge.includes_self:
         return _to(name)
-    own = application_name(edge.port)
     if not edge.servers:
         return _to(own)
     weights = [_weight(name, len(edge.servers)), _weight(own, 1)]
@@ -166,5 +178,5 @@ def _to(cluster: str) -> TcpProxy:
     )
 
 
-def _filters(proxy: TcpProxy) -> list[Filter]:
-    return [Filter(name="envoy.filters.network.tcp_proxy", typed_config=Any.pack(proxy))]
+def _proxy(proxy: TcpProxy) -> Filter:
+    return Filter(name="envoy.filters.network.tcp_proxy", typed_config=Any.pack(proxy))

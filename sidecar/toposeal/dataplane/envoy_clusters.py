@@ -41,12 +41,15 @@ from envoy_data_plane.google.protobuf import Struct, Value
 from toposeal._wire import xds_pb2 as wire
 from toposeal.dataplane.envoy_form import Form
 from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsideHost, OutsidePort, Peer, PodPlan
+from toposeal.dataplane.envoy_routes import lead_requests
 from toposeal.dataplane.envoy_tls import expects, expects_host, expects_nobody
 from toposeal.dataplane.view import Layout
 from toposeal.limits import (
+    APPLICATION_POOL_IDLE,
     ATTESTATION_CONNECTIONS,
     CONNECT_TIMEOUT,
     CONNECTION_BUFFER,
+    HTTP_POOL_IDLE,
     INBOUND_PORT,
     MAX_CLUSTER_CONNECTIONS,
     MAX_MEMBER_SHARES,
@@ -118,13 +121,19 @@ def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
     for edge in plan.inbound:
         crowd = [_share_name(edge.port, number) for number in range(MAX_MEMBER_SHARES)]
         for name in crowd if edge.is_crowd else [member_name(edge, client.domain) for client in edge.clients]:
-            yield application_cluster(name, plan.application, edge.port, edge.connections)
+            yield _served(name, plan, edge.port, edge.connections, edge.http)
     for outside in plan.ingress:
-        yield application_cluster(
-            ingress_name(outside), plan.application, outside.target, outside.connections
-        )
-    for port in sorted({edge.port for edge in plan.outbound if edge.includes_self}):
-        yield application_cluster(application_name(port), plan.application, port, MAX_CLUSTER_CONNECTIONS)
+        name = ingress_name(outside)
+        yield _served(name, plan, outside.target, outside.connections, outside.http)
+    for port, http in sorted({(edge.port, edge.http) for edge in plan.outbound if edge.includes_self}):
+        yield _served(application_name(port), plan, port, MAX_CLUSTER_CONNECTIONS, http)
+
+
+def _served(name: str, plan: PodPlan, port: int, connections: int, http: bool) -> Cluster:
+    cluster = application_cluster(name, plan.application, port, connections)
+    if http:
+        lead_requests(cluster, APPLICATION_POOL_IDLE)
+    return cluster
 
 
 def _role_cluster(edge: Outbound, own: Peer) -> bytes:
@@ -134,6 +143,8 @@ def _role_cluster(edge: Outbound, own: Peer) -> bytes:
     name = role_name(edge.role, edge.port)
     rest = _tls_cluster(name, [], [], own)
     rest.load_assignment = None
+    if edge.http:
+        lead_requests(rest, HTTP_POOL_IDLE)
     endpoint = Form(lambda server, address: bytes(_endpoint(server, address, edge.port)))
     trust = Form(lambda server, _: bytes(_trust(server, own)))
     endpoints = [endpoint.of(server, address) for server in edge.servers for address in server.addresses]

@@ -40,6 +40,8 @@ class Inbound:
     clients: tuple[Peer, ...]
     connections: int  # at once, of each share
     is_crowd: bool  # several clients have a share together, else each its own
+    http: bool  # what comes in is requests, and each says who calls
+    logs_requests: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Outbound:
     addresses: tuple[str, ...]  # IP literals that mean the role too, by the topology; and no other role
     servers: tuple[Peer, ...]  # never the pod itself
     includes_self: bool
+    http: bool  # each request goes to one of them, else each connection
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class OutsidePort:
     port: int
     target: int
     connections: int  # at once, of all clients
+    http: bool  # what comes in is requests, and none says who calls
+    logs_requests: bool
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def plan(view: PodView) -> PodPlan:
         application=_application_address(view.own),
         inbound=tuple(_inbound(view, role)),
         outbound=tuple(_outbound(view, role)),
-        ingress=tuple(OutsidePort(i.port, i.target, ingress_share(role)) for i in role.ingress),
+        ingress=tuple(_ingress(role)),
         attestation_port=view.topology.attestation_port,
         hosts=tuple(_hosts(view, role)),
         ranges=tuple(_ranges(view, role)),
@@ -141,16 +146,24 @@ def _inbound(view: PodView, own: Role) -> Iterator[Inbound]:
     for port in own.serves:
         roles = {role.name for role in callers(view.topology, own, port)}
         clients = tuple(_peer(m) for m in _others(view) if m.role in roles)
-        yield Inbound(port, clients, share, is_crowd(view.topology, own, port))
+        crowd = is_crowd(view.topology, own, port)
+        yield Inbound(port, clients, share, crowd, own.speaks_http(port), own.logs_requests(port))
+
+
+def _ingress(own: Role) -> Iterator[OutsidePort]:
+    share = ingress_share(own)
+    for port, target in ((entry.port, entry.target) for entry in own.ingress):
+        yield OutsidePort(port, target, share, own.speaks_http(target), own.logs_requests(target))
 
 
 def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
     for call in own.calls:
+        called = view.topology.roles[call.role]
         servers = tuple(_peer(m) for m in _others(view) if m.role == call.role)
         includes_self = call.role == own.name
         if servers or includes_self:
-            address, others = vip(view.topology, call.role), view.topology.roles[call.role].addresses
-            yield Outbound(call.role, call.port, address, others, servers, includes_self)
+            address, http = vip(view.topology, call.role), called.speaks_http(call.port)
+            yield Outbound(call.role, call.port, address, called.addresses, servers, includes_self, http)
 
 
 def _hosts(view: PodView, own: Role) -> Iterator[OutsideHost]:

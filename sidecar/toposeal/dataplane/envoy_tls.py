@@ -37,6 +37,8 @@ from toposeal.dataplane.envoy_plan import Peer
 from toposeal.dataplane.envoy_secrets import INGRESS_SECRET, MESH_SECRET
 
 ATTESTATION_ALPN = "toposeal-attest/1"
+# In our order: whoever speaks both gets what every application of HTTP understands; gRPC offers h2 alone.
+HTTP_ALPN = ("http/1.1", "h2")
 _LEAF_AND_CA = 1  # BoringSSL skips the path length of a self-issued trust anchor (K4)
 
 
@@ -74,12 +76,12 @@ def expects_host(host: str, authorities: str) -> TransportSocket:
     return _tls_socket(UpstreamTlsContext(common_tls_context=common, sni=host, max_session_keys=0))
 
 
-def serves_anyone(*, attestation_alpn: Sequence[str] = ()) -> TransportSocket:
+def serves_anyone(alpn: Sequence[str] = ()) -> TransportSocket:
     """For clients without a certificate, who know this pod by its ingress leaf."""
     common = CommonTlsContext(
         tls_params=_tls13(),
         tls_certificate_sds_secret_configs=[_secret(INGRESS_SECRET)],
-        alpn_protocols=list(attestation_alpn),
+        alpn_protocols=list(alpn),
     )
     return _downstream(common, require_client=False)
 

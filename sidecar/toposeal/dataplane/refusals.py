@@ -22,7 +22,7 @@ FIELDS = {
     "downstream": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
     "flags": "%RESPONSE_FLAGS%",
     "sni": "%REQUESTED_SERVER_NAME%",
-    "source": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "source": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
     "timeout": "%CONNECTION_TERMINATION_DETAILS%",
     "upstream": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
     "upstream_host": "%UPSTREAM_HOST%",

@@ -22,9 +22,9 @@ from toposeal.dataplane.metrics import STATS as METRICS_STATS
 from toposeal.dataplane.metrics import Counted
 from toposeal.dataplane.view import Layout
 from toposeal.errors import PodError, Reason
+from toposeal.host.access_log import AccessLog
 from toposeal.host.child import confined
 from toposeal.host.envoy_admin import EnvoyAdmin
-from toposeal.host.refusal_log import RefusalLog
 from toposeal.host.tasks import watched
 from toposeal.limits import (
     ACCESS_LOG_FLUSH,
@@ -70,9 +70,9 @@ class Envoy:
         self._process = process
         self._admin = EnvoyAdmin(layout.admin)
         self._log: deque[str] = deque(maxlen=MAX_LOG_LINES)
-        self.refusals = RefusalLog()
+        self.access = AccessLog()
         self._reading = watched(self._read_log())
-        self._refusing = watched(self._read_refusals())
+        self._listening = watched(self._read_access())
 
     @classmethod
     async def start(cls, binary: str, layout: Layout, *, uid: int = ENVOY_UID) -> Envoy:
@@ -128,11 +128,11 @@ class Envoy:
             self._process.kill()
         await self._process.wait()
         await self._reading
-        await self._refusing
+        await self._listening
 
     async def counted(self) -> Counted:
         """What may be told of it to anybody. Raises PodError."""
-        return Counted(await self._admin.stats(METRICS_STATS), self.refusals.counted())
+        return Counted(await self._admin.stats(METRICS_STATS), self.access.counted())
 
     async def settled(self, acknowledgement: Coroutine[Any, Any, None]) -> None:
         """Return when `acknowledgement` has come and Envoy prepares nothing more: what it asks an application
@@ -202,9 +202,9 @@ class Envoy:
                 return
             self._log.extend(_kept(line))
 
-    async def _read_refusals(self) -> None:
+    async def _read_access(self) -> None:
         if self._process.stdout is not None:
-            await self.refusals.read(self._process.stdout)
+            await self.access.read(self._process.stdout)
 
     def _error(self, reason: Reason, expected: str) -> PodError:
         code = self._process.returncode

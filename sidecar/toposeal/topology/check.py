@@ -15,6 +15,7 @@ from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_REPLICAS, POD_DNS_PORT, RESERVED_PORTS
 from toposeal.topology.addresses import check_addresses
 from toposeal.topology.egress_schema import check_egress
+from toposeal.topology.http import check_http
 from toposeal.topology.metrics import check_metrics
 from toposeal.topology.model import KINDS, Role, TdxReference, Timers, Topology
 from toposeal.topology.probes import check_probes
@@ -39,6 +40,7 @@ def check_topology(topology: Topology) -> None:
     for role in topology.roles.values():
         findings.add(*_edges(role, topology))
         findings.add(*_ports(role, topology.attestation_port))
+        findings.add(*check_http(role))
         findings.add(*check_egress(f"roles.{role.name}.egress", role.egress, topology.mesh, topology.roles))
         findings.add(*check_probes(f"roles.{role.name}.probes", role.probes, topology.attestation_port))
         findings.add(*check_metrics(role, topology.attestation_port))

@@ -81,6 +81,14 @@ class Ingress:
 
 
 @dataclass(frozen=True)
+class Http:
+    """The application speaks HTTP at its `port`: requests are led one by one, and say who calls."""
+
+    port: int
+    logs_requests: bool  # in the journal, which the host reads: method, path without its query, status
+
+
+@dataclass(frozen=True)
 class Probe:
     """GET `path` at `port` is answered by what the application answers to the same at its port `target`."""
 
@@ -105,6 +113,14 @@ class Role:
     probes: tuple[Probe, ...] = ()  # ascending (port, path)
     metrics: int | None = None  # port at which the sidecar's figures are read in clear; None: nowhere
     addresses: tuple[str, ...] = ()  # IP literals that mean this role to whoever calls it; of no other role
+    http: tuple[Http, ...] = ()  # ascending port; every other served port is bytes
+
+    def speaks_http(self, port: int) -> bool:
+        """Whether the application does at its own `port`."""
+        return any(entry.port == port for entry in self.http)
+
+    def logs_requests(self, port: int) -> bool:
+        return any(entry.port == port and entry.logs_requests for entry in self.http)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from toposeal.topology.check import check_topology
 from toposeal.topology.egress import Egress
 from toposeal.topology.egress_schema import EGRESS, ServerAddress, ordered
 from toposeal.topology.gpu import GpuDemand
+from toposeal.topology.http import HTTP, ordered_http
 from toposeal.topology.model import (
     Call,
+    Http,
     Ingress,
     Platforms,
     Probe,
@@ -67,12 +69,13 @@ _ROLE = Object(
         "ingress": ListOf(
             Object({"port": _PORT, "target": _PORT}, Ingress), 0, limits.MAX_PORTS_PER_ROLE, "entries"
         ),
+        "http": HTTP,
         "egress": EGRESS,
         "probes": PROBES,
         "metrics": _PORT,
     },
     dict[str, Any],
-    optional=frozenset({"tdx", "snp", "gpus", "addresses", "egress", "probes", "metrics"}),
+    optional=frozenset({"tdx", "snp", "gpus", "addresses", "http", "egress", "probes", "metrics"}),
 )
 
 TOPOLOGY = Object(
@@ -145,6 +148,7 @@ def _role(
     probes: tuple[Probe, ...] = (),
     metrics: int | None = None,
     addresses: tuple[str, ...] = (),
+    http: tuple[Http, ...] = (),
 ) -> Role:
     return Role(
         name=name,
@@ -161,4 +165,5 @@ def _role(
         probes=ordered_probes(probes),
         metrics=metrics,
         addresses=ordered_addresses(addresses),
+        http=ordered_http(http),
     )

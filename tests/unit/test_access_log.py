@@ -1,4 +1,4 @@
-"""The journal of refusals: all are counted, few are told, and nothing stops the reading."""
+"""Refusals and requests in the journal: all are counted, few are told, and nothing stops the reading."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import json
 import pytest
 
 from toposeal.dataplane.refusals import FIELDS
-from toposeal.host import refusal_log
-from toposeal.host.refusal_log import RefusalLog
-from toposeal.limits import MAX_LOG_LINE, MAX_REFUSALS_PER_SECOND
+from toposeal.dataplane.requests import FIELDS as REQUEST_FIELDS
+from toposeal.host import access_log
+from toposeal.host.access_log import AccessLog
+from toposeal.limits import MAX_LOG_LINE, MAX_REFUSALS_PER_SECOND, MAX_TOLD_REQUESTS_PER_SECOND
 
 LINE = json.dumps({**dict.fromkeys(FIELDS), "flags": "NR", "source": "10.0.0.9:1"}).encode() + b"\n"
 
 
-def read(*chunks: bytes, pause_s: float = 0) -> RefusalLog:
+_REQUEST = {**dict.fromkeys(REQUEST_FIELDS), "method": "GET", "path": "/a", "status": 200}
+REQUEST = json.dumps(_REQUEST, separators=(",", ":")).encode() + b"\n"
+
+
+def read(*chunks: bytes, pause_s: float = 0) -> AccessLog:
     """A log that has read `chunks`, with a pause before the last."""
 
-    async def run() -> RefusalLog:
-        stream, log = asyncio.StreamReader(), RefusalLog()
+    async def run() -> AccessLog:
+        stream, log = asyncio.StreamReader(), AccessLog()
         reading = asyncio.create_task(log.read(stream))
         for chunk in chunks[:-1]:
             stream.feed_data(chunk)
@@ -58,7 +63,7 @@ def test_a_flood_is_counted_and_not_told(capfd: pytest.CaptureFixture[str]) -> N
 def test_the_next_turn_has_an_allowance_of_its_own(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refusal_log, "_TURN_S", 0.01)
+    monkeypatch.setattr(access_log, "_TURN_S", 0.01)
     read(LINE * (MAX_REFUSALS_PER_SECOND + 5), LINE, pause_s=0.1)
     events = [event["event"] for event in said(capfd)]
     assert events == ["refused"] * MAX_REFUSALS_PER_SECOND + ["refused_more", "refused"]
@@ -73,3 +78,24 @@ def test_what_is_no_refusal_is_counted_alone(text: bytes, capfd: pytest.CaptureF
 def test_a_line_without_an_end_takes_no_memory(capfd: pytest.CaptureFixture[str]) -> None:
     assert read(*[b"x" * 60_000] * 50, b"\n" + LINE).total == 2
     assert [event["event"] for event in said(capfd)] == ["refused", "refused_more"]
+
+
+def test_requests_have_an_allowance_of_their_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither a flood of requests nor one of refusals hides the other."""
+    log = read(*[REQUEST * 500, LINE * 500] * 2)
+    assert log.total == 1000
+    events = said(capfd)
+    counts = {name: len([e for e in events if e["event"] == name]) for name in ("request", "refused")}
+    assert counts == {"request": MAX_TOLD_REQUESTS_PER_SECOND, "refused": MAX_REFUSALS_PER_SECOND}
+    first = next(event for event in events if event["event"] == "request")
+    assert (first["method"], first["path"], first["status"], first["peer"]) == ("GET", "/a", 200, "")
+    more = {event["event"]: event["count"] for event in events[-2:]}
+    assert more == {
+        "request_more": 1000 - MAX_TOLD_REQUESTS_PER_SECOND,
+        "refused_more": 1000 - MAX_REFUSALS_PER_SECOND,
+    }
+
+
+def test_what_only_looks_like_a_request_is_counted_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    assert read(b'{"method":1}\n').total == 0
+    assert [event["event"] for event in said(capfd)] == ["request_more"]
