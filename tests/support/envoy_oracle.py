@@ -311,8 +311,8 @@ def _chain(listener: str, chain: Json, clusters: Mapping[str, Json]) -> Iterator
         yield from _outbound(name, match, chain)
     proxy = chain["filters"][0]["typed_config"]
     if proxy["@type"] == MANAGER:
-        (own,) = _uris(clusters["probe-call"])
-        yield from manager_violations(listener, name, proxy, own)
+        caller = _uris(chain) if listener == "in" else _uris(clusters["probe-call"])
+        yield from manager_violations(listener, name, proxy, "".join(caller))
     elif listener == "in" and name != "sentinel" and proxy.get("upstream_connect_mode") != AFTER_HANDSHAKE:
         yield f"{name}: connects before the handshake"
     if trusted(chain) != match.get("server_names", []):

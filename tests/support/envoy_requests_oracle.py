@@ -26,7 +26,6 @@ SAYABLE = {
     "%RESPONSE_FLAGS%",
     "%REQ(:METHOD):16%",
     "%PATH(NQ:PATH):160%",
-    "%DOWNSTREAM_PEER_URI_SAN%",
     "%PROTOCOL%",
     "%BYTES_RECEIVED%",
     "%BYTES_SENT%",
@@ -90,10 +89,6 @@ _SERVES = {
     "request_headers_timeout": "5s",
     "drain_timeout": "1s",
 }
-_PROVEN = {
-    "forward_client_cert_details": "SANITIZE_SET",
-    "set_current_client_cert_details": {"uri": True},
-}
 _ELSEWHERE = {
     "retry_on": "connect-failure",
     "num_retries": 2,
@@ -107,8 +102,8 @@ _ELSEWHERE = {
 }
 
 
-def manager_violations(listener: str, name: str, manager: Json, own: str) -> Iterator[str]:
-    """Of the manager of the chain `name`; `own` is the SPIFFE ID of the pod."""
+def manager_violations(listener: str, name: str, manager: Json, caller: str) -> Iterator[str]:
+    """Of the manager of the chain `name`; `caller` is the SPIFFE ID of whoever can get there, or empty."""
     rest = {key: value for key, value in manager.items() if key not in ("route_config", "access_log")}
     if rest != _expected(listener, name):
         yield f"{name}: {rest}"
@@ -117,16 +112,19 @@ def manager_violations(listener: str, name: str, manager: Json, own: str) -> Ite
     if routes["request_headers_to_remove"] != ["x-envoy-internal"] or host["domains"] != ["*"]:
         yield f"{name}: {routes}"
     (route,) = host["routes"]
-    if set(route) != {"match", "route"} or route["match"] != {"prefix": ""}:
+    told = [_identity(caller)] if listener == "in" and caller else None
+    if not set(route) <= {"match", "route", "request_headers_to_add"} or route["match"] != {"prefix": ""}:
         yield f"{name}: {route}"
-    yield from _action(listener, name, route["route"], own)
-    yield from _logs(listener, name, manager["access_log"])
+    if route.get("request_headers_to_add") != told:
+        yield f"{name}: {route}"
+    yield from _action(listener, name, route["route"], caller)
+    yield from _logs(listener, name, manager["access_log"], caller)
 
 
 def _expected(listener: str, name: str) -> Json:
     http1 = {"accept_http_10": True, "header_key_format": _KEPT_CASE}
     if listener == "in":
-        return {**_SERVES, "http_protocol_options": http1, **(_PROVEN if name.startswith("in|") else {})}
+        return {**_SERVES, "http_protocol_options": http1}
     role = name.split("|")[1]
     return {
         **_COMMON,
@@ -146,13 +144,16 @@ def _action(listener: str, name: str, action: Json, own: str) -> Iterator[str]:
         added = part.get("request_headers_to_add", [])
         if listener == "in" or part["name"].startswith("app|") != bool(added):
             yield f"{name}: {part}"
-        for header in added:
-            said = {"key": "x-forwarded-client-cert", "value": f"By={own};URI={own}"}
-            if header != {"header": said, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}:
-                yield f"{name}: {header}"
+        if added not in ([], [_identity(own)]):
+            yield f"{name}: {added}"
 
 
-def _logs(listener: str, name: str, logs: list[Json]) -> Iterator[str]:
+def _identity(caller: str) -> Json:
+    said = {"key": "x-forwarded-client-cert", "value": f"URI={caller}"}
+    return {"header": said, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _logs(listener: str, name: str, logs: list[Json], caller: str) -> Iterator[str]:
     """Failures as the listener tells refusals; every request only at the called end."""
     failures, *requests = logs
     if failures["filter"] != {"response_flag_filter": {"flags": ["UF", "UH", "UO"]}}:
@@ -160,7 +161,7 @@ def _logs(listener: str, name: str, logs: list[Json]) -> Iterator[str]:
     if len(requests) > (listener == "in"):
         yield f"{name}: {len(requests)} logs of requests"
     for log in requests:
-        if set(log["typed_config"]["log_format"]["json_format"].values()) != SAYABLE:
+        if set(log["typed_config"]["log_format"]["json_format"].values()) != {*SAYABLE, caller}:
             yield f"{name}: a log that says too much"
 
 

@@ -511,8 +511,10 @@ def test_D6_each_trap_breaks_a_rule(trap: str) -> None:
 
 
 REQUEST_TRAPS: dict[str, Callable[[Json], None]] = {
-    "an identity that a client brings": put("forward_client_cert_details", "APPEND_FORWARD"),
-    "no identity": drop("", "set_current_client_cert_details"),
+    "an identity that a client brings": add("stat_prefix", "forward_client_cert_details", "FORWARD_ONLY"),
+    "every name of a certificate": add("stat_prefix", "forward_client_cert_details", "SANITIZE_SET"),
+    "no identity": drop("", "request_headers_to_add"),
+    "somebody else's identity in the log": put("peer", "%DOWNSTREAM_PEER_URI_SAN%"),
     "an identity in another spelling": put("early_header_mutation_extensions", []),
     "somebody else's identity": put("value", "URI=spiffe://m-1.shop/web"),
     "a retry of what was sent": put("retry_on", "5xx"),

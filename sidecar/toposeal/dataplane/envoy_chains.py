@@ -77,7 +77,7 @@ def member_chain(edge: Inbound, client: Peer, cluster: str) -> FilterChain:
     match = FilterChainMatch(
         destination_port=edge.port, server_names=[client.domain], transport_protocol="tls"
     )
-    led = serves_member(edge, cluster) if edge.http else _after_handshake(cluster)
+    led = serves_member(edge, client, cluster) if edge.http else _after_handshake(cluster)
     return _tls_chain(f"in|{edge.port}|{client.domain}", match, accepts(client), led)
 
 

@@ -10,6 +10,7 @@ from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAcc
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
 from toposeal.dataplane.refusals import FIELDS as REFUSAL_FIELDS
+from toposeal.dataplane.requests import CALLER
 from toposeal.dataplane.requests import FIELDS as REQUEST_FIELDS
 
 # The other end did not answer or prove who it is, there is none, or the client's share is used up.
@@ -25,9 +26,9 @@ def failures_log() -> AccessLog:
     return log
 
 
-def requests_log() -> AccessLog:
-    """Every request."""
-    return _log(REQUEST_FIELDS)
+def requests_log(caller: str) -> AccessLog:
+    """Every request, as one of `caller`."""
+    return _log({**REQUEST_FIELDS, CALLER: caller})
 
 
 def _log(fields: Mapping[str, str]) -> AccessLog:

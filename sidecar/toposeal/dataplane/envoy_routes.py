@@ -39,9 +39,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
-    HttpConnectionManagerForwardClientCertDetails,
     HttpConnectionManagerServerHeaderTransformation,
-    HttpConnectionManagerSetCurrentClientCertDetails,
     HttpConnectionManagerUpgradeConfig,
     HttpFilter,
 )
@@ -110,53 +108,53 @@ def calls(edge: Outbound, name: str, own_name: str, own: Peer) -> Filter:
     action = RouteAction(timeout=_NEVER, retry_policy=_other_members())
     if edge.includes_self:
         here = _weight(own_name, 1)
-        here.request_headers_to_add = [_identity(f"By={own.spiffe};URI={own.spiffe}")]
+        here.request_headers_to_add = [_identity(own)]
         others = [_weight(name, len(edge.servers))] if edge.servers else []
         action.weighted_clusters = WeightedCluster(clusters=[*others, here])
     else:
         action.cluster = name
     life = HttpProtocolOptions(idle_timeout=_NEVER)
-    return _filter(_manager("calls", action, [failures_log()], life, host=edge.role))
+    return _filter(_manager("calls", Route(route=action), [failures_log()], life, host=edge.role))
 
 
-def serves_member(edge: Inbound, cluster: str) -> Filter:
-    """From one member to the application, with the identity of the certificate that it has shown."""
-    manager = _served(edge.logs_requests, cluster)
-    manager.forward_client_cert_details = HttpConnectionManagerForwardClientCertDetails.SANITIZE_SET
-    manager.set_current_client_cert_details = HttpConnectionManagerSetCurrentClientCertDetails(uri=True)
-    return _filter(manager)
+def serves_member(edge: Inbound, client: Peer, cluster: str) -> Filter:
+    """From one member to the application, which is told the one name that the chain lets in.
+
+    Envoy would tell every name in the certificate, and a member writes into its own what it likes.
+    """
+    logs = [requests_log(client.spiffe)] if edge.logs_requests else []
+    return _served(Route(request_headers_to_add=[_identity(client)]), cluster, logs)
 
 
 def serves_outside(port: OutsidePort, cluster: str) -> Filter:
     """From whoever comes to the application, without any identity."""
-    return _filter(_served(port.logs_requests, cluster))
+    return _served(Route(), cluster, [requests_log("")] if port.logs_requests else [])
 
 
-def _served(logs_requests: bool, cluster: str) -> HttpConnectionManager:
+def _served(route: Route, cluster: str, logs: Sequence[AccessLog]) -> Filter:
     """A connection is in nobody's share while it carries no request, so it may neither idle nor stay."""
-    logs = [failures_log(), *([requests_log()] if logs_requests else [])]
-    action = RouteAction(cluster=cluster, timeout=_NEVER)
+    route.route = RouteAction(cluster=cluster, timeout=_NEVER)
     life = HttpProtocolOptions(
         idle_timeout=timedelta(milliseconds=HTTP_IDLE),
         max_connection_duration=timedelta(milliseconds=HTTP_CONNECTION_LIFE),
     )
-    manager = _manager("serves", action, logs, life)
+    manager = _manager("serves", route, [failures_log(), *logs], life)
     manager.http1_safe_max_connection_duration = True
     manager.request_headers_timeout = timedelta(milliseconds=HTTP_HEADERS_TIMEOUT)
     manager.drain_timeout = timedelta(milliseconds=HTTP_DRAIN)
-    return manager
+    return _filter(manager)
 
 
 def _manager(
-    name: str, action: RouteAction, logs: Sequence[AccessLog], life: HttpProtocolOptions, host: str = ""
+    name: str, route: Route, logs: Sequence[AccessLog], life: HttpProtocolOptions, host: str = ""
 ) -> HttpConnectionManager:
-    """HTTP/1 or, from its preface on, HTTP/2. Its default is to remove the identity header. `host` is whom
-    HTTP/1.0 means that does not say it.
+    """HTTP/1 or, from its preface on, HTTP/2; every request takes `route`. `host` is whom HTTP/1.0 means that
+    does not say it.
 
     Without the delayed close, which would cut off the rest of an answer that waits for a slow reader.
     """
     router = Any.pack(Router(suppress_envoy_headers=True))
-    everything = Route(match=RouteMatch(prefix=""), route=action)
+    everything = replace(route, match=RouteMatch(prefix=""))
     return HttpConnectionManager(
         stat_prefix=name,
         route_config=RouteConfiguration(
@@ -215,9 +213,9 @@ def _weight(name: str, weight: int) -> WeightedClusterClusterWeight:
     return WeightedClusterClusterWeight(name=name, weight=weight)
 
 
-def _identity(value: str) -> HeaderValueOption:
+def _identity(caller: Peer) -> HeaderValueOption:
     return HeaderValueOption(
-        header=HeaderValue(key=IDENTITY_HEADER, value=value),
+        header=HeaderValue(key=IDENTITY_HEADER, value=f"URI={caller.spiffe}"),
         append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
     )
 

@@ -13,14 +13,15 @@ from toposeal.errors import printable
 
 _METHOD, _PATH = 16, 160  # characters
 
+CALLER = "peer"  # the one name that the chain lets in: a certificate may have others beside it
 # Name in the line -> what Envoy puts there. The address is the connection's: headers say whatever they like.
 FIELDS = {
+    CALLER: "",
     "chain": "%FILTER_CHAIN_NAME%",
     "duration": "%DURATION%",
     "flags": "%RESPONSE_FLAGS%",
     "method": f"%REQ(:METHOD):{_METHOD}%",
     "path": f"%PATH(NQ:PATH):{_PATH}%",
-    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
     "protocol": "%PROTOCOL%",
     "received": "%BYTES_RECEIVED%",
     "sent": "%BYTES_SENT%",
