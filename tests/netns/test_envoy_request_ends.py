@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from support.daemons import eventually
@@ -23,6 +23,7 @@ from toposeal.host.connections import destroy_sockets
 from toposeal.topology.model import Call, Http, Ingress
 
 PORT, QUIET, INGRESS = 8080, 8081, 8443
+SHARE = 4
 SHOP = topology(
     role("web", 1, calls=(Call("api", PORT), Call("api", QUIET))),
     role("job", 1, calls=(Call("api", PORT),)),
@@ -199,3 +200,58 @@ def test_F4_a_request_is_told_without_its_query_headers_and_body(
         },
         {**common, "chain": f"ingress|{INGRESS}", "peer": "", "method": "GET", "path": "/c", "received": 0},
     ]
+
+
+@pytest.fixture
+def small_shares(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Of three, for web and job at one port and web at the other."""
+    monkeypatch.setattr("toposeal.dataplane.shares.MEMBER_CONNECTIONS", 3 * SHARE)
+    monkeypatch.setattr("toposeal.dataplane.shares.MIN_MEMBER_CONNECTIONS", 1)
+    with sealed_mesh(SHOP, members={name: TestMember(name) for name in ("web", "job", "api")}) as world:
+        yield world
+
+
+def test_R1_a_member_whose_requests_use_up_its_share_leaves_the_others_theirs(
+    small_shares: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As many wait as are served, the next is refused; which are which is Envoy's to choose."""
+    web, job, api = (small_shares[name] for name in ("web", "job", "api"))
+    with http_application(api.pod, PORT, b"api") as served, ExitStack() as stack:
+        for _ in range(2 * SHARE + 1):
+            stack.enter_context(dialled(web)).sendall(TICKS)
+        (event,) = told(capfd, "refused")
+        assert (event["kind"], event["chain"]) == ("too_many", f"in|{PORT}|{web.member.domain}")
+        assert ask(job).endswith(b"api")
+        eventually(lambda: len(served.heads) == SHARE + 1 or None)
+
+
+@pytest.fixture
+def short_lives(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr("toposeal.dataplane.envoy_routes.HTTP_IDLE", 300)
+    monkeypatch.setattr("toposeal.dataplane.envoy_routes.HTTP_CONNECTION_LIFE", 600)
+    monkeypatch.setattr("toposeal.dataplane.envoy_routes.HTTP_DRAIN", 100)
+    with sealed_mesh(SHOP, members={name: TestMember(name) for name in ("web", "api")}) as world:
+        yield world
+
+
+def test_R1_a_connection_without_a_request_does_not_stay_and_one_with_a_request_does(
+    short_lives: World,
+) -> None:
+    """Nobody's share counts it."""
+    web, api = short_lives["web"], short_lives["api"]
+    outside = Hand(short_lives.outside, sni=api.member.domain)
+    with http_application(api.pod, PORT, b"api"), dialled(web) as stream:
+        stream.sendall(TICKS)
+        with short_lives.outside.inside():
+            silent, busy = (socket.create_connection((api.pod.ipv4, INGRESS), TIMEOUT) for _ in range(2))
+        with outside.context().wrap_socket(silent, server_hostname=api.member.domain) as connection:
+            assert ends(connection) < 2
+        with outside.context().wrap_socket(busy, server_hostname=api.member.domain) as connection:
+            answers = b""
+            while b"connection: close" not in answers:
+                connection.sendall(b"GET / HTTP/1.1\r\nhost: api\r\n\r\n")
+                answers += connection.recv(65_536)
+                time.sleep(0.1)
+            assert ends(connection) < 2
+            assert answers.count(b"HTTP/1.1 200 OK") > 3
+        assert goes_on(stream)
