@@ -112,8 +112,8 @@ TLS_HANDSHAKE_TIMEOUT = 5_000
 CONNECT_TIMEOUT = 3_000  # one attempt to one endpoint
 CONNECT_ATTEMPTS = 3  # other endpoints are tried before the application sees a failure
 # Ports that speak HTTP. A connection that carries no request just now is in nobody's share, so it does not
-# last: in both times together Envoy can hardly do as many handshakes as MAX_INBOUND_CONNECTIONS.
-HTTP_CONNECTION_LIFE = 10_000  # then it ends with the requests that it carries, however long they take
+# last: in both times together Envoy cannot do as many handshakes as MAX_INBOUND_CONNECTIONS.
+HTTP_CONNECTION_LIFE = 5_000  # then it ends with the requests that it carries, however long they take
 HTTP_IDLE = 5_000
 HTTP_DRAIN = 1_000  # from the word that it ends until it takes no more requests
 HTTP_HEADERS_TIMEOUT = 5_000  # from the first byte of a request that comes in to the end of its headers

@@ -82,7 +82,7 @@ _SERVES = {
     "stat_prefix": "serves",
     "common_http_protocol_options": {
         "idle_timeout": "5s",
-        "max_connection_duration": "10s",
+        "max_connection_duration": "5s",
         "max_headers_count": 100,
     },
     "http1_safe_max_connection_duration": True,

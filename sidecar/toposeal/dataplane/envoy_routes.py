@@ -133,12 +133,12 @@ def serves_outside(port: OutsidePort, cluster: str) -> Filter:
 
 def _served(route: Route, cluster: str, logs: Sequence[AccessLog]) -> Filter:
     """A connection is in nobody's share while it carries no request, so it may neither idle nor stay."""
-    route.route = RouteAction(cluster=cluster, timeout=_NEVER)
+    whole = replace(route, route=RouteAction(cluster=cluster, timeout=_NEVER))
     life = HttpProtocolOptions(
         idle_timeout=timedelta(milliseconds=HTTP_IDLE),
         max_connection_duration=timedelta(milliseconds=HTTP_CONNECTION_LIFE),
     )
-    manager = _manager("serves", route, [failures_log(), *logs], life)
+    manager = _manager("serves", whole, [failures_log(), *logs], life)
     manager.http1_safe_max_connection_duration = True
     manager.request_headers_timeout = timedelta(milliseconds=HTTP_HEADERS_TIMEOUT)
     manager.drain_timeout = timedelta(milliseconds=HTTP_DRAIN)
