@@ -235,6 +235,18 @@ def test_a_version_that_is_refused_while_it_is_offered_once_more_is_not_sent() -
     assert envoy.ask(CLUSTER, nonce=clusters.nonce, version="3") == []
 
 
+def test_a_version_of_which_a_part_was_taken_is_not_sent_again_once_the_whole_is_refused() -> None:
+    """Envoy took one secret and would not have both."""
+    envoy = Envoy(update("1", SECRET))
+    envoy.ask(SECRET, "id")
+    envoy.take("id")
+    assert envoy.ask(SECRET, "id", "ingress", nonce=envoy.sent[-1].nonce, version="1") == [
+        "SECRET 1 id ingress"
+    ]
+    assert envoy.refuse("bad key", "id", "ingress") == []
+    assert envoy.ask(SECRET, "id", "ingress", nonce=envoy.sent[-1].nonce, version="1") == []
+
+
 def test_only_so_many_refusals_are_remembered() -> None:
     envoy = opened()
     for version in range(2, 70):

@@ -71,8 +71,8 @@ class _Subscription:
         return self.given is not None and self.given.offer is offer
 
     def due(self) -> _Response | None:
-        """What Envoy asks for and has not been given."""
-        if self.offered is None or self.names is None:
+        """What Envoy asks for and has not been given. It may hold a part of what it refused as a whole."""
+        if self.offered is None or self.names is None or self.offered.version in self.refused:
             return None
         names = frozenset(self.offered.resources)
         if self.kind is Kind.SECRET:
