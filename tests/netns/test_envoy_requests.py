@@ -155,6 +155,22 @@ def test_D1_whoever_comes_from_outside_is_nobody(mesh: World, both: tuple[Applic
         assert identities(both[0]) == []
 
 
+def test_D1_an_outside_client_that_offers_http2_alone_speaks_it_and_is_nobody(
+    mesh: World, both: tuple[Application, Application]
+) -> None:
+    hand = Hand(mesh.outside, sni=mesh["api"].member.domain, alpn=("h2",))
+    with mesh.outside.inside():
+        raw = socket.create_connection((mesh["api"].pod.ipv4, INGRESS), TIMEOUT)
+    with hand.context().wrap_socket(raw, server_hostname=hand.sni) as connection:
+        assert connection.selected_alpn_protocol() == "h2"
+        client = Http2Client(connection)
+        stream = client.call("/shop.Api/Get", ("x-forwarded-client-cert", "forged"), ("x-kept", "yes"))
+        assert client.answer(stream)[b"x-served-by"] == b"api"
+    (told,) = map(dict, both[0].requests)
+    assert told[b"x-kept"] == b"yes"
+    assert b"x-forwarded-client-cert" not in told
+
+
 def test_a_request_passes_as_it_came(mesh: World, both: tuple[Application, Application]) -> None:
     """But for what the page of topologies says."""
     path = "/a/../b//c%2fd;e?q=%41&q=2"
