@@ -103,8 +103,10 @@ _RANGES = ("10.0.0.0/8", "192.0.2.0/24", "198.51.100.7/32", "2001:db8::/32", "fd
 
 @st.composite
 def _egress(draw: st.DrawFn) -> dict[str, Any]:
-    """No `egress` at all, or hosts under a domain of their own and ranges that do not overlap."""
-    hosts = st.from_regex(r"e[a-z0-9]{60}\.[a-z]{2,5}", fullmatch=True)
+    """No `egress` at all, or hosts under a domain of their own and ranges that do not overlap. Both labels
+    are longer than the name of any role or mesh.
+    """
+    hosts = st.from_regex(r"e[a-z0-9]{60}\.[a-z]{41}", fullmatch=True)
     entries: list[dict[str, Any]] = [
         {"host": host, "port": draw(ports)} for host in draw(_distinct(hosts, 0, 3))
     ]
