@@ -356,6 +356,15 @@ def test_every_way_to_a_port_that_speaks_http_does_and_no_other() -> None:
     assert targets(chains(files, "out")["out|api|8080"]) == {"out|api|8080", "app|8080"}
 
 
+def test_a_role_that_is_called_by_others_alone_gets_requests_of_them() -> None:
+    seen = requests_view()
+    web = next(each for each in seen.members if each.role == "web")
+    files = opened(dataclasses.replace(seen, own=web), ENVOY_LAYOUT)
+    assert targets(chains(files, "out")["out|api|8080"]) == {"out|api|8080"}
+    assert target(chains(files, "out")["out|api|9000"]) == "out|api|9000"
+    assert violations(files) == []
+
+
 def test_a_request_has_the_share_that_a_connection_has() -> None:
     files = opened_shop("requests")
     web, found = member("web", 11).domain, clusters(files)
