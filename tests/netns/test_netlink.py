@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from support.inside import APP_UID, ENVOY_UID, lockdown, read_line, run_python, spawn_python, tell
+import pytest
+from support.inside import APP_UID, DAEMON_UID, ENVOY_UID, lockdown, read_line, run_python, spawn_python, tell
 
-from toposeal.errors import Reason
+from toposeal.errors import PodError, Reason
 from toposeal.host import connections, netlink
 from toposeal.limits import VIP_NETWORK
 from toposeal_lab.pods import Node, Pod
@@ -170,21 +172,37 @@ def test_sockets_of_one_peer_are_destroyed_and_no_others(node: Node) -> None:
     a, b, c = (node.pod(name) for name in "abc")
     for pod in (b, c):
         spawn_python(pod, ECHO, uid=None)
-    talk = spawn_python(a, TALK, b.ipv4, b.ipv6, f"::ffff:{b.ipv4}", c.ipv4, c.ipv6, uid=None)
+    talk = spawn_python(a, TALK, b.ipv4, b.ipv6, f"::ffff:{b.ipv4}", c.ipv4, c.ipv6, uid=ENVOY_UID)
+    link = spawn_python(a, TALK, b.ipv4, b.ipv6, uid=DAEMON_UID)
     tell(talk, "go")
     assert read_line(talk) == "alive alive alive alive alive"
-    assert within(a, lambda: connections.destroy_sockets(b.addresses)) == 3
+    with a.inside():
+        assert connections.destroy_sockets(b.addresses, spared=DAEMON_UID) == 3
     tell(talk, "go")
     assert read_line(talk) == "cut cut cut alive alive"
-    assert within(a, lambda: connections.destroy_sockets(b.addresses)) == 0
+    tell(link, "go")
+    assert read_line(link) == "alive alive"
+    with a.inside():
+        assert connections.destroy_sockets(b.addresses, spared=DAEMON_UID) == 0
+
+
+def test_a_kernel_that_lists_no_sockets_is_not_taken_for_one_without_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one without INET_DIAG, here for a protocol that none of its modules is for."""
+    monkeypatch.setattr(socket, "IPPROTO_TCP", 123)
+    with pytest.raises(PodError, match="No such file") as caught:
+        connections.destroy_sockets(["10.77.0.10"], spared=DAEMON_UID)
+    assert caught.value.reason is Reason.FIREWALL
 
 
 DESTROY = """
-import asyncio, sys
+import sys
 from toposeal.errors import PodError
 from toposeal.host.connections import destroy_sockets
+from toposeal.limits import DAEMON_UID
 try:
-    print(asyncio.run(destroy_sockets(sys.argv[1:])))
+    print(destroy_sockets(sys.argv[1:], spared=DAEMON_UID))
 except PodError as error:
     print(error.reason.value)
 """

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
+import os
 import socket
-from collections.abc import Collection
+import struct
+from collections.abc import Collection, Iterator, Mapping
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST
-from pyroute2.netlink.diag import SOCK_DIAG_BY_FAMILY, MarshalDiag, inet_diag_msg, inet_diag_req
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import AsyncNFCTSocket
-from pyroute2.netlink.nlsocket import AsyncNetlinkSocket
 
 from toposeal.errors import PodError, Reason
 
+# linux/netlink.h, linux/sock_diag.h
 _NETLINK_SOCK_DIAG = 4
-_SOCK_DESTROY = 21
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_ERROR, _DONE = 2, 3
+_SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_STATUS = struct.Struct("=i")  # minus errno, or 0
+# linux/inet_diag.h: struct inet_diag_req_v2 and inet_diag_msg around the same struct inet_diag_sockid, whose
+# second address is the remote one.
+_QUERY = struct.Struct("=BBBBI48s")
+_FOUND = struct.Struct("=BBBB48sIIIII")
+_REMOTE = slice(20, 36)
 _ALL_BUT_LISTEN = 0xFFF & ~(1 << 10)
+_BUFFER = 1 << 16  # the kernel sends at most half of it at once
+_ANSWER_S = 5
 
 
 async def forget_unmarked() -> None:
@@ -33,61 +43,73 @@ async def forget_unmarked() -> None:
                 raise PodError.of(Reason.FIREWALL, "conntrack", error, "no entry without mark") from error
 
 
-async def destroy_sockets(addresses: Collection[str]) -> int:
-    """Reset every TCP connection whose remote address is one of these literals; returns how many.
+def destroy_sockets(addresses: Collection[str], spared: int) -> int:
+    """Reset every TCP connection whose remote address is one of these literals, but those of the user
+    `spared`; returns how many.
 
-    Needs CAP_NET_ADMIN and CONFIG_INET_DIAG_DESTROY; raises PodError(FIREWALL) where they are missing.
+    Does not wait for anybody but the kernel: 40,000 sockets take it 0.1 s. Needs CAP_NET_ADMIN and
+    CONFIG_INET_DIAG_DESTROY; raises PodError(FIREWALL) where they are missing, or nothing can be listed.
     """
-    wanted = {ipaddress.ip_address(address) for address in addresses}
     destroyed = 0
-    async with AsyncNetlinkSocket(family=_NETLINK_SOCK_DIAG) as diag:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for message in await _sockets(family):
-                if _plain(message["idiag_dst"]) in wanted:
-                    destroyed += await _destroy(diag, message)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as diag:
+            diag.settimeout(_ANSWER_S)
+            for family, wanted in _by_family(addresses).items():
+                for identity in list(_sockets(diag, family, wanted, spared)):
+                    destroyed += _destroy(diag, family, identity)
+    except OSError as error:
+        found = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise PodError.of(Reason.FIREWALL, "SOCK_DESTROY", found, "destroyed sockets") from error
     return destroyed
 
 
-async def _sockets(family: int) -> list[inet_diag_msg]:
-    """pyroute2's parser of these dumps does not see errors: a socket of its own, which asks nothing else."""
-    request = _request(family)
-    request["idiag_states"] = _ALL_BUT_LISTEN
-    async with AsyncNetlinkSocket(family=_NETLINK_SOCK_DIAG) as diag:
-        diag.set_marshal(MarshalDiag())
-        dump = await diag.nlm_request(request, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP)
-        return [message async for message in dump]
+def _by_family(addresses: Collection[str]) -> Mapping[socket.AddressFamily, frozenset[bytes]]:
+    """As the kernel writes them. A dual-stack socket has an IPv4 peer as an IPv4-mapped address."""
+    found = [ipaddress.ip_address(address) for address in addresses]
+    old = [address.packed for address in found if address.version == 4]
+    new = [address.packed for address in found if address.version == 6]
+    return {
+        socket.AF_INET: frozenset(packed.ljust(16, b"\0") for packed in old),
+        socket.AF_INET6: frozenset([*new, *(bytes(10) + b"\xff\xff" + packed for packed in old)]),
+    }
 
 
-async def _destroy(diag: AsyncNetlinkSocket, found: inet_diag_msg) -> int:
-    request = _request(found["idiag_family"])
-    for field in ("idiag_sport", "idiag_dport", "idiag_if", "idiag_cookie"):
-        request[field] = found[field]
-    for field in ("idiag_src", "idiag_dst"):
-        request[field] = _words(found[field])
+def _sockets(
+    diag: socket.socket, family: socket.AddressFamily, wanted: frozenset[bytes], spared: int
+) -> Iterator[bytes]:
+    """The inet_diag_sockid of each. Raises OSError, also where this kernel lists none."""
+    for message in _asked(diag, _SOCK_DIAG_BY_FAMILY, _DUMP, _query(family, _ALL_BUT_LISTEN, bytes(48))):
+        *_, identity, _, _, _, owner, _ = _FOUND.unpack_from(message)
+        if identity[_REMOTE] in wanted and owner != spared:
+            yield identity
+
+
+def _destroy(diag: socket.socket, family: socket.AddressFamily, identity: bytes) -> int:
+    """0 if it has ended by itself. The identity has a cookie: no later socket is meant by it."""
     try:
-        async for _ in await diag.nlm_request(request, _SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK):
+        for _ in _asked(diag, _SOCK_DESTROY, _ACK, _query(family, 0, identity)):
             pass
-    except NetlinkError as error:
-        if error.code == errno.ENOENT:  # it ended by itself
-            return 0
-        raise PodError.of(Reason.FIREWALL, "SOCK_DESTROY", error, "a destroyed socket") from error
+    except FileNotFoundError:
+        return 0
     return 1
 
 
-def _request(family: int) -> inet_diag_req:
-    request = inet_diag_req()
-    request["sdiag_family"] = family
-    request["sdiag_protocol"] = socket.IPPROTO_TCP
-    return request
+def _query(family: socket.AddressFamily, states: int, identity: bytes) -> bytes:
+    return _QUERY.pack(family, socket.IPPROTO_TCP, 0, 0, states, identity)
 
 
-def _plain(literal: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """IPv4-mapped addresses of dual-stack sockets are IPv4 addresses."""
-    address = ipaddress.ip_address(literal)
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _words(literal: str) -> tuple[int, int, int, int]:
-    packed = ipaddress.ip_address(literal).packed.ljust(16, b"\0")
-    a, b, c, d = (int.from_bytes(packed[i : i + 4], "big") for i in (0, 4, 8, 12))
-    return a, b, c, d
+def _asked(diag: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+    """What each message of the answer holds. Raises OSError with the kernel's own error."""
+    diag.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, 0, 0) + body)
+    while True:
+        data = diag.recv(_BUFFER)
+        while data:
+            length, answer, *_ = _HEADER.unpack_from(data)
+            message, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
+            if answer not in (_ERROR, _DONE):
+                yield message
+                continue
+            status: int = _STATUS.unpack_from(message)[0]
+            if status:
+                raise OSError(-status, os.strerror(-status))
+            return
