@@ -140,6 +140,59 @@ def test_secrets_go_out_by_name_and_count_when_all_of_them_are_taken() -> None:
     assert envoy.is_taken()
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_F4_what_is_offered_alone_leaves_no_secret_to_ask_for(answered: bool) -> None:
+    """Also where Envoy has not answered for the last ones: nothing waits for that any more."""
+    envoy = opened()
+    if not answered:
+        assert envoy.offer(update("2", SECRET)) == ["SECRET 2 id ingress"]
+    last = next(response for response in reversed(envoy.sent) if response.type_url == SECRET.value)
+    assert envoy.heard(envoy.discovery.offer_alone(both("closed"))) == ["CLUSTER closed blackhole"]
+    assert envoy.take() == ["LISTENER closed out in"]
+    envoy.take()
+    assert envoy.is_taken()
+    for version in (last.version_info, ""):
+        assert envoy.ask(SECRET, "id", "ingress", nonce=last.nonce, version=version) == []
+    envoy.discovery.connected()
+    assert envoy.ask(SECRET, "id", "ingress") == []
+    kept = envoy.discovery._subscriptions[SECRET]
+    assert (kept.offered, kept.given, kept.held) == (None, None, None)
+
+
+def test_after_it_secrets_are_offered_and_taken_as_at_first() -> None:
+    envoy = opened()
+    envoy.heard(envoy.discovery.offer_alone(both("closed")))
+    envoy.take()
+    envoy.take()
+    secret = next(response for response in reversed(envoy.sent) if response.type_url == SECRET.value)
+    assert envoy.ask(SECRET, nonce=secret.nonce, version=secret.version_info) == []  # no longer asked for
+    assert envoy.offer({**update("3", SECRET), **both("3")}) == ["CLUSTER 3 blackhole"]
+    assert envoy.take() == ["LISTENER 3 out in"]
+    envoy.take()
+    assert envoy.ask(SECRET, "id", "ingress", nonce=secret.nonce, version="1") == ["SECRET 3 id ingress"]
+    assert not envoy.is_taken()
+    envoy.take("id", "ingress")
+    assert envoy.is_taken()
+
+
+def test_a_secret_that_envoy_drops_owes_no_answer_and_is_given_again_when_it_is_asked_for() -> None:
+    """Envoy has closed, and says that it needs no secret when it has been given the next ones already."""
+    envoy = opened()
+    envoy.heard(envoy.discovery.offer_alone(both("closed")))
+    envoy.take()
+    envoy.take()
+    assert envoy.offer({**update("3", SECRET), **both("3")}) == ["SECRET 3 id ingress"]
+    nonce = envoy.sent[-1].nonce
+    assert envoy.ask(SECRET, nonce=nonce, version="1") == ["CLUSTER 3 blackhole"]
+    assert envoy.take() == ["LISTENER 3 out in"]
+    envoy.take()
+    assert not envoy.is_taken()
+    assert envoy.ask(SECRET, "id", nonce=nonce, version="1") == ["SECRET 3 id"]
+    assert envoy.take("id", "ingress") == ["SECRET 3 id ingress"]
+    envoy.take("id", "ingress")
+    assert envoy.is_taken()
+
+
 @pytest.mark.parametrize("names", [(), ("other",)])
 def test_no_secret_goes_to_who_asks_for_none_of_ours(names: tuple[str, ...]) -> None:
     assert Envoy(update("1", SECRET)).ask(SECRET, *names) == []
@@ -187,7 +240,8 @@ def test_a_refused_version_is_never_sent_again_on_that_stream() -> None:
     envoy.refuse("bad key", "id", "ingress")
     nonce = envoy.sent[-1].nonce
     assert envoy.ask(SECRET, "id", nonce=nonce, version="1") == []  # fewer names, then more again
-    assert envoy.ask(SECRET, "id", "ingress", nonce=nonce, version="1") == []
+    assert envoy.ask(SECRET, "id", "ingress", nonce=nonce, version="1") == ["SECRET 1 id ingress"]
+    envoy.take("id", "ingress")
     assert envoy.offer(bad) == []
     with pytest.raises(PodError, match="bad key"):
         envoy.is_taken()

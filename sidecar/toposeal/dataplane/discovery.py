@@ -8,7 +8,7 @@ version is not sent again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from google.protobuf.any_pb2 import Any
@@ -91,17 +91,32 @@ class _Subscription:
         if request.response_nonce != self.nonce:
             return None
         self.names = frozenset(request.resource_names)
-        if self.given is None or not self.waiting:
-            return None
-        if request.HasField("error_detail"):
-            return self._refuse(self.given, request.error_detail.message)
-        if request.version_info == self.given.offer.version:
-            self.held, self.waiting = self.given, False
-        return None
+        refused = None
+        if self.given is not None and self.waiting:
+            if request.HasField("error_detail"):
+                refused = self._refuse(self.given, request.error_detail.message)
+            elif request.version_info == self.given.offer.version:
+                self.held, self.waiting = self.given, False
+        if self.kind is Kind.SECRET:
+            self._drop(self.names)
+        return refused
+
+    def forget(self) -> None:
+        """Nothing of this kind is offered, and nothing that was is kept."""
+        self.offered = self.given = self.held = None
+        self.waiting = False
 
     def withdraw(self) -> None:
         """What Envoy is to run is what it runs."""
         self.offered = self.held.offer if self.held else None
+
+    def _drop(self, asked: frozenset[str]) -> None:
+        """What Envoy asks for no more it has no more. Where that is all of the last response, it says neither
+        yes nor no to it.
+        """
+        if self.given is not None and not self.given.names <= asked:
+            self.given = replace(self.given, names=self.given.names & asked)
+            self.waiting = self.waiting and bool(self.given.names)
 
     def _refuse(self, given: _Response, words: str) -> Offer:
         self.waiting, self.given = False, self.held
@@ -132,6 +147,13 @@ class Discovery:
             if offer.version in subscription.refused:
                 self._refuse(subscription.refused[offer.version])
         return self._due()
+
+    def offer_alone(self, update: Update) -> list[bytes]:
+        """As `offer`; what was offered of other kinds is forgotten, also if Envoy still asks for it."""
+        for kind, subscription in self._subscriptions.items():
+            if kind not in update:
+                subscription.forget()
+        return self.offer(update)
 
     def connected(self) -> None:
         """A new stream takes the place of the last one: on it nothing is asked for or acknowledged yet."""

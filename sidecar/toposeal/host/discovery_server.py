@@ -72,6 +72,10 @@ class DiscoveryServer:
         """What Envoy is to run from now on, of the kinds in `update`."""
         self._send(self._discovery.offer(update))
 
+    def offer_alone(self, update: Update) -> None:
+        """The same, and what was offered of other kinds is forgotten, keys included."""
+        self._send(self._discovery.offer_alone(update))
+
     async def acknowledged(self) -> None:
         """Return when Envoy has taken all that was offered last.
 
