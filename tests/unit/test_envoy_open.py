@@ -216,6 +216,9 @@ def self_calling(*seeds: int) -> dict[str, bytes]:
 
 def test_a_role_that_calls_itself_reaches_the_others_in_their_share_and_the_pod_in_clear() -> None:
     files = self_calling(12, 13, 14)
+    assert chains(files, "out") == chains(
+        self_calling(12, 13), "out"
+    )  # whoever comes or goes cuts nobody else
     proxy = chains(files, "out")["out|api|8080"]["filters"][0]["typed_config"]
     assert "cluster" not in proxy
     assert proxy["weighted_clusters"]["clusters"] == [

@@ -152,12 +152,14 @@ def _range(place: str) -> CidrRange:
 
 
 def _calls(name: str, own: str, edge: Outbound) -> TcpProxy:
-    """A role that calls itself reaches its other members in their share, and the pod directly."""
+    """A role that calls itself reaches its other members in the share that they have when all are there, and
+    the pod directly: the chain does not change, and so cuts nobody, when one of several others comes or goes.
+    """
     if not edge.includes_self:
         return _to(name)
     if not edge.servers:
         return _to(own)
-    weights = [_weight(name, len(edge.servers)), _weight(own, 1)]
+    weights = [_weight(name, edge.most), _weight(own, 1)]
     proxy = _to(name)
     proxy.cluster = None
     proxy.weighted_clusters = TcpProxyWeightedCluster(clusters=weights)

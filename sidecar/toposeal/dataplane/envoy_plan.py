@@ -56,6 +56,7 @@ class Outbound:
     addresses: tuple[str, ...]  # IP literals that mean the role too, by the topology; and no other role
     servers: tuple[Peer, ...]  # never the pod itself
     includes_self: bool
+    most: int  # servers that there may be, by the topology
     http: bool  # each request goes to one of them, else each connection
 
 
@@ -162,8 +163,16 @@ def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
         servers = tuple(_peer(m) for m in _others(view) if m.role == call.role)
         includes_self = call.role == own.name
         if servers or includes_self:
-            address, http = vip(view.topology, call.role), called.speaks_http(call.port)
-            yield Outbound(call.role, call.port, address, called.addresses, servers, includes_self, http)
+            yield Outbound(
+                role=call.role,
+                port=call.port,
+                vip=vip(view.topology, call.role),
+                addresses=called.addresses,
+                servers=servers,
+                includes_self=includes_self,
+                most=called.max_replicas - includes_self,
+                http=called.speaks_http(call.port),
+            )
 
 
 def _hosts(view: PodView, own: Role) -> Iterator[OutsideHost]:

@@ -34,7 +34,7 @@ def _rehearsal() -> PodPlan:
         own=peer,
         application="192.0.2.1",
         inbound=(Inbound(1, (peer,), 1, False, True, True),),
-        outbound=(Outbound("peer", 1, "192.0.2.1", (), (peer,), True, False),),
+        outbound=(Outbound("peer", 1, "192.0.2.1", (), (peer,), True, 1, False),),
         ingress=(OutsidePort(2, 1, 1, False, False),),
         attestation_port=3,
         hosts=(),
