@@ -4,6 +4,10 @@ Nothing is offered before it is rendered, nothing counts before Envoy says that 
 and the gate is open only when a connection has been made through it. What fails on the way closes
 the pod for good: there is no way out of FENCED. An Envoy that ends while the gate is open is started
 again, closed, and goes the same way (docs/adr/0018); how often, `gate.restarts` says.
+
+A change that only adds may fail: what served before serves on. One that takes trust away may not, and is over
+only when the connections of whoever has gone are cut (docs/adr/0025). A suspended gate is closed and opens
+by RESUME alone, by the whole way again.
 """
 
 from __future__ import annotations
@@ -23,8 +27,13 @@ class State(StrEnum):
     PROBING = "probing"  # Envoy runs it
     OPEN = "open"
     ROTATING = "rotating"  # open, with new leaves written
-    UPDATING = "updating"  # open, with other addresses of hosts outside written
+    UPDATING = "updating"  # open, with other addresses of hosts outside, or more members, written
+    REMOVING = "removing"  # open, with fewer members, or less that they may do, written
+    CUTTING = "cutting"  # open, and Envoy runs it
     RESTARTING = "restarting"  # no Envoy runs, and no key is kept for it
+    SUSPENDING = "suspending"  # the closed configuration written, and no key is kept for Envoy
+    SUSPENDED = "suspended"  # Envoy runs it, or none runs
+    REPLACING = "replacing"  # suspended, and no Envoy runs
     FENCED = "fenced"
 
 
@@ -36,6 +45,11 @@ class Event(StrEnum):
     PROBED = "probed"
     LEAF_DUE = "leaf_due"
     HOSTS_CHANGED = "hosts_changed"  # hosts outside have other addresses
+    MEMBERS_CHANGED = "members_changed"  # a later manifest is active, and takes nothing away
+    TRUST_REMOVED = "trust_removed"  # a later manifest is active, without something that Envoy lets through
+    CUT = "cut"  # no connection of a member that has gone is left
+    SUSPEND = "suspend"  # the pod may not serve now
+    RESUME = "resume"
     FAILED = "failed"  # whatever was under way
     ENVOY_EXITED = "envoy_exited"  # by itself, by a signal, or killed because it was silent
     ENVOY_SPENT = "envoy_spent"  # the same, once more than it may be started again
@@ -50,8 +64,10 @@ class Effect(StrEnum):
     PROBE = "probe"
     ANNOUNCE = "announce"  # the pod's network is open
     ROTATE = "rotate"  # write the new secrets and await their acknowledgement
-    UPDATE = "update"  # render and write the new addresses and await their acknowledgement
-    ALARM = "alarm"  # the old leaves, or addresses, still serve
+    UPDATE = "update"  # render and write what has changed and await its acknowledgement
+    CUT = "cut"  # the connections of members that have gone
+    CLOSE = "close"  # forget the keys, write the closed configuration and await its acknowledgement
+    ALARM = "alarm"  # the old leaves, members or addresses still serve; or Envoy would not close, and is dead
     WRITE_CLOSED = "write_closed"
     RESTART = "restart"  # after a pause; with fresh leaves at hand for what follows
     KILL_ENVOY = "kill_envoy"
@@ -72,6 +88,7 @@ _CHANGE: Mapping[Event, Step] = {
     Event.FAILED: (State.OPEN, (Effect.ALARM,)),
 }
 _OPENING: Mapping[Event, Step] = {**_FAULTS, Event.FAILED: _FAULT}
+_CHANGES = (Event.LEAF_DUE, Event.HOSTS_CHANGED, Event.MEMBERS_CHANGED, Event.TRUST_REMOVED)
 
 TRANSITIONS: Mapping[State, Mapping[Event, Step]] = MappingProxyType(
     {
@@ -85,10 +102,32 @@ TRANSITIONS: Mapping[State, Mapping[Event, Step]] = MappingProxyType(
             Event.ENVOY_EXITED: (State.RESTARTING, (Effect.WRITE_CLOSED, Effect.RESTART)),
             Event.LEAF_DUE: (State.ROTATING, (Effect.ROTATE,)),
             Event.HOSTS_CHANGED: (State.UPDATING, (Effect.UPDATE,)),
+            Event.MEMBERS_CHANGED: (State.UPDATING, (Effect.UPDATE,)),
+            Event.TRUST_REMOVED: (State.REMOVING, (Effect.UPDATE,)),
+            Event.SUSPEND: (State.SUSPENDING, (Effect.CLOSE,)),
         },
         State.ROTATING: {**_FAULTS, **_CHANGE},
         State.UPDATING: {**_FAULTS, **_CHANGE},
-        State.RESTARTING: {**_OPENING, Event.RESTARTED: (State.RENDERING, (Effect.RENDER,))},
+        State.REMOVING: {**_OPENING, Event.ACKNOWLEDGED: (State.CUTTING, (Effect.CUT,))},
+        State.CUTTING: {**_OPENING, Event.CUT: (State.OPEN, ())},
+        State.RESTARTING: {
+            **_OPENING,
+            Event.RESTARTED: (State.RENDERING, (Effect.RENDER,)),
+            Event.SUSPEND: (State.SUSPENDED, ()),
+        },
+        State.SUSPENDING: {
+            **_FAULTS,
+            Event.ACKNOWLEDGED: (State.SUSPENDED, ()),
+            Event.FAILED: (State.SUSPENDED, (Effect.KILL_ENVOY, Effect.WRITE_CLOSED, Effect.ALARM)),
+        },
+        State.SUSPENDED: {
+            **_FAULTS,
+            # Whatever has changed meanwhile is what it resumes with.
+            **dict.fromkeys((*_CHANGES, Event.SUSPEND), (State.SUSPENDED, ())),
+            Event.ENVOY_EXITED: (State.REPLACING, (Effect.WRITE_CLOSED, Effect.RESTART)),
+            Event.RESUME: (State.RENDERING, (Effect.RENDER,)),
+        },
+        State.REPLACING: {**_OPENING, Event.RESTARTED: (State.SUSPENDED, ())},
         # What was under way when the pod was fenced may still report.
         State.FENCED: dict.fromkeys(Event, (State.FENCED, ())),
     }
