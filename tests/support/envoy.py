@@ -32,13 +32,14 @@ from toposeal.dataplane.layout import (
 )
 from toposeal.dataplane.view import Layout, MeshMember, PodView
 from toposeal.errors import Mismatch
+from toposeal.host.connections import destroy_sockets
 from toposeal.host.discovery_server import DiscoveryServer
 from toposeal.host.envoy import Envoy, find_envoy
 from toposeal.host.gate import Gate, GateParts
 from toposeal.host.probe import Probe
 from toposeal.host.renderer import Renderer
 from toposeal.host.xds_files import XdsDirectory, prepare
-from toposeal.limits import ENVOY_UID
+from toposeal.limits import DAEMON_UID, ENVOY_UID
 from toposeal.pki.mint import mint_ingress_leaf, serial_number
 from toposeal.topology.model import Topology
 
@@ -164,6 +165,7 @@ async def running_gate(
         start_envoy=lambda: Envoy.start(ENVOY, layout),
         renderer=renderer or InProcess(),
         probe=probe or await Probe.start(layout.probe),
+        cut=lambda addresses: destroy_sockets(addresses, spared=DAEMON_UID),
     )
     gate = Gate(parts, faults.append)
     try:

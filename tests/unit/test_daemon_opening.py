@@ -1,20 +1,23 @@
-"""When leaves are renewed, and what a renewal that fails means."""
+"""When leaves are renewed, what later manifests change, and what a failure of either means."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from support.network import Network, signed_topology
+from support.shop import SHOP, member
 
 from toposeal.daemon import opening as opening_module
 from toposeal.daemon.opening import Opening
 from toposeal.dataplane.discovery import Kind, Offer
 from toposeal.dataplane.view import MeshMember, PodView
-from toposeal.errors import PodError, Reason
+from toposeal.errors import PodError, Reason, ToposealError
 from toposeal.gate.machine import State
 from toposeal.host.gate import Contents, Gate
 from toposeal.membership.sealed import SealedManifest
@@ -99,7 +102,9 @@ class Updated(Turning):
 
     async def open(self, contents: Contents) -> None:
         self.contents = contents
-        self.saw(contents()[0])
+        found = contents()
+        assert found is not None
+        self.saw(found[0])
 
     async def update(self, view: PodView) -> None:
         self.saw(view)
@@ -134,7 +139,9 @@ def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
     monkeypatch.setattr(opening_module, "new_leaves", lambda own: {Kind.SECRET: Offer(str(next(minted)), {})})
     asyncio.run(go())
     assert gate.contents is not None
-    again, leaves = gate.contents()  # for an Envoy that replaces one that has ended: all of it as it is now
+    found = gate.contents()  # for an Envoy that replaces one that has ended: all of it as it is now
+    assert found is not None
+    again, leaves = found
     assert (again.generation, again.resolved) == (3, {"api.example.com": ("9.9.9.9",)})
     assert leaves[Kind.SECRET].version == "2"
     assert gate.views == [
@@ -143,3 +150,230 @@ def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
         (3, {"api.example.com": ("9.9.9.9",)}),
     ]
     assert capfd.readouterr().out.count('"event": "alarm", "reason": "envoy_rejected"') == 1
+
+
+class Doors:
+    """A gate that writes down what it is asked for, takes its time, and may refuse."""
+
+    def __init__(self) -> None:
+        self.state = State.OPEN
+        self.done: list[str] = []
+        self.contents: Contents | None = None
+        self.error: ToposealError | None = None
+        self.fences = False
+
+    async def open(self, contents: Contents) -> None:
+        self.contents = contents
+        await self.do("open", shown(contents))
+
+    async def resume(self) -> None:
+        assert self.contents is not None
+        await self.do("resume", shown(self.contents))
+
+    async def suspend(self) -> None:
+        await self.do("suspend")
+
+    async def rotate(self, secrets: object) -> None:
+        await self.do("rotate")
+
+    async def update(self, view: PodView) -> None:
+        await self.do("update", f"{view.generation}")
+
+    async def change_members(self, view: PodView) -> None:
+        await self.do("members", f"{view.generation} {','.join(sorted(m.role for m in view.members))}")
+
+    async def do(self, *words: str) -> None:
+        await asyncio.sleep(0)
+        self.done.append(" ".join(words))
+        if self.error is not None:
+            error, self.error = self.error, None
+            self.state = State.FENCED if self.fences else self.state
+            raise error
+
+
+def shown(contents: Contents) -> str:
+    found = contents()
+    return "withheld" if found is None else f"{found[0].generation} {found[1][Kind.SECRET].version}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """As much of a sealed one as the opening looks at."""
+
+    epoch: int
+    roles: tuple[str, ...]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self
+
+
+class Rig:
+    """An opening over `Doors`, and what was published."""
+
+    def __init__(self) -> None:
+        self.doors = Doors()
+        self.published: list[set[str]] = []
+        own = Network(signed_topology({"db": (1, 1), "web": (1, 1)})).boot("web").member.own
+        self.opening = Opening(cast(Gate, self.doors), own, lambda roles: self.published.append(set(roles)))
+
+    async def open(self, epoch: int, *roles: str) -> None:
+        await self.opening.open(cast(SealedManifest, Manifest(epoch, roles)))
+
+    async def opened(self) -> None:
+        await self.open(1, "db", "web")
+
+
+def run(test: Callable[[Rig], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> Rig:
+    def seen(sealed: Any, iid: bytes, generation: int) -> PodView:
+        members = tuple(replace(member("web", 11), role=role) for role in sealed.roles)
+        return PodView(SHOP, members[0], members, generation)
+
+    async def go() -> Rig:
+        rig = Rig()
+        await test(rig)
+        return rig
+
+    minted = itertools.count(1)
+    monkeypatch.setattr(
+        opening_module, "new_leaves", lambda own: {Kind.SECRET: Offer(f"leaf-{next(minted)}", {})}
+    )
+    monkeypatch.setattr(opening_module, "pod_view", seen)
+    return asyncio.run(go())
+
+
+REFUSED = PodError.of(Reason.ENVOY_REJECTED, "envoy", "no", "an update that it takes")
+
+
+def test_a_later_manifest_is_an_update_and_names_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        await rig.open(2, "api", "db", "web")
+        await rig.open(3, "web")
+
+    rig = run(test, monkeypatch)
+    assert rig.doors.done == ["open 1 leaf-1", "members 2 api,db,web", "members 3 web"]
+    assert rig.published == [{"db", "web"}, {"api", "db", "web"}, {"web"}]
+
+
+def test_D7_a_refused_newcomer_is_an_alarm_and_the_manifest_before_serves_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.doors.error = REFUSED
+        await rig.open(2, "api", "db", "web")
+        assert rig.doors.contents is not None
+        found = rig.doors.contents()  # what another Envoy would open with
+        assert found is not None
+        assert (found[0].generation, len(found[0].members)) == (1, 2)
+        await rig.open(3, "api", "db", "web")
+
+    rig = run(test, monkeypatch)
+    assert rig.doors.done == ["open 1 leaf-1", "members 2 api,db,web", "members 3 api,db,web"]
+    assert rig.published == [{"db", "web"}, {"api", "db", "web"}]
+    assert capfd.readouterr().out.count('"event": "alarm", "reason": "envoy_rejected"') == 1
+
+
+@pytest.mark.parametrize("call", ["open", "suspend"])
+def test_D7_M5_what_fences_the_gate_is_raised(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.doors.error, rig.doors.fences = REFUSED, True
+        with pytest.raises(PodError):
+            await (rig.open(2, "web") if call == "open" else rig.opening.suspend())
+
+    assert run(test, monkeypatch).published == [{"db", "web"}]
+
+
+def test_a_suspended_pod_remembers_what_changes_and_resumes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        await rig.opening.suspend()
+        await rig.open(2, "api", "web")
+        assert await rig.opening.resolved({"api.example.com": ("8.8.8.8",)})
+        assert rig.published == [{"db", "web"}]
+        assert rig.doors.contents is not None
+        assert rig.doors.contents() is None
+        await rig.opening.resume()
+        await rig.opening.resume()
+
+    rig = run(test, monkeypatch)
+    assert rig.doors.done == ["open 1 leaf-1", "suspend", "resume 3 leaf-2"]
+    assert rig.published == [{"db", "web"}, {"api", "web"}]
+
+
+def test_a_pod_that_is_suspended_before_the_seal_opens_when_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opening.suspend()
+        await rig.opened()
+        assert (rig.doors.done, rig.published) == ([], [])
+        await rig.opening.resume()
+
+    assert run(test, monkeypatch).doors.done == ["open 1 leaf-1"]
+
+
+def test_a_pod_without_a_seal_resumes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opening.suspend()
+        await rig.opening.resume()
+
+    assert run(test, monkeypatch).doors.done == []
+
+
+def test_calls_take_effect_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(rig: Rig) -> None:
+        opening = rig.opening
+        calls = [rig.opened(), opening.suspend(), rig.open(2, "web"), opening.resume(), opening.suspend()]
+        async with asyncio.TaskGroup() as tasks:
+            for call in calls:
+                tasks.create_task(call)
+                await asyncio.sleep(0)
+        await opening.resume()
+
+    rig = run(test, monkeypatch)
+    assert [done.split()[0] for done in rig.doors.done] == ["open", "suspend", "resume", "suspend", "resume"]
+
+
+def test_D7_nothing_opens_between_the_word_to_suspend_and_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(rig.open(2, "db", "web"))
+            tasks.create_task(rig.opening.suspend())
+            await asyncio.sleep(0)
+            assert rig.doors.contents is not None
+            assert rig.doors.contents() is None
+
+    assert run(test, monkeypatch).doors.done[1:] == ["members 2 db,web", "suspend"]
+
+
+def test_D7_an_envoy_that_does_not_close_is_an_alarm(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.doors.error = REFUSED
+        await rig.opening.suspend()
+
+    run(test, monkeypatch)
+    assert capfd.readouterr().out.count('"event": "alarm", "reason": "envoy_rejected"') == 1
+
+
+def test_a_suspended_pod_has_no_leaves_to_renew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are any made: `resume` makes fresh ones."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 3:
+            raise asyncio.CancelledError
+
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        await rig.opening.suspend()
+        monkeypatch.setattr("asyncio.sleep", sleep)
+        with pytest.raises(asyncio.CancelledError):
+            await rig.opening.rotate()
+
+    assert run(test, monkeypatch).doors.done == ["open 1 leaf-1", "suspend"]

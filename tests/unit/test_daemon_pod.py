@@ -6,7 +6,8 @@ Every part is a stand-in that writes down what is done to it; the real ones are 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
@@ -293,3 +294,10 @@ def test_figures_are_served_only_where_the_role_has_a_port_for_them(check: Calla
         assert_all_ended(parts)
 
     check(test)
+
+
+def test_M5_whoever_is_cut_keeps_the_link_between_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Collection[str], int]] = []
+    monkeypatch.setattr(pod, "destroy_sockets", lambda addresses, spared: asked.append((addresses, spared)))
+    pod._cut({"10.0.0.1"})
+    assert asked == [({"10.0.0.1"}, os.geteuid())]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from support.shop import view
+from support.shop import MEMBERS, member, view
 
 from toposeal.dataplane.discovery import Kind, Offer, Update
 from toposeal.dataplane.envoy_closed import CLOSED
@@ -21,7 +22,7 @@ REFUSAL = PodError.of(Reason.ENVOY_FAILED, "envoy", "no", "yes")
 
 
 class Straw:
-    """Takes every update, but while `broken`; ends when it is told to."""
+    """Takes every update, but while `broken`; ends when it is told to, or killed."""
 
     def __init__(self) -> None:
         self.broken, self.killed = False, False
@@ -53,6 +54,9 @@ class Discovery:
     def offer(self, update: Update) -> None:
         self.done.append(f"offer {','.join(offer.version for offer in update.values())}")
 
+    def offer_alone(self, update: Update) -> None:
+        self.done.append("closed alone" if update is CLOSED else "something alone")
+
     async def acknowledged(self) -> None:
         await asyncio.sleep(0)
 
@@ -66,9 +70,14 @@ class Rig:
         self.faults: list[Mismatch] = []
         self.starting: Callable[[], Awaitable[None]] | None = None
         self.asked = 0
+        self.withheld = False
+        self.blocked = self.stuck = False
+        self.views: list[PodView] = [view("db")]
         part = cast(Any, self)
         discovery = cast(Any, Discovery(self.done))
-        self.gate = Gate(GateParts(part, discovery, self.start_envoy, part, part), self.faults.append)
+        self.gate = Gate(
+            GateParts(part, discovery, self.start_envoy, part, part, self.cut), self.faults.append
+        )
 
     async def start_envoy(self) -> Envoy:
         if self.starting is not None:
@@ -91,13 +100,22 @@ class Rig:
 
     async def ask(self) -> None:
         self.done.append("probe")
+        if self.stuck:
+            raise REFUSAL
+
+    def cut(self, addresses: Collection[str]) -> None:
+        self.done.append(f"cut {','.join(sorted(addresses))}")
+        if self.blocked:
+            raise REFUSAL
 
     async def close(self) -> None:
         pass
 
-    def contents(self) -> tuple[PodView, Update]:
+    def contents(self) -> tuple[PodView, Update] | None:
+        if self.withheld:
+            return None
         self.asked += 1
-        return view("db"), leaf(str(self.asked))
+        return self.views[-1], leaf(str(self.asked))
 
     async def opened(self) -> None:
         await self.gate.start()
@@ -221,3 +239,167 @@ def test_D7_an_envoy_that_ends_before_the_gate_was_open_is_not_replaced() -> Non
     rig = run(test)
     assert [fault.found for fault in rig.faults] == ["gone, 1 in an hour"]
     assert rig.done == ["closed", "start", "forgotten 0"]
+
+
+API = next(m for m in MEMBERS if m.role == "api")
+WITHOUT = replace(view("db", 2), members=tuple(m for m in MEMBERS if m != API))
+WITH = replace(view("db", 2), members=(*MEMBERS, member("api", 15)))
+CUT = f"cut {','.join(sorted(API.addresses))}"
+
+
+def test_members_that_join_are_offered_and_nobody_is_cut() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        await rig.gate.change_members(WITH)
+        assert rig.done == [*OPENED, "offer lds"]
+        assert rig.gate.state is State.OPEN
+
+    assert run(test).faults == []
+
+
+def test_M5_whoever_has_gone_is_cut_once_it_is_acknowledged_and_once_a_connection_was_carried() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        await rig.gate.change_members(WITHOUT)
+        assert rig.done == [*OPENED, "offer lds", CUT, "probe", CUT]
+        await rig.gate.change_members(replace(WITHOUT, generation=3))
+        assert rig.done[-1] == "offer lds"  # and only once
+
+    assert run(test).faults == []
+
+
+def test_M5_a_connection_that_is_refused_has_been_carried_too() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.stuck = True
+        await rig.gate.change_members(WITHOUT)
+        assert (rig.gate.state, rig.done[-3:]) == (State.OPEN, [CUT, "probe", CUT])
+
+    assert run(test).faults == []
+
+
+@pytest.mark.parametrize("fault", ["refused", "not cut"])
+def test_D7_M5_trust_that_cannot_be_removed_fences(fault: str) -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.envoys[0].broken, rig.blocked = fault == "refused", fault == "not cut"
+        with pytest.raises(ToposealError):
+            await rig.gate.change_members(WITHOUT)
+        assert (rig.gate.state, rig.envoys[0].killed, rig.done[-1]) == (State.FENCED, True, "forgotten 0")
+        await asyncio.sleep(0.01)
+        assert len(rig.envoys) == 1
+
+    assert run(test).faults == [REFUSAL.mismatches[0]]
+
+
+def test_D7_a_refused_newcomer_leaves_what_was_and_is_taken_away_like_any_member() -> None:
+    """Envoy may have taken a part of the update."""
+
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.envoys[0].broken = True
+        with pytest.raises(ToposealError):
+            await rig.gate.change_members(WITH)
+        assert (rig.gate.state, rig.envoys[0].killed) == (State.OPEN, False)
+        rig.envoys[0].broken = False
+        await rig.gate.change_members(view("db", 3))
+        assert rig.done[-3:] == ["cut 10.77.0.15", "probe", "cut 10.77.0.15"]
+
+    assert run(test).faults == []
+
+
+def test_another_envoy_has_no_connections_to_cut() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.views.append(WITHOUT)
+        rig.envoys[0].end.set_result("gone")
+        await rig.until(State.RESTARTING)
+        await rig.gate.change_members(WITHOUT)
+        assert rig.done[-2:] == ["open", "offer lds"]
+
+    assert run(test).faults == []
+
+
+def test_a_suspended_gate_serves_no_key_and_resumes_by_the_whole_way_with_fresh_ones() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        await rig.gate.suspend()
+        assert (rig.gate.state, rig.done) == (State.SUSPENDED, [*OPENED, "closed alone"])
+        await rig.gate.suspend()
+        await rig.gate.rotate(leaf("x"))
+        await rig.gate.update(view("db", 2))
+        await rig.gate.change_members(WITHOUT)
+        assert (rig.gate.state, rig.done) == (State.SUSPENDED, [*OPENED, "closed alone"])
+        await rig.gate.resume()
+        assert (rig.gate.state, rig.done[-3:]) == (State.OPEN, ["offer leaf-2,lds", "probe", "open"])
+
+    assert run(test).faults == []
+
+
+def test_M5_whoever_goes_while_the_gate_is_suspended_was_cut_by_that() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        await rig.gate.suspend()
+        rig.views.append(WITHOUT)
+        await rig.gate.resume()
+        await rig.gate.change_members(replace(WITHOUT, generation=3))
+        assert rig.done[-2:] == ["open", "offer lds"]
+
+    assert run(test).faults == []
+
+
+def test_D7_fault_16_an_envoy_that_ends_while_suspended_is_replaced_and_stays_closed() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        await rig.gate.suspend()
+        rig.envoys[0].end.set_result("gone")
+        await rig.until(State.REPLACING)
+        await rig.until(State.SUSPENDED)
+        assert rig.done[-3:] == ["forgotten 0", "closed", "start"]
+        await rig.gate.resume()
+        assert (rig.gate.state, rig.done[-1], rig.asked) == (State.OPEN, "open", 2)
+
+    assert run(test).faults == []
+
+
+def test_D7_an_envoy_that_is_replaced_when_the_gate_may_not_open_any_more_stays_closed() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.envoys[0].end.set_result("gone")
+        await rig.until(State.RESTARTING)
+        rig.withheld = True
+        await rig.gate.suspend()  # waits for the new one
+        assert (rig.gate.state, rig.done[-2:], len(rig.envoys)) == (State.SUSPENDED, ["closed", "start"], 2)
+        await rig.gate.resume()
+        assert (rig.gate.state, rig.asked) == (State.SUSPENDED, 1)
+
+    assert run(test).faults == []
+
+
+def test_D7_an_envoy_that_does_not_close_is_killed_and_another_is_closed() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        rig.envoys[0].broken = True
+        with pytest.raises(ToposealError):
+            await rig.gate.suspend()
+        assert (rig.gate.state, rig.envoys[0].killed) == (State.SUSPENDED, True)
+        assert rig.done[-2:] == ["closed alone", "forgotten 0"]
+        await rig.until(State.REPLACING)
+        await rig.until(State.SUSPENDED)
+        assert len(rig.envoys) == 2
+        await rig.gate.resume()
+        assert rig.gate.state is State.OPEN
+
+    assert run(test).faults == []
+
+
+def test_D7_a_gate_that_cannot_resume_is_fenced() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.opened()
+        await rig.gate.suspend()
+        rig.envoys[0].broken = True
+        with pytest.raises(ToposealError):
+            await rig.gate.resume()
+        assert (rig.gate.state, rig.envoys[0].killed) == (State.FENCED, True)
+
+    assert run(test).faults == [REFUSAL.mismatches[0]]

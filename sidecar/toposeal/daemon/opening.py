@@ -1,4 +1,6 @@
-"""What opens the gate, the seal, and what may change afterwards: leaves, and addresses of hosts outside."""
+"""What opens the gate, the seal, and what may change afterwards: members, leaves, addresses of hosts outside,
+and whether the pod may serve at all.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from toposeal.daemon.leaves import new_leaves
+from toposeal.dataplane.discovery import Update
 from toposeal.dataplane.from_sealed import pod_view
 from toposeal.dataplane.view import PodView
-from toposeal.errors import ToposealError
+from toposeal.errors import PodError, ToposealError
+from toposeal.gate.machine import State
 from toposeal.host import journal
 from toposeal.host.gate import Gate
 from toposeal.host.journal import clock_ms
@@ -19,24 +23,65 @@ from toposeal.pki.rotation import schedule
 
 
 class Opening:
-    """Opens `gate` for the member `own`; `publish` is told the roles that can be reached from then on."""
+    """Opens `gate` for the member `own`; `publish` is told the roles that can be reached from then on.
+
+    Calls take effect in their order. While suspended, whatever changes is remembered for `resume`.
+    """
 
     def __init__(self, gate: Gate, own: Own, publish: Callable[[Collection[str]], None]) -> None:
         self._gate, self._own, self._publish = gate, own, publish
         self._opened = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()  # the gate carries one change
+        self._suspended = False
         self._view: PodView | None = None
+        self._generation = 0
+        self._epoch = 0
         self._hosts: Mapping[str, tuple[str, ...]] = {}
 
     async def open(self, sealed: SealedManifest) -> None:
-        """Leaves, configuration, acknowledgement, probe; then the application has its network."""
+        """At first leaves, configuration, acknowledgement, probe; then the application has its network. Later
+        the members of another manifest, without cutting those that stay.
+
+        Raises ToposealError; the gate is fenced then. A later manifest that takes no trust away and that
+        Envoy does not take is an alarm, and the one before serves on.
+        """
         async with self._one_at_a_time:
-            view = replace(pod_view(sealed, self._own.iid, 1), resolved=self._hosts)
-            await self._gate.open(lambda: (self._view or view, new_leaves(self._own)))
-            self._view = view
-        self._publish({member.identity.role for member in sealed.members})
-        self._opened.set()
-        journal.event("gate", state=self._gate.state.value, epoch=sealed.manifest.epoch)
+            before, view = self._view, self._following(pod_view(sealed, self._own.iid, 1))
+            self._view = view  # also for an Envoy that has to be replaced before this one has it
+            if self._suspended:
+                self._epoch = sealed.manifest.epoch
+            elif await self._take(view):
+                self._epoch = sealed.manifest.epoch
+                self._announce(view)
+            else:
+                self._view = before
+
+    async def suspend(self) -> None:
+        """From then on the pod neither serves nor is served, as before the seal, until `resume`. Raises
+        ToposealError; the gate is fenced then.
+        """
+        self._suspended = True  # before its turn: an Envoy that is replaced meanwhile stays closed
+        async with self._one_at_a_time:
+            self._suspended = True
+            if self._opened.is_set():
+                try:
+                    await self._gate.suspend()
+                except ToposealError as error:
+                    self._tell(error)
+            journal.event("gate", state=self._gate.state.value, epoch=self._epoch)
+
+    async def resume(self) -> None:
+        """Open again, with what holds now and fresh leaves. Raises ToposealError; the gate is fenced then."""
+        async with self._one_at_a_time:
+            view, was_suspended = self._view, self._suspended
+            self._suspended = False
+            if view is None or not was_suspended:
+                return
+            if self._opened.is_set():
+                await self._gate.resume()
+            else:
+                await self._gate.open(self._contents)
+            self._announce(view)
 
     async def resolved(self, hosts: Mapping[str, tuple[str, ...]]) -> bool:
         """`hosts` are the addresses of the hosts outside from now on, or from the opening on. False after an
@@ -46,7 +91,9 @@ class Opening:
             self._hosts = dict(hosts)
             if self._view is None:
                 return True
-            self._view = replace(self._view, resolved=self._hosts, generation=self._view.generation + 1)
+            self._view = self._following(self._view)
+            if self._suspended:
+                return True
             try:
                 await self._gate.update(self._view)
             except ToposealError as error:
@@ -55,7 +102,9 @@ class Opening:
             return True
 
     async def rotate(self) -> None:
-        """New leaves at half life, for ever; a rotation that fails is tried again while the old serve."""
+        """New leaves at half life, for ever; a rotation that fails is tried again while the old serve. A
+        suspended gate has none, and resumes with new ones.
+        """
         await self._opened.wait()
         lifetime_ms = self._own.topology.topology.timers.leaf_lifetime_ms
         leaves = schedule(clock_ms(), lifetime_ms)
@@ -63,8 +112,43 @@ class Opening:
             await asyncio.sleep((leaves.due_at - clock_ms()) / 1000)
             try:
                 async with self._one_at_a_time:
-                    await self._gate.rotate(new_leaves(self._own))
+                    if not self._suspended:
+                        await self._gate.rotate(new_leaves(self._own))
                 leaves = schedule(clock_ms(), lifetime_ms)
             except ToposealError as error:
                 journal.mismatch("alarm", error.mismatches[0])
                 leaves = leaves.retry(clock_ms())
+
+    def _following(self, view: PodView) -> PodView:
+        """`view` as the next update. No number is used twice: Envoy is not offered again what it refused."""
+        self._generation += 1
+        return replace(view, resolved=self._hosts, generation=self._generation)
+
+    def _contents(self) -> tuple[PodView, Update] | None:
+        """What the gate opens with now, if it may."""
+        if self._suspended or self._view is None:
+            return None
+        return self._view, new_leaves(self._own)
+
+    async def _take(self, view: PodView) -> bool:
+        """Whether Envoy has it. Raises ToposealError when the gate is fenced."""
+        if not self._opened.is_set():
+            await self._gate.open(self._contents)
+            return True
+        try:
+            await self._gate.change_members(view)
+        except PodError as error:
+            self._tell(error)
+            return False
+        return True
+
+    def _announce(self, view: PodView) -> None:
+        self._publish({member.role for member in view.members})
+        self._opened.set()
+        journal.event("gate", state=self._gate.state.value, epoch=self._epoch)
+
+    def _tell(self, error: ToposealError) -> None:
+        """An alarm; raised again where it has fenced the gate."""
+        if self._gate.state is State.FENCED:
+            raise error
+        journal.mismatch("alarm", error.mismatches[0])

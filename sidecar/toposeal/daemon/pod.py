@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -32,6 +33,7 @@ from toposeal.evidence.binding import Binding
 from toposeal.host import journal, netlink
 from toposeal.host.attestation_server import AttestationServer
 from toposeal.host.collateral_source import CollateralSource
+from toposeal.host.connections import destroy_sockets
 from toposeal.host.discovery_server import DiscoveryServer
 from toposeal.host.dns_server import DnsServer
 from toposeal.host.entropy import random_bytes
@@ -153,7 +155,8 @@ class Pod:
         probe = await Probe.start(self._layout.probe)
         stack.push_async_callback(probe.close)
         await renderer.prepare()
-        gate = Gate(GateParts(directory, discovery, self._start_envoy, renderer, probe), self._fault)
+        parts = GateParts(directory, discovery, self._start_envoy, renderer, probe, _cut)
+        gate = Gate(parts, self._fault)
         stack.push_async_callback(gate.fence)
         await gate.start()
         journal.event("gate", state="closed")
@@ -243,6 +246,11 @@ class _Link:
             while not self._announcements.empty():
                 data = self._announcements.get_nowait()
             await self._client.announce(self._seeds, data)
+
+
+def _cut(addresses: Collection[str]) -> None:
+    """What members have with Envoy. The daemons' link stays: who is at an address now may be a newcomer."""
+    destroy_sockets(addresses, spared=os.geteuid())
 
 
 async def _for_ever(name: str, work: Coroutine[Any, Any, None]) -> None:
