@@ -100,7 +100,8 @@ def lead_requests(cluster: Cluster, idle: int) -> None:
 
 
 def calls(edge: Outbound, name: str, own_name: str, own: Peer) -> Filter:
-    """From the pod's program to the role: each request to one of the members, in equal parts.
+    """From the pod's program to the role: each request to one of the members; where the role calls
+    itself, in the parts that there are when all its members are.
 
     An attempt that has not become a connection goes to another member, and nothing else is tried twice. What
     the pod calls of itself passes no other Envoy: here it is said who calls.
@@ -109,7 +110,7 @@ def calls(edge: Outbound, name: str, own_name: str, own: Peer) -> Filter:
     if edge.includes_self:
         here = _weight(own_name, 1)
         here.request_headers_to_add = [_identity(own)]
-        others = [_weight(name, len(edge.servers))] if edge.servers else []
+        others = [_weight(name, edge.most)] if edge.servers else []
         action.weighted_clusters = WeightedCluster(clusters=[*others, here])
     else:
         action.cluster = name
