@@ -118,6 +118,11 @@ class Reason(StrEnum):
     COMMIT_REPEATED = "commit_repeated"
     LATE_SEAL = "late_seal"
     NOT_ACTIVE = "not_active"
+    NO_MAJORITY = "no_majority"
+    QUORUM_LOST = "quorum_lost"
+    SEAL_TOO_OLD = "seal_too_old"
+    SIBLING_ACTIVE = "sibling_active"
+    CERTIFICATE_UNKNOWN = "certificate_unknown"
     RATE_LIMITED = "rate_limited"
     ILLEGAL_EVENT = "illegal_event"
 

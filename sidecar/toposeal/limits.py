@@ -33,10 +33,14 @@ MAX_MESSAGE_SIZE = 4 << 20
 MAX_ENVELOPE_SIZE = 384 << 10  # an introduction with evidence; every other message is smaller
 MAX_ADDRESSES = 8
 MAX_EPOCH_STEP = 64  # above the highest epoch that anything verified proves
+MAX_TRAIL = 8  # manifests in a row that were sealed by some and never proven active; then it stands still
+CERTIFICATE_PART = 128 << 10  # of records in one part; a part holds at least one
 MAX_CANDIDATES_PER_ROLE = 64  # above the role's maximum; a stranger cannot grow the table (P12)
 MAX_PEER_CONNECTIONS = 1024
 MAX_REQUESTS_PER_SECOND = 200  # from one source address
 PEER_TIMEOUT = 5_000
+LEAVE_TIMEOUT = 20_000  # a pod that is to end is given 30 s, and then killed
+LEAVE_LINGER = 5_000  # of it, after the others are active without us: their Envoys learn it meanwhile
 
 # Outside verification.
 MAX_DOCUMENT_SIZE = 16 << 20
@@ -87,6 +91,10 @@ TIMER_BOUNDS = {  # milliseconds; the defaults are model.Timers
     "quote_ms": (1_000, 600_000),  # a quote takes 40 ms, over 1 s through some stacks
     "ping_ms": (100, 60_000),
     "attempt_ms": (1_000, 3_600_000),
+    "heartbeat_ms": (100, 60_000),
+    "lease_ms": (1_000, 600_000),
+    "reattest_ms": (5_000, 7 * 86_400_000),
+    "quorum_ms": (1_000, 7 * 86_400_000),
     "leaf_lifetime_ms": (10_000, 30 * 86_400_000),  # half of it leaves time for an acknowledged update
 }
 

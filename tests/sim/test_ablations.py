@@ -16,11 +16,26 @@ from support.invariants import Invariants, Violation
 from support.network import Faults, signed_topology
 from support.scenario import Scenario
 
-from toposeal.membership import exchange, liveness, machine, outbox, peers, rounds, sealing, timers
+from toposeal.membership import (
+    candidates,
+    checks,
+    exchange,
+    heads,
+    heartbeats,
+    liveness,
+    machine,
+    outbox,
+    peers,
+    rounds,
+    sealing,
+    timers,
+)
+from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Activate, Appraise, Appraised, Received, Timer
+from toposeal.membership.fetching import hold
 from toposeal.membership.machine import TRANSITIONS
 from toposeal.membership.sealed import SealedManifest
-from toposeal.membership.state import Active, Committed, Gathering, Member, Proposed, Sealed, Waiting
+from toposeal.membership.state import Active, Committed, Gathering, Member, Peer, Proposed, Sealed, Waiting
 from toposeal.membership.votes import SignedCommit, parse_decision
 from toposeal.verification.model import VerifiedEvidence
 
@@ -78,18 +93,19 @@ def one_commit_fewer_suffices(patch: Patch) -> None:
         if not isinstance(phase, Committed) or len(phase.members) < max(1, len(phase.manifest.members) - 1):
             return after, effects
         members = tuple(phase.members[e.iid] for e in phase.manifest.members if e.iid in phase.members)
-        sealed = SealedManifest(phase.manifest, after.own.topology.topology, members)
-        return replace(after, phase=Sealed(sealed, now + 1_000)), effects
+        return _sealed(
+            after, SealedManifest(phase.manifest, after.own.topology.topology, members), now
+        ), effects
 
     patch.setattr(sealing, "on_seal_verified", on_seal_verified)
 
 
 def active_without_sealed_of_all(patch: Patch) -> None:
-    def activate(member: Member) -> Any:
+    def activate(member: Member, now: int) -> Any:
         phase = member.phase
         if not isinstance(phase, Sealed):
             return member, ()
-        return replace(member, phase=Active(phase.sealed)), (Activate(phase.sealed),)
+        return replace(member, phase=Active(phase.sealed), serving=phase.sealed), (Activate(phase.sealed),)
 
     patch.setattr(sealing, "activate_if_all_sealed", activate)
 
@@ -126,12 +142,41 @@ def late_seal(patch: Patch) -> None:
             if len(missing) <= 1:
                 members = tuple(left[iid].members.values())
                 sealed = SealedManifest(left[iid].manifest, member.own.topology.topology, members)
-                after = replace(after, phase=Sealed(sealed, now + 1_000))
+                after = _sealed(after, sealed, now)
         return after, effects
 
     patch.setattr(machine, "step", step)
     anything = dict.fromkeys(TRANSITIONS, tuple(TRANSITIONS))
     patch.setattr("support.invariants.TRANSITIONS", anything)
+
+
+def _sealed(member: Member, sealed: SealedManifest, now: int) -> Member:
+    d = sealed.manifest.digest
+    held = hold(member, Certificate(sealed, {}))
+    return replace(held, phase=Sealed(sealed, now + 1_000), sealed=d, sealed_at=now)
+
+
+def no_majority_asked_for(patch: Patch) -> None:
+    for module in (candidates, checks, heads):
+        patch.setattr(module, "majority", lambda path, iids: True)
+
+
+def a_branch_left_for_another(patch: Patch) -> None:
+    for module in (checks, heads):
+        patch.setattr(module, "descends", lambda chain, digest, ancestor: True)
+
+
+def leases_that_never_run_out(patch: Patch) -> None:
+    patch.setattr(heartbeats, "lapses_at", lambda member: 1 << 60 if member.serving else None)
+
+
+def leases_for_whoever_was_listed_once(patch: Patch) -> None:
+    """As the design has it: renewed by every heartbeat of a member of the manifest that is served."""
+
+    def renews(member: Member, peer: Peer) -> bool:
+        return member.serving is not None and peer.identity.iid in member.serving.iids
+
+    patch.setattr(heartbeats, "_renews", renews)
 
 
 def laggards_helped_without_limit(patch: Patch) -> None:
@@ -218,6 +263,46 @@ def _network(roles: dict[str, tuple[int, int]], seed: int, faults: Faults | None
     return network
 
 
+def a_partition(seed: int) -> None:
+    """Two halves of a mesh lose each other, members die and come back on both sides, and all meet again."""
+    network = _roomy(seed, Faults(delay=(1, 200), loss=0.1))
+    network.faults.cut = lambda now, a, b: a % 2 != b % 2
+    for pause in (3_000, 6_000):
+        network.run(network.now + pause)
+        network.restart(network.random.choice(network.live()))
+    network.run(network.now + 10_000)
+    network.faults.cut = lambda now, a, b: False
+    network.run(network.now + 20_000)
+
+
+def a_sibling(seed: int) -> None:
+    """One member seals alone and is cut off; the others go on without it, and then it is back."""
+    network = _roomy(seed)
+    network.boot("db")
+    alone = network.nodes[seed % 5]
+    network.faults.cut = lambda now, a, b: a == alone.index and alone.phase in ("committed", "sealed")
+    network.run(network.now + 3_000, lambda: alone.phase == "sealed")
+    network.faults.cut = lambda now, a, b: alone.index in (a, b)
+    network.run(network.now + 15_000)
+    network.faults.cut = lambda now, a, b: False
+    network.run(network.now + 15_000)
+
+
+def _roomy(seed: int, faults: Faults | None = None) -> harness.Network:
+    """Five members agree, and there is room for one more."""
+    roles = {"db": (1, 4), "web": (1, 2)}
+    signed = signed_topology(
+        roles, version=7, view_ms=300, quote_ms=2_000, ping_ms=300, attempt_ms=3_000,
+        heartbeat_ms=500, lease_ms=2_000, quorum_ms=60_000,
+    )  # fmt: skip
+    network = harness.Network(signed, seed, faults)
+    Invariants(network)
+    for role in ("db", "web", "db", "web", "db"):
+        network.boot(role)
+    network.run(15_000, network.agree)
+    return network
+
+
 ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]] = [
     (propose_not_awaited, any_story, {"4.4"}),
     (topology_alarm_ignored, two_topologies, {"T4"}),
@@ -233,8 +318,12 @@ ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]]
     (epochs_followed_once_only, a_member_far_behind, {"L1"}),
     (role_taken_from_the_message, an_impostor, {"S2"}),
     (a_refusal_that_crashes, any_story, {"S9"}),
+    (no_majority_asked_for, a_partition, {"S1"}),
+    (a_branch_left_for_another, a_sibling, {"S3"}),
+    (leases_that_never_run_out, a_partition, {"L3"}),
+    (leases_for_whoever_was_listed_once, a_partition, {"L3"}),
 ]
-OWN_STORIES = (two_topologies, corrupted_evidence, an_impostor, a_member_far_behind)
+OWN_STORIES = (two_topologies, corrupted_evidence, an_impostor, a_member_far_behind, a_partition, a_sibling)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.errors import ToposealError
+from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.membership import machine
+from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import (
     Announce,
     Appraise,
@@ -28,11 +30,21 @@ from toposeal.membership.events import (
     Timer,
 )
 from toposeal.membership.hello import Hello, make_hello
-from toposeal.membership.manifest import Manifest, build_genesis
+from toposeal.membership.manifest import Manifest, build_manifest
 from toposeal.membership.sealed import join_of, seal_of
 from toposeal.membership.signing import Tag
 from toposeal.membership.state import Committed, Member, Own, Phase, Proposed, attempt_of
-from toposeal.membership.votes import commit_message, make_commit, make_liveness, make_propose, make_sealed
+from toposeal.membership.votes import (
+    Heartbeat,
+    Want,
+    commit_message,
+    make_commit,
+    make_heartbeat,
+    make_liveness,
+    make_propose,
+    make_sealed,
+    make_want,
+)
 from toposeal.topology.accept import SignedTopology
 
 E = TypeVar("E", bound=Effect)
@@ -61,12 +73,21 @@ class Actor:
         nonce: bytes | None = None,
         signed: SignedTopology | None = None,
         addresses: tuple[str, ...] | None = None,
+        sealed: bytes = ZERO_DIGEST,
+        previous: bytes = ZERO_DIGEST,
     ) -> Hello:
         """Begin another attempt; later messages are of this one."""
         own = self.own
-        topology = (signed or own.topology).topology
-        nonce = nonce or self._entropy.randbytes(32)
-        self.hello = make_hello(own.keys, own.identity, topology, epoch, nonce, addresses or own.addresses)
+        self.hello = make_hello(
+            own.keys,
+            own.identity,
+            (signed or own.topology).topology,
+            epoch,
+            nonce or self._entropy.randbytes(32),
+            addresses or own.addresses,
+            sealed=sealed,
+            previous=previous,
+        )
         return self.hello
 
     def signed_hello(self) -> wire.Signed:
@@ -112,6 +133,20 @@ class Actor:
     def sealed(self, manifest: Manifest) -> bytes:
         return encode(wire.Envelope(sealed=make_sealed(self.own.keys, self.iid, manifest)))
 
+    def heartbeat(
+        self,
+        receiver: bytes,
+        answer: bytes = bytes(32),
+        head: bytes = ZERO_DIGEST,
+        nonce: bytes | None = None,
+    ) -> bytes:
+        beat = Heartbeat(self.iid, receiver, nonce or self._entropy.randbytes(32), answer, head)
+        return encode(wire.Envelope(heartbeat=make_heartbeat(self.own.keys, beat)))
+
+    def want(self, receiver: bytes, digest: bytes, first: int = 0) -> bytes:
+        asked = Want(self.iid, receiver, digest, first)
+        return encode(wire.Envelope(want=make_want(self.own.keys, asked)))
+
     def sign(self, tag: Tag, body: bytes) -> wire.Signed:
         return wire.Signed(body=body, signature=self.own.keys.sign(tag, body))
 
@@ -128,10 +163,11 @@ class Bench:
         roles: dict[str, tuple[int, int]] | None = None,
         role: str = "web",
         seed: int = 1,
-        **timers: Any,
+        **topology: Any,
     ) -> None:
+        """`topology` is what `signed_topology` takes: timers, and more."""
         self.entropy = random.Random(seed)
-        self.signed = signed_topology(roles or {"db": (1, 1), "web": (1, 1)}, version=7, **timers)
+        self.signed = signed_topology(roles or {"db": (1, 1), "web": (1, 1)}, version=7, **topology)
         self.now = 1_000
         self.own = make_own(self.entropy, role, "10.0.0.1", self.signed)
         self._addresses = 1
@@ -193,6 +229,23 @@ class Bench:
             found += self.event(Quoted(effect.binding, evidence))
         return found
 
+    def last_beat(self, actor: Actor) -> wire.Heartbeat:
+        """The last heartbeat that `actor` was sent."""
+        sent = [s.data for s in of(self.effects, Send) if s.iid == actor.iid]
+        beats = [data for data in sent if sent_kind(data) == "heartbeat"]
+        return wire.Heartbeat.FromString(wire.Envelope.FromString(beats[-1]).heartbeat.body)
+
+    def beat(self, actor: Actor, head: bytes | None = None) -> list[Effect]:
+        """`actor` answers its last heartbeat; it would follow what we serve, or `head`."""
+        if head is None:
+            head = self.member.serving.manifest.digest if self.member.serving else ZERO_DIGEST
+        return self.receive(actor.heartbeat(self.own.iid, self.last_beat(actor).nonce, head))
+
+    def hold(self, *certificates: Certificate) -> None:
+        """As if they had been fetched."""
+        for held in certificates:
+            self.member = replace(self.member, chain={**self.member.chain, held.digest: held})
+
     # Whole stretches of the protocol.
 
     def gathering(self) -> Bench:
@@ -222,10 +275,26 @@ class Bench:
         assert attempt is not None
         own = self.own.identity
         entries = [attempt.hello.entry(own), *(a.hello.entry(a.own.identity) for a in actors)]
-        return build_genesis(own.mesh_id, self.signed.topology, attempt.epoch, entries)
+        held = self.member.chain.get(attempt.previous)
+        previous = held.manifest if held else None
+        return build_manifest(own.mesh_id, self.signed.topology, attempt.epoch, entries, previous)
+
+    def again(self, *actors: Actor) -> None:
+        """The next round after what we have sealed: all of `actors` begin it, and answer their PINGs."""
+        epoch, digest = self.member.last_epoch + 1, self.member.sealed
+        for actor in actors:
+            actor.new_hello(epoch, sealed=digest, previous=digest)
+            self.receive(actor.hello_message())
+        self.tick()
+        for actor in actors:
+            sent = [s.data for s in of(self.effects, Send) if s.iid == actor.iid]
+            self.receive(self.answer(actor, [d for d in sent if sent_kind(d) == "ping"][-1]))
 
     def proposed(self, *actors: Actor) -> Manifest:
-        self.meet(*actors)
+        if self.member.chain:
+            self.again(*actors)
+        else:
+            self.meet(*actors)
         if self.phase == "gathering":
             self.tick(self.signed.topology.timers.view_ms)
         assert isinstance(self.member.phase, Proposed), self.phase
@@ -259,6 +328,12 @@ class Bench:
     @property
     def phase(self) -> str:
         return machine.phase_name(self.member.phase)
+
+    def ourselves(self) -> Actor:
+        """Ourselves in the present attempt, as others see us."""
+        actor, attempt = Actor(self.own, self.entropy), attempt_of(self.member.phase)
+        actor.hello = attempt.hello if attempt else actor.hello
+        return actor
 
     def put(self, phase: Phase) -> None:
         """Replace the phase by hand."""

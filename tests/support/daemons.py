@@ -203,9 +203,11 @@ def world(
     leaf_ms: int = 600_000,
     ports: Sequence[int] = (PORT,),
     web: Mapping[str, object] | None = None,
+    least: int | None = None,
+    timers: Mapping[str, int] | None = None,
 ) -> Iterator[World]:
     """Pods named and of roles as in `roles`; `db` serves `ports`, `web` has more fields. With `replicas` the
-    topology wants another number of `db`.
+    topology wants another number of `db`, with `least` no fewer than that. `timers` are the topology's.
     """
     now = int(time.time())
     vendor = LabPki.create(now)
@@ -219,7 +221,9 @@ def world(
         node = stack.enter_context(Node())
         made = World(directory, node, vendor)
         count = sum(role == "db" for role in roles.values()) if replicas is None else replicas
-        for name, data in public_files(declare(now - 60, count, leaf_ms, 1, ports, web), vendor).items():
+        for name, data in public_files(
+            declare(now - 60, count, leaf_ms, 1, ports, web, least, timers), vendor
+        ).items():
             (directory / name).write_bytes(data)
             (directory / name).chmod(0o644)
         for name, role in roles.items():
@@ -234,6 +238,8 @@ def declare(
     version: int = 1,
     ports: Sequence[int] = (PORT,),
     web: Mapping[str, object] | None = None,
+    least: int | None = None,
+    timers: Mapping[str, int] | None = None,
 ) -> Declaration:
     """The owner's topology of both roles, signed with a key that nobody keeps."""
     key = Ed25519PrivateKey.generate()
@@ -244,11 +250,14 @@ def declare(
         "issued_at": issued_at,
         "owner_root": root.digest.hex(),
         "attestation_port": ATTESTATION_PORT,
-        "timers": {"leaf_lifetime_ms": leaf_ms},
+        "timers": {"leaf_lifetime_ms": leaf_ms, **(timers or {})},
         "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
         "roles": {
             "web": {**_role("web", 1, [], [{"role": "db", "port": port} for port in ports]), **(web or {})},
-            "db": _role("db", replicas, list(ports), []),
+            "db": {
+                **_role("db", replicas, list(ports), []),
+                "replicas": {"min": replicas if least is None else least, "max": replicas},
+            },
         },
     }
     return Declaration(root, sign(canonical(document), [key]))

@@ -19,10 +19,10 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.errors import LocalProtocolError, Reason, ToposealError
 from toposeal.evidence.binding import Purpose
 from toposeal.limits import MAX_CANDIDATES_PER_ROLE
-from toposeal.membership.events import Activate, Fault, Fence, Quote, Received, Timer
+from toposeal.membership.events import Activate, Fault, Fence, Left, Quote, Received, Suspend, Timer
 from toposeal.membership.machine import TRANSITIONS
 from toposeal.membership.sealed import SealedManifest
-from toposeal.membership.state import Active, Fenced, Member, Sealed, attempt_of, sealed_of
+from toposeal.membership.state import Active, Fenced, Member, Sealed, attempt_of
 
 MESSAGES_PER_SECOND = 60  # from one member to one other, at most, whatever the faults
 
@@ -64,8 +64,10 @@ class Invariants:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.seals: dict[bytes, SealedManifest] = {}  # iid -> what it sealed
-        self.actives: dict[bytes, bytes] = {}  # iid in an active manifest -> D
+        self.seals: dict[bytes, list[SealedManifest]] = {}  # iid -> what it sealed, in order
+        self.manifests: dict[bytes, wire.Manifest] = {}  # by D: sealed by somebody
+        self.actives: dict[bytes, int] = {}  # D -> when it was active anywhere first
+        self.mesh_of: dict[bytes, bytes] = {}  # iid -> lineage
         self.hellos: dict[
             bytes, tuple[bytes, bytes, int, bytes]
         ] = {}  # digest -> iid, nonce, epoch, topology
@@ -85,6 +87,7 @@ class Invariants:
         self._quotes(step)
         self._sealing(step)
         self._activation(step)
+        self._leases(step)
         self._bounded(step)
 
     def _no_crash(self, step: Step) -> None:
@@ -113,10 +116,14 @@ class Invariants:
                 raise Violation("S8", f"{name} decreased")
         if step.before.blocked is not None and step.after.blocked is None:
             raise Violation("S8", "a topology alarm was forgotten")
-        sealed = sealed_of(step.before.phase)
-        kept = isinstance(step.after.phase, Fenced) or sealed_of(step.after.phase) is sealed
-        if sealed is not None and not kept:
-            raise Violation("S3", "a sealed manifest was left or replaced")
+
+    def _follows(self, d: bytes, ancestor: bytes) -> bool:
+        """Whether `d`, sealed by somebody, is `ancestor` or comes after it."""
+        if not any(ancestor):
+            return True
+        while d in self.manifests and d != ancestor:
+            d = self.manifests[d].previous
+        return d == ancestor
 
     def _own_hello(self, step: Step) -> None:
         """S3, S8: one HELLO per epoch, epochs rise strictly, nonces are never used twice."""
@@ -166,19 +173,24 @@ class Invariants:
             self.seal_quotes[own.iid, binding.epoch] = binding.manifest_digest
             phase = step.after.phase
             manifest = phase.sealed.manifest if isinstance(phase, (Sealed, Active)) else phase.manifest  # type: ignore[union-attr]
+            self._majority(step, wire.Manifest.FromString(manifest.body))
             for entry in manifest.members:
                 heard = (step.node.index, entry.iid, binding.manifest_digest) in self.proposed
                 if entry.iid != own.iid and not heard:
                     raise Violation("4.4", "a SEAL quote before every PROPOSE of the same D")
 
     def _sealing(self, step: Step) -> None:
-        sealed = sealed_of(step.after.phase)
-        if sealed is None or sealed_of(step.before.phase) is not None:
+        if step.after.sealed == step.before.sealed:
             return
-        own = step.after.own
-        if own.iid in self.seals:
-            raise Violation("S3", "sealed twice")
-        self.seals[own.iid] = sealed
+        own, sealed = step.after.own, step.after.chain[step.after.sealed].sealed
+        d = sha384("toposeal/v1/manifest", sealed.manifest.body)
+        self.manifests.setdefault(d, wire.Manifest.FromString(sealed.manifest.body))
+        before = self.seals.setdefault(own.iid, [])
+        if before and not self._follows(d, before[-1].manifest.digest):
+            raise Violation("S3", "sealed on two branches")
+        before.append(sealed)
+        if self.mesh_of.setdefault(own.iid, self._lineage(d)) != self._lineage(d):
+            raise Violation("S6", "sealed in two lineages")
         latest = max((e for iid, e in self.seal_quotes if iid == own.iid), default=0)
         if sealed.manifest.epoch != latest or latest != self.highest[step.node.index]:
             raise Violation("S3", "a late seal")
@@ -189,8 +201,16 @@ class Invariants:
         body = sealed.manifest.body
         manifest, d = wire.Manifest.FromString(body), sha384("toposeal/v1/manifest", body)
         entries = list(manifest.members)
-        if manifest.topology_digest != topology or any(manifest.previous) or any(manifest.lineage):
-            raise Violation("S2", "not a genesis under the own topology")
+        if manifest.topology_digest != topology:
+            raise Violation("S2", "not under the own topology")
+        if any(manifest.previous) != any(manifest.lineage):
+            raise Violation("S2", "neither a genesis nor of a lineage")
+        if any(manifest.previous):
+            parent = self.manifests.get(manifest.previous)
+            if parent is None or manifest.lineage != self._lineage(manifest.previous):
+                raise Violation("S2", "of another lineage than its predecessor")
+            if parent.epoch >= manifest.epoch:
+                raise Violation("S8", "an epoch that does not rise")
         if [m.identity.iid for m in sealed.members] != [e.iid for e in entries]:
             raise Violation("S2", "the accepted members are not the listed ones")
         count = Counter(e.role for e in entries)
@@ -242,15 +262,50 @@ class Invariants:
             raise Violation("S2", "a COMMIT without both signatures") from error
 
     def _activation(self, step: Step) -> None:
-        """Active uniqueness: SEALED of all, and nobody is a member of two active manifests."""
+        """S1: active manifests of a lineage form one chain. S6: SEALED of all; nobody is in two lineages."""
         for effect in [e for e in step.effects if isinstance(e, Activate)]:
             d = effect.sealed.manifest.digest
             for entry in effect.sealed.manifest.members:
-                theirs = self.seals.get(entry.iid)
-                if theirs is None or theirs.manifest.digest != d:
+                theirs = self.seals.get(entry.iid, [])
+                if d not in [sealed.manifest.digest for sealed in theirs]:
                     raise Violation("S6", "active before every member has sealed")
-                if self.actives.setdefault(entry.iid, d) != d:
-                    raise Violation("S6", "two active manifests share a member")
+                if self.mesh_of[entry.iid] != self._lineage(d):
+                    raise Violation("S6", "two active lineages share a member")
+            self.actives.setdefault(d, step.now)
+            for other in self.actives:
+                apart = not self._follows(d, other) and not self._follows(other, d)
+                if apart and self._lineage(other) == self._lineage(d):
+                    raise Violation("S1", "two active manifests side by side")
+
+    def _lineage(self, d: bytes) -> bytes:
+        while any(self.manifests[d].previous):
+            d = self.manifests[d].previous
+        return d
+
+    def _majority(self, step: Step, manifest: wire.Manifest) -> None:
+        """Check 9, by what is true: of every ancestor back to the last active one."""
+        iids = {entry.iid for entry in manifest.members}
+        d = manifest.previous
+        while any(d):
+            listed = {entry.iid for entry in self.manifests[d].members}
+            if 2 * len(listed & iids) <= len(listed):
+                raise Violation("S1", "a commitment without a majority of an earlier manifest")
+            if d in self.actives:
+                return
+            d = self.manifests[d].previous
+
+    def _leases(self, step: Step) -> None:
+        """L3: whom a manifest leaves out has stopped serving one lease after it is active anywhere."""
+        node = step.node
+        serving = node.active.manifest.digest if node.active and not node.suspended else None
+        ends = any(isinstance(e, (Activate, Fence, Left, Suspend)) for e in step.effects)
+        if serving is None or not node.alive or node.fenced or step.error is not None or ends:
+            return
+        lease = step.after.own.topology.topology.timers.lease_ms
+        for d, since in self.actives.items():
+            listed = any(entry.iid == step.after.own.iid for entry in self.manifests[d].members)
+            if not listed and d != serving and self._follows(d, serving) and step.now > since + lease:
+                raise Violation("L3", "still serves after it was left out")
 
     def _bounded(self, step: Step) -> None:
         """L4: the table of peers, the epoch number and the number of messages."""
@@ -276,7 +331,14 @@ class Invariants:
         return next((n for n in self.network.nodes if n.member.own.iid == iid), None)
 
 
-_EXPLAINED = {Reason.NOT_ACTIVE, Reason.QUOTE_SOURCE, Reason.REPORT_DATA, Reason.ROLE_MISMATCH}
+_EXPLAINED = {
+    Reason.QUORUM_LOST,
+    Reason.SIBLING_ACTIVE,
+    Reason.NOT_ACTIVE,
+    Reason.QUOTE_SOURCE,
+    Reason.REPORT_DATA,
+    Reason.ROLE_MISMATCH,
+}
 
 
 def deep_fingerprint(member: Member) -> str:

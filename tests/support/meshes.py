@@ -18,12 +18,12 @@ from toposeal._wire.attestation_pb2 import AttestationDocument
 from toposeal._wire.evidence_pb2 import TDX, Evidence
 from toposeal.encoding import digest, encode
 from toposeal.evidence.auxiliary import aux_digest
-from toposeal.evidence.binding import Binding, live_binding
+from toposeal.evidence.binding import ZERO_DIGEST, Binding, live_binding
 from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.evidence.nonce_tree import tree_root
 from toposeal.membership.hello import Hello, make_hello
 from toposeal.membership.identity import SignedIdentity, make_identity
-from toposeal.membership.manifest import Manifest, build_genesis, parse_manifest
+from toposeal.membership.manifest import Manifest, build_manifest, parse_manifest
 from toposeal.membership.sealed import SealedManifest, SealedMember, seal_of
 from toposeal.membership.signing import SigningKeys
 from toposeal.membership.votes import make_commit
@@ -62,7 +62,13 @@ class Pod:
     def iid(self) -> bytes:
         return self.signed.identity.iid
 
-    def offering(self, topology: Topology, epoch: int, nonce: bytes | None = None) -> Pod:
+    def offering(
+        self,
+        topology: Topology,
+        epoch: int,
+        nonce: bytes | None = None,
+        previous: bytes = ZERO_DIGEST,
+    ) -> Pod:
         """This pod after it made a HELLO for `epoch`."""
         nonce = nonce or digest(f"nonce {epoch}", self.iid)[:32]
         hello = make_hello(
@@ -73,6 +79,8 @@ class Pod:
             nonce,
             (f"10.0.0.{self.index + 1}",),
             aux_digest(self.gpus),
+            sealed=previous,
+            previous=previous,
         )
         return replace(self, hello=hello)
 
@@ -125,11 +133,16 @@ class Mesh:
         """What the SEAL quote of `pod` says."""
         return seal_of(self.manifest, self.manifest.members[self.pods.index(pod)])
 
-    def attempt(self, epoch: int, pods: Sequence[Pod] | None = None) -> Mesh:
-        """The same members (or only `pods`) committed to the genesis manifest of `epoch` instead."""
-        offered = [pod.offering(self.signed.topology, epoch) for pod in pods or self.pods]
+    def attempt(
+        self, epoch: int, pods: Sequence[Pod] | None = None, previous: Manifest | None = None
+    ) -> Mesh:
+        """The same members (or only `pods`) committed to the manifest of `epoch` after `previous` instead; to
+        a genesis without."""
+        topology = self.signed.topology
+        after = previous.digest if previous else ZERO_DIGEST
+        offered = [pod.offering(topology, epoch, previous=after) for pod in pods or self.pods]
         entries = [pod.hello.entry(pod.signed.identity) for pod in offered]
-        manifest = build_genesis(self.manifest.mesh_id, self.signed.topology, epoch, entries)
+        manifest = build_manifest(self.manifest.mesh_id, topology, epoch, entries, previous)
         return replace(self, pods=tuple(offered), manifest=manifest)
 
     def committed_to(self, change: Callable[[wire.Manifest], object]) -> Mesh:
@@ -181,7 +194,7 @@ def build_mesh(
     ]
     pods.sort(key=lambda pod: (pod.role, pod.iid))
     entries = [pod.hello.entry(pod.signed.identity) for pod in pods]
-    manifest = build_genesis(mesh_id(root.canonical, mesh), signed.topology, epoch, entries)
+    manifest = build_manifest(mesh_id(root.canonical, mesh), signed.topology, epoch, entries)
     return Mesh(root, owner_key, pki, signed, tuple(pods), manifest, now)
 
 

@@ -40,11 +40,14 @@ from toposeal.membership.events import (
     Effect,
     Event,
     Fence,
+    Left,
     Quote,
     Quoted,
     QuoteFailed,
     Received,
+    Resume,
     Send,
+    Suspend,
     Timer,
 )
 from toposeal.membership.identity import make_identity
@@ -104,7 +107,8 @@ class Node:
     paused_until: int = 0
     missed: list[Event] = field(default_factory=list)  # while paused
     crash_on: tuple[str, bool] | None = None  # on entering this phase; True: with its messages sent
-    active: SealedManifest | None = None
+    active: SealedManifest | None = None  # of the last Activate
+    suspended: bool = False
     fenced: Mismatch | None = None
     alarms: list[Mismatch] = field(default_factory=list)
     refusals: list[Mismatch] = field(default_factory=list)
@@ -219,6 +223,13 @@ class Network:
         if not stop():
             self.now = max(self.now, until)
 
+    def agree(self) -> bool:
+        """Whether all that live serve one manifest, which lists them and nobody else."""
+        live = self.live()
+        digests = {n.active.manifest.digest for n in live if n.active and not n.suspended}
+        iids = {n.member.own.iid for n in live}
+        return len(digests) == 1 and all(n.active and n.active.iids == iids and not n.suspended for n in live)
+
     def live(self) -> list[Node]:
         return [n for n in self.nodes if n.alive and n.fenced is None]
 
@@ -292,6 +303,18 @@ class Network:
                 self._note(node, f"alarm: {mismatch}")
             case Activate(sealed):
                 node.active = sealed
+                self._note(node, f"serves epoch {sealed.manifest.epoch}")
+            case Suspend(mismatch):
+                node.suspended = True
+                self.happened["suspend"] += 1
+                self._note(node, f"suspends: {mismatch}")
+            case Resume():
+                node.suspended = False
+                self.happened["resume"] += 1
+                self._note(node, "resumes")
+            case Left(_):
+                self.happened["left"] += 1
+                self.kill(node)
             case Fence(mismatch):
                 node.fenced = mismatch
                 self._note(node, f"fences: {mismatch}")

@@ -6,10 +6,11 @@ One line of invariant for all of them: any bytes are accepted, or refused with a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from support.certificates import envelope, part
 from support.meshes import Mesh, build_mesh
 from toposeal._wire import peer_pb2 as wire
 from toposeal._wire.xds_pb2 import DiscoveryRequest
@@ -35,10 +36,24 @@ from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tcg_log import parse_ccel_table
 from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.limits import MAX_ENVELOPE_SIZE
+from toposeal.membership.certificate import Certificate
+from toposeal.membership.events import Received
 from toposeal.membership.hello import verify_hello
 from toposeal.membership.identity import verify_identity
+from toposeal.membership.machine import step
 from toposeal.membership.manifest import parse_manifest
-from toposeal.membership.votes import parse_decision, parse_liveness
+from toposeal.membership.state import Fetch, Own, Waiting, initial
+from toposeal.membership.votes import (
+    Heartbeat,
+    Want,
+    make_heartbeat,
+    make_sealed,
+    make_want,
+    parse_decision,
+    parse_heartbeat,
+    parse_liveness,
+    parse_want,
+)
 from toposeal.outside.document import parse_document
 from toposeal.outside.endpoint import Endpoint
 from toposeal.outside.verify import verify_document
@@ -158,6 +173,8 @@ def kept(name: str, pattern: str = "*") -> list[bytes]:
 def _peer_messages(mesh: Mesh) -> dict[str, Parser]:
     pod, commit = mesh.pods[0], mesh.sealed.members[0].commit
     identity = pod.signed.identity
+    beat = Heartbeat(pod.iid, mesh.pods[1].iid, bytes([1]) * 32, bytes(32), mesh.manifest.digest)
+    want = Want(pod.iid, mesh.pods[1].iid, mesh.manifest.digest, 1)
     liveness = wire.Ping(sender=pod.iid, receiver=mesh.pods[1].iid, nonce=bytes([1]) * 32, target_epoch=1)
     hello = encode(wire.Envelope(hello=wire.Signed(body=pod.hello.body, signature=pod.hello.signature)))
 
@@ -182,7 +199,22 @@ def _peer_messages(mesh: Mesh) -> dict[str, Parser]:
         "manifest": Parser(parse_manifest, [mesh.manifest.body]),
         "liveness": Parser(signed(lambda message: parse_liveness(message, "ping")), [encode(liveness)]),
         "decision": Parser(lambda data: parse_decision(data, "commit"), [commit.decision.body]),
+        "heartbeat": Parser(parse_heartbeat, [make_heartbeat(pod.keys, beat).body]),
+        "want": Parser(parse_want, [make_want(pod.keys, want).body]),
+        "certificate": _certificate(mesh),
     }
+
+
+def _certificate(mesh: Mesh) -> Parser:
+    """Parts of a certificate that a member has asked for, from the first record on."""
+    pod = mesh.pods[0]
+    own = Own(pod.signed, pod.keys, mesh.root, mesh.signed, ("10.0.0.1",))
+    fetch = Fetch(mesh.manifest.digest, mesh.pods[1].iid, 0)
+    member = replace(initial(own, 0), phase=Waiting(1, 0), fetch=fetch)
+    seals = {p.iid: make_sealed(p.keys, p.iid, mesh.manifest).signature for p in mesh.pods[1:]}
+    held = Certificate(mesh.sealed, seals)
+    examples = [envelope(part(held)), envelope(part(held, count=1))]
+    return Parser(lambda data: step(member, Received(data), 0), examples)
 
 
 def _outside(mesh: Mesh) -> dict[str, Parser]:

@@ -24,6 +24,7 @@ class Parts:
         self.own = own
         self.done: list[str] = []
         self.fails, self.hangs = "", ""
+        self.stays = False  # nobody can do without it
         self.error: BaseException = ZeroDivisionError()
         self.on_change: Callable[[PodError], None] = lambda error: None
         self.on_local: Callable[[tuple[str, ...]], None] = lambda addresses: None
@@ -191,6 +192,12 @@ def _member(parts: Parts) -> dict[str, object]:
         def fault(self, mismatch: Mismatch) -> None:
             parts.done.append("fault")
             self.ended.set_result(mismatch)
+
+        async def leave(self) -> bool:
+            parts.done.append("leave")
+            if parts.stays:
+                await asyncio.Event().wait()
+            return False
 
         def receive(self, data: bytes) -> None:
             parts.done.append(f"received {data!r}")

@@ -10,18 +10,38 @@ from typing import Any
 
 from support.invariants import Invariants, Violation
 from support.network import Faults, Network, Node, Step, signed_topology
+from toposeal.membership.events import Leave
+from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Waiting
 from toposeal.topology.accept import SignedTopology
 
 _BOUNDS = ((1, 1), (1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3))
 _TIMERS: tuple[dict[str, Any], ...] = (
-    {"view_ms": 200, "quote_ms": 1_000, "ping_ms": 200, "attempt_ms": 2_000},
-    {"view_ms": 1_000, "quote_ms": 5_000, "ping_ms": 500, "attempt_ms": 5_000},
+    {
+        "view_ms": 200,
+        "quote_ms": 1_000,
+        "ping_ms": 200,
+        "attempt_ms": 2_000,
+        "heartbeat_ms": 300,
+        "lease_ms": 1_500,
+        "reattest_ms": 20_000,
+        "quorum_ms": 10_000,
+    },
+    {
+        "view_ms": 1_000,
+        "quote_ms": 5_000,
+        "ping_ms": 500,
+        "attempt_ms": 5_000,
+        "heartbeat_ms": 1_000,
+        "lease_ms": 5_000,
+        "reattest_ms": 60_000,
+        "quorum_ms": 30_000,
+    },
     {},
 )
 _CRASHES = ("boot", "waiting", "gathering", "proposed", "committed", "sealed", "active")
 _MOST_MEMBERS = 8  # more are only slower
-_ATTEMPTS = 6  # L1: after peace, at most so many further epochs
+_ATTEMPTS = 12  # L1: after peace, at most so many further epochs
 
 
 @dataclass
@@ -47,7 +67,7 @@ class Scenario:
         self.topology = signed_topology(self.roles, version=7, **self.timers)
         timers = self.topology.topology.timers
         self.round_ms = timers.quote_ms + timers.attempt_ms
-        self.peace_at = self.random.randint(2, 4) * min(self.round_ms, 10_000)
+        self.peace_at = self.random.choice((2, 3, 4, 6, 12)) * min(self.round_ms, 10_000)
         self.network = Network(self.topology, seed, self._faults())
         self.invariants = Invariants(self.network)
         self.epochs: dict[int, int] = {}  # node -> the epoch that it begins with
@@ -76,7 +96,6 @@ class Scenario:
         grown = max(self.invariants.highest.values(), default=0) - epoch
         if grown > _ATTEMPTS:
             raise Violation("L1", f"{grown} further attempts after the last fault")
-        self._quiet()
         return Outcome(
             self.seed,
             self.network,
@@ -86,17 +105,6 @@ class Scenario:
             settled_ms=self.network.now - self.peace_at,
             happened=self.network.happened,
         )
-
-    def _quiet(self) -> None:
-        """L4: members of an active manifest say nothing more, whatever others say to them."""
-        if self._stranded():
-            return
-        self.network.run(self.network.now + 3_500)  # the slowest message of the troubled time
-        active = [n for n in self.network.nodes if n.active is not None]
-        before = sum(n.sent for n in active)
-        self.network.run(self.network.now + 10_000)
-        if sum(n.sent for n in active) != before:
-            raise Violation("L4", "active members still talk")
 
     # Population.
 
@@ -177,6 +185,10 @@ class Scenario:
             self._partition()
         for _ in range(self.random.choice((0, 0, 1, 3))):
             self.network.at(self.random.randint(0, self.peace_at), self._pause)
+        for _ in range(self.random.choice((0, 0, 1, 2, 5))):
+            self.network.at(self.random.randint(0, self.peace_at), self._die)
+        for _ in range(self.random.choice((0, 0, 1, 2))):
+            self.network.at(self.random.randint(0, self.peace_at), self._leave)
 
     def _partition(self) -> None:
         """A cut between two halves, both ways or one way, steady or flapping."""
@@ -198,6 +210,18 @@ class Scenario:
         if live:
             node = self.random.choice(live)
             self.network.pause(node, self.random.choice((100, 3_000, 30_000, 200_000)))
+
+    def _leave(self) -> None:
+        live = self.network.live()
+        if live:
+            self.network.happened["leave"] += 1
+            self.network.inject(self.random.choice(live), Leave())
+
+    def _die(self) -> None:
+        live = self.network.live()
+        if live:
+            self.network.happened["death"] += 1
+            self.network.kill(self.random.choice(live))
 
     # Life goes on.
 
@@ -229,19 +253,25 @@ class Scenario:
         return max(self.invariants.highest.values(), default=0)
 
     def _outdated(self, node: Node) -> bool:
-        idle = node.phase not in ("sealed", "active")
-        return idle and (node.signed is not self.topology or node.member.blocked is not None)
+        return node.signed is not self.topology or node.member.blocked is not None
 
     def _settled(self) -> bool:
-        """L1: one manifest is active at all its members, or a dead member of one keeps it as it is."""
+        """L1: all members of what is served live and serve it too, and who is outside has no place in it."""
         nodes = self._latest()
         if any(not n.alive or n.fenced or n.phase in ("committed", "sealed", "proposed") for n in nodes):
             return False
-        if self._stranded():
-            return True
-        active = {n.member.own.iid for n in nodes if n.active is not None}
-        listed = {e.iid for n in nodes if n.active is not None for e in n.active.manifest.members}
-        return bool(active) and active == listed
+        serving = {n.member.own.iid: n.active for n in nodes if n.active is not None and not n.suspended}
+        for sealed in serving.values():
+            for iid in sealed.iids:
+                theirs = serving.get(iid)
+                if theirs is None or theirs.manifest.digest != sealed.manifest.digest:
+                    return False
+        spare = [n for n in nodes if n.member.own.iid not in serving]
+        return bool(serving) and not any(self._has_place(n, s) for n in spare for s in serving.values())
+
+    def _has_place(self, node: Node, sealed: SealedManifest) -> bool:
+        role = sealed.topology.roles[node.role]
+        return sum(e.role == node.role for e in sealed.manifest.members) < role.max_replicas
 
     def _stranded(self) -> bool:
         live = {n.member.own.iid for n in self.network.live()}

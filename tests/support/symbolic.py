@@ -62,6 +62,7 @@ def signed_topology(
     mesh: str = MESH,
     owner_seed: int = 1,
     issued_at: int = WALL - 1000,
+    on_quorum_loss: str = "regenesis",
     **timers: int,
 ) -> SignedTopology:
     """`roles` gives (min, max) by name; `timers` are the document's. `issued_at` changes the digest."""
@@ -73,6 +74,7 @@ def signed_topology(
         "owner_root": root.digest.hex(),
         "attestation_port": 8444,
         "timers": timers,
+        "on_quorum_loss": on_quorum_loss,
         "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
         "roles": {
             name: role_document(index, low, high) for index, (name, (low, high)) in enumerate(roles.items())

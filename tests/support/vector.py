@@ -1,4 +1,4 @@
-"""The worked example of PROTOCOL.md 2.6, computed a second time: hashlib and hand-made protobuf alone.
+"""The worked vector of PROTOCOL.md 11, computed a second time: hashlib and hand-made protobuf alone.
 
 Nothing of toposeal is imported but the minting of the CA, which is an input here.
 """
@@ -26,6 +26,7 @@ PAYLOAD = b'{"mesh":"shop","version":7}'
 VERSION, EPOCH = 7, 3
 NOT_BEFORE = 1_800_000_000
 CHALLENGE = bytes([0x77]) * 32
+BEAT, ANSWERED = bytes([0x55]) * 32, bytes([0x66]) * 32
 ZERO = bytes(48)
 
 
@@ -121,6 +122,8 @@ class Pod:
             + octets(5, self.nonce)
             + octets(6, ZERO)
             + octets(7, f"10.0.0.{self.seed}".encode())
+            + octets(8, ZERO)
+            + octets(9, ZERO)
         )
 
     @property
@@ -142,6 +145,20 @@ class Pod:
     @property
     def decision(self) -> bytes:
         return octets(1, self.iid) + number(2, EPOCH) + octets(3, D)
+
+    def heartbeat(self, receiver: Pod) -> bytes:
+        """That it holds D, in answer to the receiver's last nonce."""
+        return (
+            octets(1, self.iid)
+            + octets(2, receiver.iid)
+            + octets(3, BEAT)
+            + octets(4, ANSWERED)
+            + octets(5, D)
+        )
+
+    def want(self, receiver: Pod) -> bytes:
+        """The second record of the certificate over D."""
+        return octets(1, self.iid) + octets(2, receiver.iid) + octets(3, D) + number(4, 1)
 
     def sign(self, name: str, body: bytes) -> bytes:
         return self.ik.sign(transcript(f"toposeal/v1/sig/{name}", body))
@@ -188,7 +205,7 @@ D = h("toposeal/v1/manifest", MANIFEST)
 
 
 def page() -> str:
-    """The block of PROTOCOL.md 2.6."""
+    """The block of PROTOCOL.md 11."""
     values: list[tuple[str, bytes | str]] = [
         ("owner root", OWNER_ROOT.decode()),
         ("mesh", MESH),
@@ -217,6 +234,10 @@ def page() -> str:
         ("db IK over COMMIT", DB.sign("commit", DB.decision)),
         ("db CA over COMMIT", DB.sign_ca("commit", DB.decision)),
         ("db IK over SEALED", DB.sign("sealed", DB.decision)),
+        ("db Heartbeat", DB.heartbeat(WEB)),
+        ("db IK over HEARTBEAT", DB.sign("heartbeat", DB.heartbeat(WEB))),
+        ("db Want", DB.want(WEB)),
+        ("db IK over WANT", DB.sign("want", DB.want(WEB))),
     ]
     return "\n".join(_block(name, value) for name, value in values)
 

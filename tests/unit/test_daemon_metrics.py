@@ -16,7 +16,6 @@ from toposeal.errors import PodError, Reason
 from toposeal.gate.machine import State
 from toposeal.host.gate import Gate
 from toposeal.host.journal import clock_ms
-from toposeal.membership.state import Active, Boot
 
 
 class FakeGate:
@@ -40,7 +39,7 @@ COUNTED = [
 
 def test_a_sealed_pod_says_epoch_members_and_the_age_of_its_quote() -> None:
     mesh = build_mesh(epoch=7)
-    found = said(SimpleNamespace(phase=Active(mesh.sealed)), clock_ms() - 5_400)
+    found = said(SimpleNamespace(serving=mesh.sealed), clock_ms() - 5_400)
     assert found == [
         'toposeal_gate_state{state="open"} 1',
         "toposeal_epoch 7",
@@ -50,7 +49,7 @@ def test_a_sealed_pod_says_epoch_members_and_the_age_of_its_quote() -> None:
     ]
 
 
-@pytest.mark.parametrize("member", [None, SimpleNamespace(phase=Boot())])
+@pytest.mark.parametrize("member", [None, SimpleNamespace(serving=None)])
 def test_before_the_seal_there_is_none_to_speak_of(member: object) -> None:
     assert said(member, None) == ['toposeal_gate_state{state="open"} 1', *COUNTED]
 

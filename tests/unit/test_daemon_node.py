@@ -79,18 +79,39 @@ class Mesh:
         self.nodes: dict[str, Node] = {}
         self.platforms: dict[str, Platform] = {}
         self.active: list[SealedManifest] = []
+        self.expected = 0
+        self.served: list[bool] = []  # what suspend (False) and resume (True) said, in order
         self._network = Network(signed_topology({"db": (1, 1), "web": (1, 1)}, ping_ms=200))
 
     def add(self, role: str, activate: Callable[[SealedManifest], Any] | None = None) -> Node:
         own: Own = self._network.boot(role).member.own
         platform = self.platforms[role] = Platform(role)
         wire = Wire(self.nodes, own.addresses[0])
-        ports = Ports(platform, wire, appraise, random_bytes, clock_ms, activate or self._activate)
+        ports = Ports(
+            platform,
+            wire,
+            appraise,
+            random_bytes,
+            clock_ms,
+            activate or self._activate,
+            self._expect,
+            self._suspend,
+            self._resume,
+        )
         node = self.nodes[own.addresses[0]] = Node(own, ports)
         return node
 
     async def _activate(self, sealed: SealedManifest) -> None:
         self.active.append(sealed)
+
+    async def _expect(self) -> None:
+        self.expected += 1
+
+    async def _suspend(self) -> None:
+        self.served.append(False)
+
+    async def _resume(self) -> None:
+        self.served.append(True)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

@@ -97,8 +97,30 @@ def test_the_order_of_the_start_and_that_envoy_ends_first(check: Callable[[Test]
         made.stop()
         assert await running is None
         ends = parts.done[len(STARTS) + 1 :]
-        assert ends[0] == "no envoy"
+        assert ends[:2] == ["leave", "no envoy"]
         assert ends[-1] == "no port"
+        assert_all_ended(parts)
+
+    check(test)
+
+
+@pytest.mark.parametrize("patience", [20, None])
+def test_a_pod_that_is_left_waiting_for_the_others_ends_in_time_or_when_asked_again(
+    check: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch, patience: int | None
+) -> None:
+    if patience is not None:
+        monkeypatch.setattr(pod, "LEAVE_TIMEOUT", patience)
+
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        parts.stays = True
+        running = asyncio.create_task(made.run())
+        await started(parts, "node")
+        made.stop()
+        await asyncio.sleep(0)
+        assert not running.done()
+        if patience is None:
+            made.stop()
+        assert await running is None
         assert_all_ended(parts)
 
     check(test)

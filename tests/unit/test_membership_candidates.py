@@ -124,3 +124,71 @@ def test_all_members_build_the_same_bytes() -> None:
     assert found is not None
     manifest = manifest_of(bench.member, attempt(bench), found)
     assert manifest.body == bench.manifest(actor).body
+
+
+# After a genesis.
+
+
+def active(roles: dict[str, tuple[int, int]], dbs: int) -> tuple[Bench, list[Actor]]:
+    """Ourselves and so many `db`, active together."""
+    bench = Bench(roles, view_ms=100).gathering()
+    actors = [bench.actor("db") for _ in range(dbs)]
+    bench.active(*actors)
+    return bench, actors
+
+
+def test_M3_members_of_the_predecessor_come_before_newcomers_whatever_their_iids() -> None:
+    bench, dbs = active({"db": (1, 2), "web": (1, 1)}, dbs=2)
+    newcomers = [bench.actor("db") for _ in range(4)]
+    assert min(actor.iid for actor in newcomers) < max(actor.iid for actor in dbs)
+    bench.meet(*newcomers)
+    bench.again(*dbs, *newcomers)
+    found = selection(bench)
+    assert found is not None and set(found.iids) == {bench.own.iid, *(actor.iid for actor in dbs)}
+
+
+def test_M3_a_newcomer_takes_the_place_of_a_member_that_is_gone() -> None:
+    bench, dbs = active({"db": (1, 2), "web": (1, 1)}, dbs=2)
+    newcomer = bench.actor("db")
+    bench.meet(newcomer)
+    bench.again(dbs[0], newcomer)
+    found = selection(bench)
+    assert found is not None and set(found.iids) == {bench.own.iid, dbs[0].iid, newcomer.iid}
+
+
+def test_a_member_that_lives_is_awaited_although_a_newcomer_could_have_its_place() -> None:
+    bench, dbs = active({"db": (1, 2), "web": (1, 1)}, dbs=2)
+    newcomer = bench.actor("db")
+    bench.meet(newcomer)
+    bench.again(dbs[0], newcomer)
+    found = selection(bench)
+    assert found is not None and not found.full
+    late = bench.member.peers[dbs[1].iid]
+    bench.member = bench.member.with_peer(replace(late, alive_at=None))
+    found = selection(bench)
+    assert found is not None and found.full
+
+
+def test_9_there_is_no_selection_without_a_majority_of_the_predecessor() -> None:
+    bench, dbs = active({"db": (1, 4), "web": (1, 1)}, dbs=3)
+    bench.again(dbs[0])
+    assert selection(bench) is None
+    bench.again(*dbs[:2])
+    assert selection(bench) is not None
+
+
+def test_an_attempt_after_a_manifest_that_is_not_held_has_no_selection() -> None:
+    bench, dbs = active({"db": (1, 2), "web": (1, 1)}, dbs=2)
+    bench.again(*dbs)
+    assert selection(bench) is not None
+    bench.member = replace(bench.member, chain={})
+    assert selection(bench) is None
+
+
+def test_who_follows_another_predecessor_is_no_candidate() -> None:
+    bench, dbs = active({"db": (1, 2), "web": (1, 1)}, dbs=2)
+    bench.again(*dbs)
+    peer = bench.member.peers[dbs[0].iid]
+    assert is_candidate(bench.member, attempt(bench), peer, bench.now)
+    elsewhere = replace(peer, hello=replace(peer.hello, previous=bytes(48)))
+    assert not is_candidate(bench.member, attempt(bench), elsewhere, bench.now)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from support.actors import Actor, Bench
+from support.certificates import link
 
 from toposeal.errors import Mismatch, Reason
 from toposeal.membership.checks import commit_mismatches
@@ -76,9 +77,8 @@ ONE = bytes([1]) * 48
         (lambda m: entries(m, "db", ca_digest=ONE), [Reason.MANIFEST_MISMATCH]),
         (lambda m: entries(m, "db", nonce=bytes([1]) * 32), [Reason.MANIFEST_MISMATCH]),
         (lambda m: entries(m, "db", id_digest=ONE), [Reason.MANIFEST_MISMATCH]),
-        # (7)
-        (lambda m: replace(m, previous=ONE), [Reason.MANIFEST_LINEAGE]),
-        (lambda m: replace(m, lineage=ONE), [Reason.MANIFEST_LINEAGE]),
+        # (7): no manifest but ours is followed, and one that we do not hold satisfies no check 9
+        (lambda m: replace(m, previous=ONE), [Reason.MANIFEST_LINEAGE, Reason.CERTIFICATE_UNKNOWN]),
     ],
 )
 def test_each_check_fails_alone(
@@ -131,4 +131,81 @@ def test_all_mismatches_are_reported_at_once(case: Case) -> None:
         Reason.STALE_ATTEMPT,
         Reason.UNKNOWN_MEMBER,
         Reason.MANIFEST_LINEAGE,
+        Reason.CERTIFICATE_UNKNOWN,
     ]
+
+
+# After a genesis.
+
+
+class Later(Case):
+    """The same members, active, before their second manifest."""
+
+    def __init__(self) -> None:
+        self.bench = Bench({"db": (1, 3), "web": (1, 1)}, view_ms=100).gathering()
+        self.actors = [self.bench.actor("db") for _ in range(3)]
+        self.actor = self.actors[0]
+        self.bench.active(*self.actors)
+        self.genesis = self.bench.member.chain[self.bench.member.sealed]
+        self.bench.again(*self.actors)
+        attempt = attempt_of(self.bench.member.phase)
+        assert attempt is not None
+        self.attempt = attempt
+        self.manifest = self.bench.manifest(*self.actors)
+
+
+@pytest.fixture
+def later() -> Later:
+    return Later()
+
+
+def test_nothing_speaks_against_a_manifest_that_follows_what_we_sealed(later: Later) -> None:
+    assert later.manifest.previous == later.bench.member.sealed
+    assert later.reasons() == []
+
+
+def test_7_a_manifest_of_another_predecessor_or_lineage_is_refused(later: Later) -> None:
+    other = replace(later.manifest, previous=ONE)
+    assert later.reasons(other) == [Reason.MANIFEST_LINEAGE, Reason.CERTIFICATE_UNKNOWN]
+    assert later.reasons(replace(later.manifest, lineage=ONE)) == [Reason.MANIFEST_LINEAGE]
+
+
+def test_S6_7_no_genesis_follows_what_was_sealed(later: Later) -> None:
+    genesis = replace(later.manifest, previous=ZERO, lineage=ZERO)
+    assert later.reasons(genesis) == [Reason.MANIFEST_LINEAGE]
+
+
+def test_7_what_we_sealed_is_never_left_for_a_branch_beside_it(later: Later) -> None:
+    beside = link(later.genesis, 2, [later.bench.ourselves(), *later.actors[:2]])
+    later.bench.hold(beside)
+    moved = replace(later.bench.member, sealed=beside.digest)
+    assert later.reasons(member=moved) == [Reason.MANIFEST_LINEAGE]
+
+
+def test_8_an_epoch_rises_above_that_of_the_predecessor(later: Later) -> None:
+    low = replace(later.manifest, epoch=1)
+    found = later.reasons(low, replace(later.bench.member, last_commitment=0))
+    assert found == [Reason.STALE_ATTEMPT, Reason.COMMIT_REPEATED]
+
+
+def test_9_half_of_the_predecessor_is_no_majority(later: Later) -> None:
+    by_iid = {e.iid: e for e in later.manifest.members}
+    ours, *theirs = (by_iid[iid] for iid in (later.bench.own.iid, *(a.iid for a in later.actors)))
+    three = replace(later.manifest, members=tuple(sorted([ours, *theirs[:2]])))
+    two = replace(later.manifest, members=tuple(sorted([ours, theirs[0]])))
+    assert later.reasons(three) == []
+    assert later.reasons(two) == [Reason.NO_MAJORITY]
+
+
+def test_9_every_ancestor_back_to_the_last_active_one_is_asked_for_a_majority(later: Later) -> None:
+    """A child that two of four made alone: who follows it needs three of the four, unless it is active."""
+    two = [later.bench.ourselves(), later.actor]
+    child = link(later.genesis, 2, two)
+    attempt = replace(later.attempt, hello=replace(later.attempt.hello, previous=child.digest))
+    manifest = link(child, 3, two).manifest
+    found = []
+    for seals in (child.seals, {actor.iid: bytes(64) for actor in two}):
+        later.bench.hold(replace(child, seals=seals))
+        mismatches = commit_mismatches(later.bench.member, attempt, manifest, later.bench.now)
+        found.append(Reason.NO_MAJORITY in [m.reason for m in mismatches])
+    assert found == [True, False]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from google.protobuf.message import Message
 from support.actors import Actor, Bench
+from support.certificates import envelope, link, part
 from support.reencode import BYTES, VARINT, at, explicit_default, variants, within
 
 from toposeal._wire import peer_pb2 as wire
@@ -12,8 +15,17 @@ from toposeal.encoding import encode
 from toposeal.errors import Reason
 from toposeal.membership.manifest import parse_manifest
 from toposeal.membership.signing import Tag
+from toposeal.membership.state import Fetch
 
-SIGNED_BODY = {"hello": (2, 1), "ping": (3, 1), "propose": (5, 1), "commit": (6, 1), "sealed": (7, 1)}
+SIGNED_BODY = {
+    "hello": (2, 1),
+    "ping": (3, 1),
+    "propose": (5, 1),
+    "commit": (6, 1),
+    "sealed": (7, 1),
+    "heartbeat": (9, 1),
+    "want": (10, 1),
+}
 TAGS = {kind: Tag[kind.upper()] for kind in SIGNED_BODY}
 ADDRESSES, MEMBERS = 7, 8  # the only lists: an element more is another value, not another encoding
 INNER: dict[str, list[tuple[int, ...]]] = {
@@ -23,6 +35,9 @@ INNER: dict[str, list[tuple[int, ...]]] = {
     "propose": [(5,)],
     "commit": [(6,), (6, 4)],
     "sealed": [(7,)],
+    "heartbeat": [(9,)],
+    "want": [(10,)],
+    "certificate": [(11, 4), (11, 4, 4), (11, 4, 5), (11, 4, 5, 4)],  # of a record
 }
 
 
@@ -40,14 +55,22 @@ class Mesh:
         committed = self.after.committed(*actors)
         assert committed.body == manifest.body
         self.newcomer = self.before.actor("web")
+        three = [self.a, self.b, self.before.ourselves()]
+        self.known, lacking = link(None, 1, three), link(None, 2, three)
+        self.after.hold(self.known)
+        fetch = Fetch(lacking.digest, self.a.iid, self.after.now)
+        self.after.member = replace(self.after.member, fetch=fetch)
         self.messages = {
             "introduction": self.newcomer.introduction(),
             "ping": self.a.ping(self.before.own.iid),
             "propose": self.a.propose(manifest),
             "commit": self.a.commit(manifest),
             "sealed": self.a.sealed(manifest),
+            "heartbeat": self.a.heartbeat(self.after.own.iid),
+            "want": self.a.want(self.after.own.iid, self.known.digest, first=1),
+            "certificate": envelope(part(lacking, count=1)),
         }
-        self.a.new_hello(2)
+        self.a.new_hello(3)
         self.messages["hello"] = self.a.hello_message()
 
     def bench(self, kind: str) -> Bench:
@@ -58,7 +81,7 @@ class Mesh:
 
 
 MESH = Mesh()
-NOT_THE_ONE = {Reason.NOT_CANONICAL, Reason.MALFORMED}
+NOT_THE_ONE = {Reason.NOT_CANONICAL, Reason.MALFORMED, Reason.TOO_LARGE}  # with a field twice
 
 
 @pytest.mark.parametrize("kind", list(INNER))

@@ -57,6 +57,8 @@ def test_every_field_is_under_the_signature() -> None:
         {"target_epoch": 2},
         {"nonce": bytes([1]) * 32},
         {"addresses": ["10.9.9.9"]},
+        {"sealed": bytes([1]) * 48},
+        {"previous": bytes([1]) * 48},
     ]
     for change in changes:
         verify(body(**change))
@@ -73,6 +75,8 @@ def test_every_field_is_under_the_signature() -> None:
         ({"nonce": bytes(32)}, Reason.MALFORMED),
         ({"nonce": bytes([1]) * 31}, Reason.MALFORMED),
         ({"aux_digest": b""}, Reason.MALFORMED),
+        ({"sealed": b""}, Reason.MALFORMED),
+        ({"previous": bytes(47)}, Reason.MALFORMED),
         ({"id_digest": bytes([1]) * 48}, Reason.IDENTITY_MISMATCH),
     ],
 )

@@ -33,7 +33,7 @@ from toposeal.membership.events import (
 )
 from toposeal.membership.machine import MESSAGES, TRANSITIONS, check_transition, live, phase_name, start
 from toposeal.membership.sealed import join_of, seal_of
-from toposeal.membership.state import Active, Fenced, Phase, Sealed, Waiting
+from toposeal.membership.state import Active, Boot, Fenced, Phase, Sealed, Waiting, attempt_of
 from toposeal.verification.model import VerifiedEvidence
 
 ROLES = {"db": (2, 2), "web": (1, 1)}
@@ -73,6 +73,9 @@ def messages(mesh: Mesh) -> dict[str, bytes]:
         "commit": mesh.a.commit(manifest, evidence),
         "sealed": mesh.a.sealed(manifest),
         "topology": encode(wire.Envelope(topology=signed_topology(ROLES, version=6).envelope)),
+        "heartbeat": mesh.a.heartbeat(mesh.bench.own.iid),
+        "want": mesh.a.want(mesh.bench.own.iid, manifest.digest),
+        "certificate": encode(wire.Envelope(certificate=wire.CertificatePart(first=1))),
     }
 
 
@@ -98,12 +101,21 @@ def test_the_tables_are_closed() -> None:
     assert all(Fenced not in taken for taken in MESSAGES.values())
     assert set(MESSAGES) == {f.name for f in wire.Envelope.DESCRIPTOR.fields}
     assert all(Fenced in after for before, after in TRANSITIONS.items() if before is not Fenced)
-    assert TRANSITIONS[Fenced] == () and TRANSITIONS[Active] == (Fenced,)
+    assert TRANSITIONS[Fenced] == ()
 
 
-def test_S3_no_way_leads_back_from_a_seal() -> None:
-    assert set(TRANSITIONS[Sealed]) == {Active, Fenced}
-    assert TRANSITIONS[Active] == (Fenced,)
+def test_S3_no_way_leads_back_from_a_seal_only_on_to_the_next_attempt() -> None:
+    assert set(TRANSITIONS[Sealed]) == {Waiting, Active, Fenced}
+    assert not {Boot, Sealed} & set(TRANSITIONS[Active])
+
+
+def test_S3_the_next_attempt_goes_on_from_what_was_sealed() -> None:
+    mesh = Mesh("active")
+    mesh.bench.again(mesh.a, mesh.b)
+    attempt = attempt_of(mesh.bench.member.phase)
+    assert attempt is not None and attempt.epoch > mesh.manifest.epoch
+    assert attempt.previous == attempt.hello.sealed == mesh.manifest.digest
+    assert mesh.bench.member.sealed == mesh.manifest.digest
 
 
 @pytest.mark.parametrize("before", list(TRANSITIONS))
@@ -256,14 +268,32 @@ def test_no_live_evidence_before_active(phase: str) -> None:
     assert error.value.reason is Reason.NOT_ACTIVE
 
 
-def test_a_sealed_manifest_without_us_is_our_own_fault() -> None:
+def test_the_manifest_that_is_active_is_answered_for_until_the_next_one_is() -> None:
+    """An attempt that is under way, sealed even, says nothing about who may be believed now."""
     mesh = Mesh("active")
-    phase = mesh.bench.member.phase
-    assert isinstance(phase, Active)
-    manifest = replace(phase.sealed.manifest, members=phase.sealed.manifest.members[:1])
-    mesh.bench.put(Active(replace(phase.sealed, manifest=manifest)))
+    following = mesh.bench.sealed(mesh.a, mesh.b)
+    assert live(mesh.bench.member, bytes([5]) * 32).manifest_digest == mesh.manifest.digest
+    for actor in (mesh.a, mesh.b):
+        mesh.bench.receive(actor.sealed(following))
+    assert live(mesh.bench.member, bytes([5]) * 32).manifest_digest == following.digest
+
+
+def test_no_live_evidence_while_suspended() -> None:
+    bench = Mesh("active").bench
+    bench.tick(bench.signed.topology.timers.lease_ms)
+    with pytest.raises(RemoteProtocolError) as error:
+        live(bench.member, bytes([5]) * 32)
+    assert (error.value.reason, error.value.mismatches[0].found) == (Reason.NOT_ACTIVE, "suspended")
+
+
+def test_an_active_manifest_without_us_is_our_own_fault() -> None:
+    bench = Mesh("active").bench
+    serving = bench.member.serving
+    assert serving is not None
+    manifest = replace(serving.manifest, members=serving.manifest.members[:1])
+    bench.member = replace(bench.member, serving=replace(serving, manifest=manifest))
     with pytest.raises(LocalProtocolError):
-        live(mesh.bench.member, bytes([5]) * 32)
+        live(bench.member, bytes([5]) * 32)
 
 
 def test_two_members_seal_each_other_end_to_end() -> None:

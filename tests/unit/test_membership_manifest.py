@@ -12,12 +12,12 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import digest, encode
 from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.limits import MAX_MESSAGE_SIZE, MAX_REPLICAS
-from toposeal.membership.manifest import bounds_mismatches, build_genesis, parse_manifest
+from toposeal.membership.manifest import bounds_mismatches, build_manifest, parse_manifest
 
 BENCH = Bench(roles={"db": (1, 2), "web": (1, 2)})
 PODS = [BENCH.actor(role) for role in ("web", "db", "web", "db")]
 ENTRIES = [pod.hello.entry(pod.own.identity) for pod in PODS]
-MANIFEST = build_genesis(PODS[0].own.identity.mesh_id, BENCH.signed.topology, 5, ENTRIES)
+MANIFEST = build_manifest(PODS[0].own.identity.mesh_id, BENCH.signed.topology, 5, ENTRIES)
 
 
 def changed(change: Callable[[Any], object]) -> bytes:
@@ -45,7 +45,7 @@ def refused(data: bytes) -> RemoteProtocolError:
 
 
 def test_the_order_of_the_candidates_does_not_matter() -> None:
-    again = build_genesis(MANIFEST.mesh_id, BENCH.signed.topology, 5, reversed(ENTRIES))
+    again = build_manifest(MANIFEST.mesh_id, BENCH.signed.topology, 5, reversed(ENTRIES))
     assert again.body == MANIFEST.body
     assert again.digest == digest("toposeal/v1/manifest", MANIFEST.body)
     assert [(e.role, e.iid) for e in MANIFEST.members] == sorted((e.role, e.iid) for e in ENTRIES)

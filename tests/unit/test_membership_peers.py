@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support.actors import Actor, Bench, kinds, of
+from support.certificates import link
 from support.symbolic import signed_topology
 
 from toposeal.errors import Reason
@@ -14,7 +15,7 @@ from toposeal.limits import (
     MAX_EPOCH_STEP,
 )
 from toposeal.membership.events import Send
-from toposeal.membership.peers import highest_epoch
+from toposeal.membership.peers import highest_epoch, reach
 from toposeal.membership.state import Gathering, Waiting, attempt_of
 
 ROLES = {"db": (1, 2), "web": (1, 2)}
@@ -137,6 +138,42 @@ def test_a_lower_attempt_of_a_candidate_is_not_joined(bench: Bench) -> None:
     behind.new_hello(3)
     bench.appraise(bench.receive(behind.introduction()))
     assert isinstance(bench.member.phase, Gathering) and bench.member.last_epoch == 9
+
+
+# At rest.
+
+
+def test_a_resting_member_follows_the_hello_of_a_member(bench: Bench) -> None:
+    db = bench.actor("db")
+    manifest = bench.active(db)
+    db.new_hello(4, sealed=manifest.digest, previous=manifest.digest)
+    bench.receive(db.hello_message())
+    assert bench.member.phase == Waiting(4, bench.now)
+
+
+def test_M10_a_resting_member_follows_nobody_else(bench: Bench) -> None:
+    """A pod that restarts every second, each time with a higher epoch, begins no round by that."""
+    bench.active(bench.actor("db"))
+    newcomer = bench.actor("web")
+    newcomer.new_hello(9)
+    bench.meet(newcomer)
+    assert bench.phase == "active"
+
+
+def test_T4_a_member_under_another_topology_is_not_followed(bench: Bench) -> None:
+    db = bench.actor("db")
+    bench.active(db)
+    db.new_hello(4, signed=signed_topology(ROLES, version=9))
+    bench.receive(db.hello_message())
+    assert bench.phase == "active"
+
+
+def test_L4_a_certificate_proves_the_epochs_below_it_and_the_step_counts_from_there(bench: Bench) -> None:
+    db = bench.actor("db")
+    bench.meet(db)
+    assert reach(bench.member) == 1 + MAX_EPOCH_STEP
+    bench.hold(link(None, 300, [db]))
+    assert reach(bench.member) == 300 + MAX_EPOCH_STEP
 
 
 def _ping_to(bench: Bench, actor: Actor) -> bytes:

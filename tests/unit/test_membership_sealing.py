@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support.actors import Actor, Bench, kinds, of, sent_kind
+from support.certificates import link
 from support.symbolic import symbolic_appraisal, symbolic_evidence
 
 from toposeal._wire import evidence_pb2 as wire_evidence
@@ -29,9 +30,9 @@ from toposeal.membership.events import (
 )
 from toposeal.membership.manifest import Manifest, parse_manifest
 from toposeal.membership.sealed import join_of, seal_of
-from toposeal.membership.signing import Tag
-from toposeal.membership.state import Committed, Sealed
-from toposeal.membership.votes import make_commit
+from toposeal.membership.signing import Tag, verify_ik
+from toposeal.membership.state import Committed, Sealed, Waiting
+from toposeal.membership.votes import decision_body, make_commit
 from toposeal.verification.model import VerifiedEvidence
 
 TWO_DBS = {"db": (2, 2), "web": (1, 1)}
@@ -392,7 +393,7 @@ def test_sealed_of_an_outsider_does_not_count(mesh: Mesh) -> None:
     mesh.bench.appraise(mesh.bench.receive(outsider.introduction()))
     sealed(mesh)
     mesh.bench.receive(mesh.a.sealed(mesh.manifest))
-    mesh.bench.receive(outsider.sealed(mesh.manifest))
+    assert mesh.bench.refuse(outsider.sealed(mesh.manifest)).reason is Reason.STALE_ATTEMPT
     assert mesh.bench.phase == "sealed"
 
 
@@ -402,6 +403,97 @@ def test_a_sealed_member_that_another_has_left_fences(mesh: Mesh) -> None:
     mesh.bench.receive(mesh.a.hello_message())
     effects = mesh.bench.tick()
     assert [f.mismatch.reason for f in of(effects, Fence)] == [Reason.NOT_ACTIVE]
+
+
+def test_a_later_sealed_member_that_another_has_left_goes_on_from_what_it_sealed(mesh: Mesh) -> None:
+    """No genesis any more: it neither fences nor waits for whoever will never seal."""
+    sealed(mesh)
+    for actor in (mesh.a, mesh.b):
+        mesh.bench.receive(actor.sealed(mesh.manifest))
+    following = mesh.bench.sealed(mesh.a, mesh.b)
+    mesh.a.new_hello(3, previous=mesh.manifest.digest)
+    mesh.bench.receive(mesh.a.hello_message())
+    mesh.bench.tick()
+    assert mesh.bench.member.phase == Waiting(3, mesh.bench.now)
+    assert mesh.bench.member.sealed == following.digest
+
+
+def later_attempt(mesh: Mesh) -> Mesh:
+    """The second manifest sealed, and its attempt given up before SEALED of `b`."""
+    sealed(mesh)
+    for actor in (mesh.a, mesh.b):
+        mesh.bench.receive(actor.sealed(mesh.manifest))
+    mesh.manifest = mesh.bench.sealed(mesh.a, mesh.b)
+    mesh.bench.receive(mesh.a.sealed(mesh.manifest))
+    mesh.bench.tick(mesh.bench.signed.topology.timers.attempt_ms)
+    mesh.bench.tick(0)
+    assert mesh.bench.phase == "gathering"
+    return mesh
+
+
+def test_L1_sealed_of_the_last_member_counts_although_a_later_attempt_has_begun(mesh: Mesh) -> None:
+    later_attempt(mesh)
+    effects = mesh.bench.receive(mesh.b.sealed(mesh.manifest))
+    assert [e.sealed.manifest for e in of(effects, Activate)] == [mesh.manifest]
+    assert mesh.bench.member.serving is not None and mesh.bench.member.serving.manifest == mesh.manifest
+    assert mesh.bench.phase == "gathering"
+    assert mesh.bench.receive(mesh.b.sealed(mesh.manifest)) == []  # told once
+
+
+def test_L1_a_laggard_of_what_we_sealed_is_helped_from_a_later_attempt(mesh: Mesh) -> None:
+    later_attempt(mesh)
+    assert kinds(mesh.bench.receive(mesh.b.commit(mesh.manifest)), mesh.b.iid) == ["commit", "sealed"]
+
+
+def test_S3_a_commit_to_a_manifest_before_the_last_one_is_not_helped(mesh: Mesh) -> None:
+    later_attempt(mesh)
+    evidence = symbolic_evidence(join_of(mesh.b.own.identity), "db")
+    assert mesh.bench.refuse(mesh.b.commit(foreign(mesh, epoch=1), evidence)).reason is Reason.STALE_ATTEMPT
+
+
+def test_what_is_before_the_manifest_that_is_active_is_not_kept(mesh: Mesh) -> None:
+    later_attempt(mesh)
+    assert {c.manifest.epoch for c in mesh.bench.member.chain.values()} == {1, 2}
+    mesh.bench.receive(mesh.b.sealed(mesh.manifest))
+    assert set(mesh.bench.member.chain) == {mesh.manifest.digest}
+
+
+def test_the_certificate_keeps_every_seal_that_was_heard(mesh: Mesh) -> None:
+    mesh.bench.receive(mesh.a.sealed(mesh.manifest))  # before our own
+    sealed(mesh)
+    held = mesh.bench.member.chain[mesh.manifest.digest]
+    assert set(held.seals) == {mesh.bench.own.iid, mesh.a.iid} and not held.proven
+    mesh.bench.receive(mesh.b.sealed(mesh.manifest))
+    held = mesh.bench.member.chain[mesh.manifest.digest]
+    assert held.proven
+    for member in held.sealed.members:
+        iid = member.identity.iid
+        verify_ik(member.identity.ik, Tag.SEALED, decision_body(iid, mesh.manifest), held.seals[iid])
+
+
+def test_sealed_of_a_manifest_that_others_made_is_kept_with_its_certificate(mesh: Mesh) -> None:
+    """So that it is proven active here too; it makes nobody active who has not sealed it."""
+    held = link(None, 5, [mesh.a, mesh.b], [mesh.a])
+    mesh.bench.hold(held)
+    assert mesh.bench.receive(mesh.b.sealed(held.manifest)) == []
+    assert mesh.bench.member.chain[held.digest].proven
+    assert mesh.bench.member.serving is None and mesh.bench.member.peers[mesh.b.iid].sealed is None
+
+
+def test_leases_count_from_our_commitment_and_only_with_members(mesh: Mesh) -> None:
+    """Whoever's SEALED we hold had our COMMIT; when we sealed, or heard of it, says nothing about them."""
+    outsider = mesh.bench.actor("db")
+    mesh.bench.appraise(mesh.bench.receive(outsider.introduction()))
+    committed_at = mesh.bench.now
+    mesh.bench.now += 700
+    sealed(mesh)
+    assert mesh.bench.member.sealed_at == committed_at
+    mesh.bench.now += 700
+    for actor in (mesh.a, mesh.b):
+        mesh.bench.receive(actor.sealed(mesh.manifest))
+    until = committed_at + mesh.bench.signed.topology.timers.lease_ms
+    leases = {iid: peer.lease_until for iid, peer in mesh.bench.member.peers.items()}
+    assert leases == {mesh.a.iid: until, mesh.b.iid: until, outsider.iid: 0}
 
 
 # Laggards.
@@ -469,4 +561,4 @@ def test_our_evidence_is_counted_only_with_our_commit(mesh: Mesh) -> None:
     mesh.bench.event(symbolic_appraisal(appraise))
     assert isinstance(mesh.bench.member.phase, Committed) and not mesh.bench.member.phase.members
     assert sent_kind(mesh.a.commit(mesh.manifest)) == "commit"
-    assert sealing.activate_if_all_sealed(mesh.bench.member) == (mesh.bench.member, ())
+    assert sealing.activate_if_all_sealed(mesh.bench.member, mesh.bench.now) == (mesh.bench.member, ())

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from support.actors import Actor, Bench, kinds, of
+from support.certificates import link
 
 from toposeal._wire import peer_pb2 as wire
-from toposeal.errors import Reason
+from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_EPOCH_STEP
 from toposeal.membership.events import Announce, Fence, Quote, Send, Timer
 from toposeal.membership.machine import deadline
-from toposeal.membership.state import Waiting
+from toposeal.membership.state import Waiting, attempt_of
 
 TWO_DBS = {"db": (2, 2), "web": (1, 1)}
+SELDOM: dict[str, Any] = {"heartbeat_ms": 60_000, "lease_ms": 600_000}
+MISMATCH = Mismatch(Reason.TOPOLOGY_ROLLBACK, "topology.version", "1", "2")
 ELASTIC = {"db": (1, 3), "web": (1, 1)}
 
 
@@ -32,22 +36,35 @@ def test_P9_every_phase_that_waits_for_others_has_a_deadline(bench: Bench) -> No
     start.appraise(start.quote(start.effects))
     assert start.phase == "waiting" and deadline(start.member) == start.now
     assert bench.phase == "gathering" and deadline(bench.member) == bench.now + 1_000
-    a, b = bench.actor("db"), bench.actor("db")
     found = {}
     for phase in ("proposed", "committed", "sealed"):
-        mesh = Bench(TWO_DBS, ping_ms=60_000, quote_ms=5_000, attempt_ms=10_000).gathering()
+        mesh = Bench(TWO_DBS, ping_ms=60_000, quote_ms=5_000, attempt_ms=10_000, **SELDOM).gathering()
         getattr(mesh, phase)(mesh.actor("db"), mesh.actor("db"))
+        mesh.tick(0)
         found[phase] = (deadline(mesh.member) or 0) - mesh.now
     assert found == {"proposed": 10_000, "committed": 15_000, "sealed": 10_000}
-    bench.active(a, b)
-    assert deadline(bench.member) is None
+
+
+def test_an_active_member_wakes_for_heartbeats_leases_and_the_age_of_its_seal(bench: Bench) -> None:
+    bench.active(bench.actor("db"), bench.actor("db"))
+    timers, sealed_at = bench.signed.topology.timers, bench.member.sealed_at
+    assert deadline(bench.member) == bench.now
+    bench.tick()
+    assert deadline(bench.member) == bench.now + timers.heartbeat_ms
+    member = replace(bench.member, beat_at=1 << 40)
+    assert deadline(member) == sealed_at + timers.lease_ms
+    for peer in member.peers.values():
+        member = member.with_peer(replace(peer, lease_until=1 << 40))
+    assert deadline(member) == sealed_at + timers.reattest_ms
+    assert deadline(replace(member, blocked=MISMATCH)) == sealed_at + 2 * timers.reattest_ms
 
 
 def test_P9_a_member_that_stalls_after_each_message_delays_but_never_holds_the_others() -> None:
     """Whatever the last message was: without another one the attempt ends by itself."""
     for phase, ends in (("proposed", "waiting"), ("committed", "waiting"), ("sealed", "fenced")):
-        bench = Bench(TWO_DBS, ping_ms=60_000, attempt_ms=1_000, quote_ms=1_000).gathering()
+        bench = Bench(TWO_DBS, ping_ms=60_000, attempt_ms=1_000, quote_ms=1_000, **SELDOM).gathering()
         getattr(bench, phase)(bench.actor("db"), bench.actor("db"))
+        bench.tick(0)
         bench.tick()
         assert bench.phase == ends
 
@@ -71,6 +88,7 @@ def test_a_timer_that_nobody_asked_for_says_nothing(bench: Bench, phase: str) ->
         bench = Bench(TWO_DBS)
     else:
         bench.active(bench.actor("db"), bench.actor("db"))
+        bench.tick()
     before = bench.member.phase
     assert bench.tick(1) == [] and bench.member.phase is before
 
@@ -155,6 +173,7 @@ def test_committed_asks_a_sealed_member_for_the_commit_that_it_lacks(bench: Benc
 def test_sealed_repeats_its_votes_to_whoever_has_not_sealed(bench: Bench) -> None:
     a, b = bench.actor("db"), bench.actor("db")
     manifest = bench.sealed(a, b)
+    bench.tick()
     bench.receive(a.sealed(manifest))
     effects = bench.tick()
     assert kinds(effects, a.iid) == [] and kinds(effects, b.iid) == ["commit", "sealed"]
@@ -238,11 +257,33 @@ def test_L4_a_failed_attempt_never_jumps_by_more_than_the_step(bench: Bench) -> 
     assert bench.member.phase == Waiting(1 + MAX_EPOCH_STEP, bench.now)
 
 
-def test_a_sealed_member_that_never_becomes_active_fences(bench: Bench) -> None:
+def test_a_sealed_genesis_that_never_becomes_active_fences(bench: Bench) -> None:
     bench.sealed(bench.actor("db"), bench.actor("db"))
     effects = bench.tick(10_000)
     assert [f.mismatch.reason for f in of(effects, Fence)] == [Reason.NOT_ACTIVE]
     assert bench.phase == "fenced" and bench.member.peers == {}
+
+
+def test_L1_a_later_seal_that_never_becomes_active_begins_another_attempt_after_itself(bench: Bench) -> None:
+    a, b = bench.actor("db"), bench.actor("db")
+    serving = bench.active(a, b)
+    sealed = bench.sealed(a, b)
+    effects = bench.tick(10_000)
+    assert bench.member.phase == Waiting(3, bench.now) and not of(effects, Fence)
+    bench.tick(0)
+    attempt = attempt_of(bench.member.phase)
+    assert attempt is not None and (attempt.epoch, attempt.previous) == (3, sealed.digest)
+    assert bench.member.serving is not None and bench.member.serving.manifest == serving
+
+
+def test_L1_that_attempt_is_the_highest_which_others_are_in(bench: Bench) -> None:
+    a, b, newcomer = bench.actor("db"), bench.actor("db"), bench.actor("db")
+    bench.active(a, b)
+    bench.sealed(a, b)
+    newcomer.new_hello(9)
+    bench.appraise(bench.receive(newcomer.introduction()))
+    bench.tick(10_000)
+    assert bench.member.phase == Waiting(9, bench.now)
 
 
 def test_O3_a_clock_that_jumps_only_ends_things_early(bench: Bench) -> None:
@@ -250,3 +291,62 @@ def test_O3_a_clock_that_jumps_only_ends_things_early(bench: Bench) -> None:
     bench.committed(bench.actor("db"), bench.actor("db"))
     bench.tick(10_000_000)
     assert bench.phase == "waiting"
+
+
+# After a certificate.
+
+
+def test_L1_an_attempt_whose_predecessor_nobody_can_carry_any_more_gives_way_to_another(bench: Bench) -> None:
+    """It was adopted while its members answered. They are gone: the next one follows what we sealed."""
+    a, b = bench.actor("db"), bench.actor("db")
+    manifest = bench.active(a, b)
+    child = link(bench.member.chain[manifest.digest], 2, [a, b])
+    bench.hold(child)
+    bench.tick()
+    bench.tick(0)
+    attempt = attempt_of(bench.member.phase)
+    assert attempt is not None and attempt.previous == child.digest
+    bench.tick(bench.signed.topology.timers.lease_ms + 1)
+    assert bench.member.phase == Waiting(attempt.epoch + 1, bench.now)
+    bench.tick(0)
+    following = attempt_of(bench.member.phase)
+    assert following is not None and following.previous == manifest.digest
+
+
+def test_S8_an_attempt_is_above_what_it_follows(bench: Bench) -> None:
+    a, b = bench.actor("db"), bench.actor("db")
+    bench.meet(a, b)
+    bench.hold(link(None, 40, [a, b]))
+    bench.put(Waiting(2, bench.now))
+    bench.tick(0)
+    attempt = attempt_of(bench.member.phase)
+    assert attempt is not None and attempt.epoch == 41
+
+
+def test_whoever_shows_a_round_that_we_can_follow_ends_the_back_off(bench: Bench) -> None:
+    a, b = bench.actor("db"), bench.actor("db")
+    manifest = bench.active(a, b)
+    pause = Waiting(9, bench.now + 60_000)
+    bench.put(pause)
+    a.new_hello(5, previous=bytes([1]) * 48)
+    bench.receive(a.hello_message())
+    assert bench.member.phase == pause
+    b.new_hello(5, previous=manifest.digest)
+    bench.receive(b.hello_message())
+    assert bench.member.phase == Waiting(9, bench.now)
+
+
+def test_a_member_that_is_blocked_begins_no_round_however_old_its_seal(bench: Bench) -> None:
+    bench.active(bench.actor("db"), bench.actor("db"))
+    bench.member = replace(bench.member, blocked=MISMATCH)
+    bench.tick(bench.signed.topology.timers.reattest_ms)
+    assert bench.phase == "active"
+
+
+def test_the_age_of_the_seal_begins_a_round_and_newcomers_are_told(bench: Bench) -> None:
+    a, b = bench.actor("db"), bench.actor("db")
+    manifest = bench.active(a, b)
+    bench.tick(bench.signed.topology.timers.reattest_ms)
+    attempt = attempt_of(bench.member.phase)
+    assert attempt is not None and (attempt.epoch, attempt.previous) == (2, manifest.digest)
+    assert "hello" in kinds(bench.effects, a.iid)

@@ -14,7 +14,14 @@ from toposeal.membership.identity import SignedIdentity, verify_identity
 from toposeal.membership.manifest import parse_manifest
 from toposeal.membership.sealed import join_of, seal_of
 from toposeal.membership.signing import SigningKeys, Tag, verify_ik
-from toposeal.membership.votes import parse_decision, verify_commit
+from toposeal.membership.votes import (
+    Heartbeat,
+    Want,
+    make_heartbeat,
+    make_want,
+    parse_decision,
+    verify_commit,
+)
 from toposeal.names import mesh_id, spiffe_id
 
 
@@ -41,6 +48,7 @@ def test_hellos_and_manifest_are_read_back_with_the_same_digests() -> None:
         hello = verify_hello(pod.hello, pod.sign("hello", pod.hello), found)
         assert hello.hello_digest == pod.hello_digest
         assert hello.entry(found) == entry
+        assert hello.sealed == hello.previous == vector.ZERO
 
 
 def test_report_data_of_each_purpose() -> None:
@@ -72,3 +80,14 @@ def test_production_signs_the_same_bytes() -> None:
     keys = SigningKeys(DB.ik, DB.ca_key)
     assert keys.sign(Tag.HELLO, DB.hello) == DB.sign("hello", DB.hello)
     assert keys.sign_ca(Tag.COMMIT, DB.decision) == DB.sign_ca("commit", DB.decision)
+
+
+def test_production_makes_the_same_heartbeat_and_the_same_question() -> None:
+    keys = SigningKeys(DB.ik, DB.ca_key)
+    beat = make_heartbeat(keys, Heartbeat(DB.iid, WEB.iid, vector.BEAT, vector.ANSWERED, vector.D))
+    want = make_want(keys, Want(DB.iid, WEB.iid, vector.D, 1))
+    assert (beat.body, beat.signature) == (
+        DB.heartbeat(WEB),
+        DB.sign("heartbeat", DB.heartbeat(WEB)),
+    )
+    assert (want.body, want.signature) == (DB.want(WEB), DB.sign("want", DB.want(WEB)))

@@ -1,4 +1,4 @@
-"""PING, PONG, PROPOSE, COMMIT and SEALED: bodies, signatures, and what they are not good for."""
+"""Small signed messages: bodies, signatures, and what they are not good for."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from toposeal.limits import MAX_QUOTE_SIZE
 from toposeal.membership.sealed import join_of
 from toposeal.membership.signing import Tag, verify_ik
 from toposeal.membership.votes import (
+    Heartbeat,
+    Want,
     commit_message,
+    make_heartbeat,
     make_liveness,
     make_propose,
     make_sealed,
+    make_want,
     parse_decision,
+    parse_heartbeat,
     parse_liveness,
+    parse_want,
     verify_commit,
 )
 
@@ -57,6 +63,48 @@ def test_liveness_fields_have_their_form(change: dict[str, Any]) -> None:
         parse_liveness(wire.Signed(body=encode(body)), "pong")
     assert error.value.reason is Reason.MALFORMED
     assert error.value.mismatches[0].field == f"pong.{next(iter(change))}"
+
+
+def test_a_heartbeat_names_both_ends_its_nonce_what_it_answers_and_what_would_be_followed() -> None:
+    beat = Heartbeat(A.iid, B.iid, bytes([1]) * 32, bytes([2]) * 32, MANIFEST.digest)
+    message = make_heartbeat(A.own.keys, beat)
+    verify_ik(A.own.identity.ik, Tag.HEARTBEAT, message.body, message.signature)
+    assert parse_heartbeat(message.body) == beat
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sender": b""}, {"receiver": bytes(47)}, {"nonce": bytes(32)}, {"answer": bytes(31)}, {"head": b""}],
+)
+def test_heartbeat_fields_have_their_form(change: dict[str, Any]) -> None:
+    """The first heartbeat answers nothing and follows nothing: zeros, but all of them."""
+    body = wire.Heartbeat(
+        sender=A.iid, receiver=B.iid, nonce=bytes([1]) * 32, answer=bytes(32), head=bytes(48)
+    )
+    parse_heartbeat(encode(body))
+    ((name, value),) = change.items()
+    setattr(body, name, value)
+    with pytest.raises(RemoteProtocolError) as error:
+        parse_heartbeat(encode(body))
+    assert (error.value.reason, error.value.mismatches[0].field) == (Reason.MALFORMED, f"heartbeat.{name}")
+
+
+def test_a_want_names_both_ends_the_manifest_and_the_first_record() -> None:
+    want = Want(A.iid, B.iid, MANIFEST.digest, 3)
+    message = make_want(A.own.keys, want)
+    verify_ik(A.own.identity.ik, Tag.WANT, message.body, message.signature)
+    assert parse_want(message.body) == want
+
+
+@pytest.mark.parametrize("change", [{"sender": b""}, {"receiver": bytes(47)}, {"manifest_digest": b""}])
+def test_want_fields_have_their_form(change: dict[str, Any]) -> None:
+    body = wire.Want(sender=A.iid, receiver=B.iid, manifest_digest=MANIFEST.digest)
+    assert parse_want(encode(body)).first == 0
+    ((name, value),) = change.items()
+    setattr(body, name, value)
+    with pytest.raises(RemoteProtocolError) as error:
+        parse_want(encode(body))
+    assert (error.value.reason, error.value.mismatches[0].field) == (Reason.MALFORMED, f"want.{name}")
 
 
 @pytest.mark.parametrize("change", [{"sender": b""}, {"epoch": 0}, {"manifest_digest": bytes(47)}])

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_priva
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from support.meshes import MESH, NONCE, NOW, Mesh, Pod, build_mesh, changed
 
-from toposeal._wire.attestation_pb2 import AttestationDocument, MemberRecord
+from toposeal._wire.attestation_pb2 import AttestationDocument
 from toposeal._wire.evidence_pb2 import TDX, Evidence
-from toposeal._wire.peer_pb2 import Decision, Manifest
+from toposeal._wire.peer_pb2 import Decision, Manifest, MemberRecord
 from toposeal.encoding import encode
 from toposeal.errors import (
     EvidenceError,
@@ -109,12 +109,19 @@ def test_any_member_can_answer(answering: int) -> None:
 
 
 def test_a_manifest_after_the_genesis_carries_its_lineage() -> None:
-    def later(manifest: Manifest) -> None:
-        manifest.lineage, manifest.previous = bytes([9]) * 48, bytes([8]) * 48
+    child = mesh().attempt(2, previous=mesh().manifest)
+    grandchild = child.attempt(5, previous=child.manifest)
+    for later in (child, grandchild):
+        found = verify(later.document())
+        assert (found.lineage, found.manifest_digest) == (mesh().manifest.digest, later.manifest.digest)
 
-    child = mesh().committed_to(later)
-    found = verify(child.document())
-    assert (found.lineage, found.manifest_digest) == (bytes([9]) * 48, child.manifest.digest)
+
+def test_a_manifest_after_another_than_its_members_offered_to_follow_is_refused() -> None:
+    def elsewhere(manifest: Manifest) -> None:
+        manifest.previous = bytes([8]) * 48
+
+    child = mesh().attempt(2, previous=mesh().manifest)
+    assert refusal(child.committed_to(elsewhere).document()).reason is Reason.MANIFEST_LINEAGE
 
 
 # (1) Form.

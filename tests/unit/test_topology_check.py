@@ -226,6 +226,13 @@ def test_an_attempt_is_long_enough_for_a_quote() -> None:
     assert _accepted(document(timers={"quote_ms": 60_000}))
 
 
+def test_a_lease_outlives_two_heartbeats_that_are_lost_and_a_seal_outlives_a_lease() -> None:
+    assert _refused(document(timers={"heartbeat_ms": 10_001})) == {(INVALID, "timers.lease_ms")}
+    assert _accepted(document(timers={"heartbeat_ms": 10_000}))
+    assert _refused(document(timers={"reattest_ms": 29_999})) == {(INVALID, "timers.reattest_ms")}
+    assert _accepted(document(timers={"reattest_ms": 30_000}))
+
+
 @pytest.mark.parametrize("port", [53, 15_000, 15_001, 15_006, 15_053, 15_443, 15_499])
 def test_the_sidecars_own_ports_are_refused_everywhere(port: int) -> None:
     assert _refused(document(attestation_port=port)) == {(INVALID, "attestation_port")}

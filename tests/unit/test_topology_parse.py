@@ -237,12 +237,23 @@ def test_T6_versions_that_are_no_exact_integers_are_refused(number: str) -> None
         ("timers.quote_ms", [999, 600_001]),
         ("timers.ping_ms", [99, 60_001]),
         ("timers.attempt_ms", [999, 3_600_001]),
+        ("timers.heartbeat_ms", [99, 60_001]),
+        ("timers.lease_ms", [999, 600_001]),
+        ("timers.reattest_ms", [4_999, 604_800_001]),
+        ("timers.quorum_ms", [999, 604_800_001]),
         ("timers.leaf_lifetime_ms", [9_999, 2_592_000_001]),
     ],
 )
 def test_numbers_are_bounded(path: str, values: list[int]) -> None:
     for value in values:
         assert _refused(changed(path, value, document(timers={}))) == {(Reason.TOPOLOGY_INVALID, path)}
+
+
+def test_what_follows_the_loss_of_the_majority_is_one_of_two_words() -> None:
+    assert parse_topology(payload(document())).on_quorum_loss == "regenesis"
+    for word in ("regenesis", "halt"):
+        assert parse_topology(payload(document(on_quorum_loss=word))).on_quorum_loss == word
+    _invalid("on_quorum_loss", "wait")
 
 
 @pytest.mark.parametrize("size", [47, 49, 0])

@@ -26,17 +26,15 @@ from toposeal._wire import evidence_pb2 as toposeal_dot___wire_dot_evidence__pb2
 from toposeal._wire import peer_pb2 as toposeal_dot___wire_dot_peer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n toposeal/_wire/attestation.proto\x12\x0btoposeal.v1\x1a\x1dtoposeal/_wire/evidence.proto\x1a\x19toposeal/_wire/peer.proto\"\xbd\x01\n\x0cMemberRecord\x12\x10\n\x08identity\x18\x01 \x01(\x0c\x12\x14\n\x0cik_signature\x18\x02 \x01(\x0c\x12\x14\n\x0c\x63\x61_signature\x18\x03 \x01(\x0c\x12\"\n\x05hello\x18\x04 \x01(\x0b\x32\x13.toposeal.v1.Signed\x12#\n\x06\x63ommit\x18\x05 \x01(\x0b\x32\x13.toposeal.v1.Commit\x12&\n\x04gpus\x18\x06 \x03(\x0b\x32\x18.toposeal.v1.GpuEvidence\"{\n\x04Live\x12\x0b\n\x03iid\x18\x01 \x01(\x0c\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\'\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x15.toposeal.v1.Evidence\x12\x0c\n\x04leaf\x18\x04 \x01(\r\x12\x0e\n\x06leaves\x18\x05 \x01(\r\x12\x0c\n\x04path\x18\x06 \x03(\x0c\"\xa8\x01\n\x13\x41ttestationDocument\x12\x10\n\x08topology\x18\x01 \x01(\x0c\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\x12*\n\x07members\x18\x03 \x03(\x0b\x32\x19.toposeal.v1.MemberRecord\x12\x1f\n\x04live\x18\x04 \x01(\x0b\x32\x11.toposeal.v1.Live\x12\x12\n\ncollateral\x18\x05 \x03(\x0c\x12\x0c\n\x04\x63rls\x18\x06 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n toposeal/_wire/attestation.proto\x12\x0btoposeal.v1\x1a\x1dtoposeal/_wire/evidence.proto\x1a\x19toposeal/_wire/peer.proto\"{\n\x04Live\x12\x0b\n\x03iid\x18\x01 \x01(\x0c\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\'\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x15.toposeal.v1.Evidence\x12\x0c\n\x04leaf\x18\x04 \x01(\r\x12\x0e\n\x06leaves\x18\x05 \x01(\r\x12\x0c\n\x04path\x18\x06 \x03(\x0c\"\xa8\x01\n\x13\x41ttestationDocument\x12\x10\n\x08topology\x18\x01 \x01(\x0c\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\x12*\n\x07members\x18\x03 \x03(\x0b\x32\x19.toposeal.v1.MemberRecord\x12\x1f\n\x04live\x18\x04 \x01(\x0b\x32\x11.toposeal.v1.Live\x12\x12\n\ncollateral\x18\x05 \x03(\x0c\x12\x0c\n\x04\x63rls\x18\x06 \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'toposeal._wire.attestation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEMBERRECORD']._serialized_start=108
-  _globals['_MEMBERRECORD']._serialized_end=297
-  _globals['_LIVE']._serialized_start=299
-  _globals['_LIVE']._serialized_end=422
-  _globals['_ATTESTATIONDOCUMENT']._serialized_start=425
-  _globals['_ATTESTATIONDOCUMENT']._serialized_end=593
+  _globals['_LIVE']._serialized_start=107
+  _globals['_LIVE']._serialized_end=230
+  _globals['_ATTESTATIONDOCUMENT']._serialized_start=233
+  _globals['_ATTESTATIONDOCUMENT']._serialized_end=401
 # @@protoc_insertion_point(module_scope)

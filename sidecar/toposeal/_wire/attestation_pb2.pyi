@@ -8,22 +8,6 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class MemberRecord(_message.Message):
-    __slots__ = ("identity", "ik_signature", "ca_signature", "hello", "commit", "gpus")
-    IDENTITY_FIELD_NUMBER: _ClassVar[int]
-    IK_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
-    CA_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
-    HELLO_FIELD_NUMBER: _ClassVar[int]
-    COMMIT_FIELD_NUMBER: _ClassVar[int]
-    GPUS_FIELD_NUMBER: _ClassVar[int]
-    identity: bytes
-    ik_signature: bytes
-    ca_signature: bytes
-    hello: _peer_pb2.Signed
-    commit: _peer_pb2.Commit
-    gpus: _containers.RepeatedCompositeFieldContainer[_evidence_pb2.GpuEvidence]
-    def __init__(self, identity: _Optional[bytes] = ..., ik_signature: _Optional[bytes] = ..., ca_signature: _Optional[bytes] = ..., hello: _Optional[_Union[_peer_pb2.Signed, _Mapping]] = ..., commit: _Optional[_Union[_peer_pb2.Commit, _Mapping]] = ..., gpus: _Optional[_Iterable[_Union[_evidence_pb2.GpuEvidence, _Mapping]]] = ...) -> None: ...
-
 class Live(_message.Message):
     __slots__ = ("iid", "challenge", "evidence", "leaf", "leaves", "path")
     IID_FIELD_NUMBER: _ClassVar[int]
@@ -50,8 +34,8 @@ class AttestationDocument(_message.Message):
     CRLS_FIELD_NUMBER: _ClassVar[int]
     topology: bytes
     manifest: bytes
-    members: _containers.RepeatedCompositeFieldContainer[MemberRecord]
+    members: _containers.RepeatedCompositeFieldContainer[_peer_pb2.MemberRecord]
     live: Live
     collateral: _containers.RepeatedScalarFieldContainer[bytes]
     crls: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, topology: _Optional[bytes] = ..., manifest: _Optional[bytes] = ..., members: _Optional[_Iterable[_Union[MemberRecord, _Mapping]]] = ..., live: _Optional[_Union[Live, _Mapping]] = ..., collateral: _Optional[_Iterable[bytes]] = ..., crls: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, topology: _Optional[bytes] = ..., manifest: _Optional[bytes] = ..., members: _Optional[_Iterable[_Union[_peer_pb2.MemberRecord, _Mapping]]] = ..., live: _Optional[_Union[Live, _Mapping]] = ..., collateral: _Optional[_Iterable[bytes]] = ..., crls: _Optional[_Iterable[bytes]] = ...) -> None: ...

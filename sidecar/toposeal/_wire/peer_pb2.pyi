@@ -24,7 +24,7 @@ class Identity(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., mesh_id: _Optional[bytes] = ..., role: _Optional[str] = ..., iid: _Optional[bytes] = ..., ik_spki: _Optional[bytes] = ..., ca_certificate: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("id_digest", "topology_version", "topology_digest", "target_epoch", "nonce", "aux_digest", "addresses")
+    __slots__ = ("id_digest", "topology_version", "topology_digest", "target_epoch", "nonce", "aux_digest", "addresses", "sealed", "previous")
     ID_DIGEST_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGY_VERSION_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGY_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,8 @@ class Hello(_message.Message):
     NONCE_FIELD_NUMBER: _ClassVar[int]
     AUX_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     id_digest: bytes
     topology_version: int
     topology_digest: bytes
@@ -39,7 +41,9 @@ class Hello(_message.Message):
     nonce: bytes
     aux_digest: bytes
     addresses: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id_digest: _Optional[bytes] = ..., topology_version: _Optional[int] = ..., topology_digest: _Optional[bytes] = ..., target_epoch: _Optional[int] = ..., nonce: _Optional[bytes] = ..., aux_digest: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+    sealed: bytes
+    previous: bytes
+    def __init__(self, id_digest: _Optional[bytes] = ..., topology_version: _Optional[int] = ..., topology_digest: _Optional[bytes] = ..., target_epoch: _Optional[int] = ..., nonce: _Optional[bytes] = ..., aux_digest: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ..., sealed: _Optional[bytes] = ..., previous: _Optional[bytes] = ...) -> None: ...
 
 class Ping(_message.Message):
     __slots__ = ("sender", "receiver", "nonce", "target_epoch")
@@ -64,6 +68,34 @@ class Pong(_message.Message):
     nonce: bytes
     target_epoch: int
     def __init__(self, sender: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., target_epoch: _Optional[int] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("sender", "receiver", "nonce", "answer", "head", "leaving")
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    sender: bytes
+    receiver: bytes
+    nonce: bytes
+    answer: bytes
+    head: bytes
+    leaving: bool
+    def __init__(self, sender: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., answer: _Optional[bytes] = ..., head: _Optional[bytes] = ..., leaving: bool = ...) -> None: ...
+
+class Want(_message.Message):
+    __slots__ = ("sender", "receiver", "manifest_digest", "first")
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    sender: bytes
+    receiver: bytes
+    manifest_digest: bytes
+    first: int
+    def __init__(self, sender: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., manifest_digest: _Optional[bytes] = ..., first: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("sender", "epoch", "manifest_digest")
@@ -147,8 +179,38 @@ class Commit(_message.Message):
     evidence: _evidence_pb2.Evidence
     def __init__(self, body: _Optional[bytes] = ..., ik_signature: _Optional[bytes] = ..., ca_signature: _Optional[bytes] = ..., evidence: _Optional[_Union[_evidence_pb2.Evidence, _Mapping]] = ...) -> None: ...
 
+class MemberRecord(_message.Message):
+    __slots__ = ("identity", "ik_signature", "ca_signature", "hello", "commit", "gpus")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    IK_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    CA_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    identity: bytes
+    ik_signature: bytes
+    ca_signature: bytes
+    hello: Signed
+    commit: Commit
+    gpus: _containers.RepeatedCompositeFieldContainer[_evidence_pb2.GpuEvidence]
+    def __init__(self, identity: _Optional[bytes] = ..., ik_signature: _Optional[bytes] = ..., ca_signature: _Optional[bytes] = ..., hello: _Optional[_Union[Signed, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., gpus: _Optional[_Iterable[_Union[_evidence_pb2.GpuEvidence, _Mapping]]] = ...) -> None: ...
+
+class CertificatePart(_message.Message):
+    __slots__ = ("manifest_digest", "manifest", "first", "members", "seals")
+    MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    SEALS_FIELD_NUMBER: _ClassVar[int]
+    manifest_digest: bytes
+    manifest: bytes
+    first: int
+    members: _containers.RepeatedCompositeFieldContainer[MemberRecord]
+    seals: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, manifest_digest: _Optional[bytes] = ..., manifest: _Optional[bytes] = ..., first: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberRecord, _Mapping]]] = ..., seals: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class Envelope(_message.Message):
-    __slots__ = ("introduction", "hello", "ping", "pong", "propose", "commit", "sealed", "topology")
+    __slots__ = ("introduction", "hello", "ping", "pong", "propose", "commit", "sealed", "topology", "heartbeat", "want", "certificate")
     INTRODUCTION_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +219,9 @@ class Envelope(_message.Message):
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     SEALED_FIELD_NUMBER: _ClassVar[int]
     TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    WANT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     introduction: Introduction
     hello: Signed
     ping: Signed
@@ -165,7 +230,10 @@ class Envelope(_message.Message):
     commit: Commit
     sealed: Signed
     topology: bytes
-    def __init__(self, introduction: _Optional[_Union[Introduction, _Mapping]] = ..., hello: _Optional[_Union[Signed, _Mapping]] = ..., ping: _Optional[_Union[Signed, _Mapping]] = ..., pong: _Optional[_Union[Signed, _Mapping]] = ..., propose: _Optional[_Union[Signed, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., sealed: _Optional[_Union[Signed, _Mapping]] = ..., topology: _Optional[bytes] = ...) -> None: ...
+    heartbeat: Signed
+    want: Signed
+    certificate: CertificatePart
+    def __init__(self, introduction: _Optional[_Union[Introduction, _Mapping]] = ..., hello: _Optional[_Union[Signed, _Mapping]] = ..., ping: _Optional[_Union[Signed, _Mapping]] = ..., pong: _Optional[_Union[Signed, _Mapping]] = ..., propose: _Optional[_Union[Signed, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., sealed: _Optional[_Union[Signed, _Mapping]] = ..., topology: _Optional[bytes] = ..., heartbeat: _Optional[_Union[Signed, _Mapping]] = ..., want: _Optional[_Union[Signed, _Mapping]] = ..., certificate: _Optional[_Union[CertificatePart, _Mapping]] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ()

@@ -6,7 +6,6 @@ from toposeal.daemon.node import Node
 from toposeal.dataplane.metrics import Figures, exposition
 from toposeal.host.gate import Gate
 from toposeal.host.journal import clock_ms
-from toposeal.membership.state import sealed_of
 
 
 class Metrics:
@@ -19,7 +18,7 @@ class Metrics:
         """What a metrics port says now. Raises PodError when Envoy does not answer."""
         counted = await self._gate.counted()
         member, quoted_at = self._node.member, self._node.quoted_at
-        sealed = None if member is None else sealed_of(member.phase)
+        sealed = None if member is None else member.serving
         return exposition(
             Figures(
                 state=self._gate.state,

@@ -28,12 +28,16 @@ from toposeal.membership.events import (
     Event,
     Fault,
     Fence,
+    Leave,
+    Left,
     Quote,
     Quoted,
     QuoteFailed,
     Received,
     Refused,
+    Resume,
     Send,
+    Suspend,
     Timer,
 )
 from toposeal.membership.sealed import SealedManifest
@@ -66,6 +70,9 @@ class Ports:
     random: Callable[[int], bytes]
     clock: Callable[[], int]
     activate: Callable[[SealedManifest], Coroutine[Any, Any, None]]
+    expect: Callable[[], Coroutine[Any, Any, None]]  # a later manifest is on its way
+    suspend: Callable[[], Coroutine[Any, Any, None]]
+    resume: Callable[[], Coroutine[Any, Any, None]]
 
 
 class _Fenced(Exception):
@@ -86,6 +93,7 @@ class Node:
         self._own = own
         self._member: Member | None = None
         self._quoted_at: int | None = None
+        self._left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     @property
     def member(self) -> Member | None:
@@ -135,26 +143,32 @@ class Node:
             self._fence(cause(error))
             raise
 
+    async def leave(self) -> bool:
+        """Ask the others to go on without us, and wait until they do (True) or plainly cannot."""
+        self._step(Leave())
+        return await self._left
+
     def fault(self, mismatch: Mismatch) -> None:
         """Something in the pod failed: fence."""
         self._step(Fault(mismatch))
 
     async def live(self, challenge: bytes) -> tuple[SealedManifest, wire_evidence.Evidence]:
-        """LIVE evidence on an outside verifier's challenge. Raises ToposealError unless active."""
+        """LIVE evidence on an outside verifier's challenge. Raises ToposealError for who may not serve."""
         member = self._member
-        if member is None or not isinstance(member.phase, Active):
+        if member is None or member.serving is None:
             raise not_active(member)
         binding = machine.live(member, challenge)
-        sealed = member.phase.sealed
-        return sealed, await self._quote(binding)
+        return member.serving, await self._quote(binding)
 
     def _step(self, event: Event) -> None:
         if self._member is None:
             raise not_active(None)
-        before = self._member.phase
-        self._member, effects = machine.step(self._member, event, self._ports.clock())
-        if type(self._member.phase) is not type(before):
+        before = self._member
+        self._member, effects = machine.step(before, event, self._ports.clock())
+        if type(self._member.phase) is not type(before.phase):
             self._log_phase()
+        if _begins(before, self._member):
+            self._spawn(self._ports.expect())
         self._changed.set()
         self._perform(effects)
 
@@ -171,8 +185,17 @@ class Node:
                     self._spawn(self._appraise(effect))
                 case Activate(sealed):
                     self._spawn(self._ports.activate(sealed))
+                case Suspend(mismatch):
+                    journal.mismatch("suspend", mismatch)
+                    self._spawn(self._ports.suspend())
+                case Resume():
+                    journal.event("resume")
+                    self._spawn(self._ports.resume())
                 case Alarm(mismatch):
                     journal.mismatch("alarm", mismatch)
+                case Left(replaced):
+                    if not self._left.done():
+                        self._left.set_result(replaced)
                 case Fence(mismatch):
                     self._fence(mismatch)
 
@@ -232,6 +255,12 @@ class Node:
             attempt, sealed = attempt_of(phase), sealed_of(phase)
             epoch = attempt.epoch if attempt else sealed.manifest.epoch if sealed else 0
             journal.event("phase", phase=machine.phase_name(phase), epoch=epoch)
+
+
+def _begins(before: Member, after: Member) -> bool:
+    """Whether a round has begun, or will in view_ms."""
+    rested, rests = isinstance(before.phase, Active), isinstance(after.phase, Active)
+    return rested and (not rests or (before.prospect is None and after.prospect is not None))
 
 
 def not_active(member: Member | None) -> RemoteProtocolError:

@@ -56,6 +56,10 @@ class Opening:
             else:
                 self._view = before
 
+    async def expect(self) -> None:
+        """Make ready for a later manifest."""
+        await self._gate.expect()
+
     async def suspend(self) -> None:
         """From then on the pod neither serves nor is served, as before the seal, until `resume`. Raises
         ToposealError; the gate is fenced then.

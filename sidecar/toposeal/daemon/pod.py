@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import os
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from toposeal._wire import evidence_pb2 as wire_evidence
@@ -47,9 +47,10 @@ from toposeal.host.peer_client import PeerClient
 from toposeal.host.peer_server import PeerServer
 from toposeal.host.probe import Probe
 from toposeal.host.renderer import Child, Renderer
+from toposeal.host.tasks import watched
 from toposeal.host.throwaway import make_throwaway
 from toposeal.host.xds_files import XdsDirectory
-from toposeal.limits import ENVOY_UID, PEER_PORT
+from toposeal.limits import ENVOY_UID, LEAVE_LINGER, LEAVE_TIMEOUT, PEER_PORT
 from toposeal.verification.model import VerifiedEvidence
 
 Appraiser = Callable[[wire_evidence.Evidence, Binding], VerifiedEvidence]
@@ -75,6 +76,7 @@ class Pod:
         self._node: Node | None = None
         self._names = DnsServer()
         self._client: PeerClient | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[Mismatch | None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> Mismatch | None:
@@ -91,7 +93,19 @@ class Pod:
             return self._ended.result() if self._ended.done() else life.result()
 
     def stop(self) -> None:
-        """End without a reason; once is as good as often."""
+        """End without a reason, once the others can do without us or LEAVE_TIMEOUT has passed; at once when
+        asked again.
+        """
+        if self._leaving is None and self._node is not None and self._node.member is not None:
+            self._leaving = watched(self._leave(self._node))
+        elif not self._ended.done():
+            self._ended.set_result(None)
+
+    async def _leave(self, node: Node) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT / 1000):
+                if await node.leave():
+                    await asyncio.sleep(LEAVE_LINGER / 1000)
         if not self._ended.done():
             self._ended.set_result(None)
 
@@ -124,7 +138,17 @@ class Pod:
             client = self._client = PeerClient(own.addresses, PEER_PORT)
             stack.push_async_callback(client.close)
             opening, link = Opening(gate, own, self._publish), _Link(client, self._config.peers)
-            ports = Ports(self._quotes, link, self._appraiser, random_bytes, clock_ms, opening.open)
+            ports = Ports(
+                self._quotes,
+                link,
+                self._appraiser,
+                random_bytes,
+                clock_ms,
+                opening.open,
+                opening.expect,
+                opening.suspend,
+                opening.resume,
+            )
             node = self._node = Node(own, ports)
             await self._attestation(stack, Answers(node, own, self._collateral))
             if role.metrics is not None:

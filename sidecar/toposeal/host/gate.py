@@ -99,6 +99,11 @@ class Gate:
             self._contents = contents
             await self._open(Event.SEALED)
 
+    async def expect(self) -> None:
+        """A change of members is on its way: what takes long is begun now."""
+        if self._state is not State.FENCED:
+            await self._parts.renderer.prepare()
+
     async def rotate(self, secrets: Update) -> None:
         """New leaves, without cutting a connection. Raises ToposealError; unless the gate is fenced,
         the old leaves serve on.

@@ -1,12 +1,15 @@
-"""The deterministic choice of a genesis manifest's members (PROTOCOL.md 5.1). No IO."""
+"""The deterministic choice of a manifest's members (PROTOCOL.md 5.1). No IO."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from toposeal.membership.manifest import Entry, Manifest, build_genesis
+from toposeal.evidence.binding import ZERO_DIGEST
+from toposeal.membership.certificate import majority, trail
+from toposeal.membership.heads import is_alive
+from toposeal.membership.manifest import Entry, Manifest, build_manifest
 from toposeal.membership.state import Attempt, Member, Peer
 from toposeal.topology.model import Role
 from toposeal.verification.model import VerifiedEvidence
@@ -27,10 +30,15 @@ class Selection:
 
 
 def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
-    """Per role the live candidates by ascending iid up to max; None while a role has fewer than min.
+    """Per role the live candidates up to max, members of the predecessor first, by ascending iid; None while
+    a role has fewer than min, or check 9 is not met.
 
     Every member that sees the same candidates chooses the same ones.
     """
+    path = trail(member.chain, attempt.previous)
+    if attempt.previous != ZERO_DIGEST and not path:
+        return None
+    incumbents = path[0].sealed.iids if path else frozenset()
     roles = member.own.topology.topology.roles
     live = [p for p in member.peers.values() if is_candidate(member, attempt, p, now)]
     live = _apart(member, live)
@@ -38,32 +46,54 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     if any(count[name] < role.min_replicas for name, role in roles.items()):
         return None  # the common case while members arrive, and a cheap one
     own = attempt.hello.entry(member.own.identity)
-    return _choose(roles, _unique([own, *(p.hello.entry(p.identity) for p in live)]))
+    entries = _unique([own, *(p.hello.entry(p.identity) for p in live)])
+    selection = _choose(roles, entries, incumbents)
+    if selection is None or not majority(path or (), selection.iids):
+        return None
+    left_out = incumbents.difference(selection.iids)
+    awaited = any(
+        is_alive(member, peer, now) and not peer.leaving
+        for iid, peer in member.peers.items()
+        if iid in left_out
+    )
+    return replace(selection, full=selection.full and not awaited)
 
 
 def manifest_of(member: Member, attempt: Attempt, selection: Selection) -> Manifest:
-    """The genesis manifest of `selection` for this attempt."""
-    own = member.own
-    return build_genesis(own.identity.mesh_id, own.topology.topology, attempt.epoch, selection.entries)
+    """The manifest of `selection` for this attempt."""
+    own, held = member.own, member.chain.get(attempt.previous)
+    previous = held.manifest if held else None
+    return build_manifest(
+        own.identity.mesh_id, own.topology.topology, attempt.epoch, selection.entries, previous
+    )
 
 
 def is_candidate(member: Member, attempt: Attempt, peer: Peer, now: int) -> bool:
-    """Admitted, current (same topology, same epoch) and live (PONG in this attempt, not long ago)."""
+    """Admitted, current (our topology, epoch and predecessor) and live (a recent PONG in this attempt)."""
     limit = _MISSED_PINGS * member.own.topology.topology.timers.ping_ms
     return (
         peer.admitted is not None
+        and not peer.leaving
         and peer.hello.target_epoch == attempt.epoch
+        and peer.hello.previous == attempt.previous
         and peer.hello.topology_digest == member.own.topology.topology.digest
         and peer.pong_at is not None
         and now - peer.pong_at <= limit
     )
 
 
-def _choose(roles: Mapping[str, Role], entries: Iterable[Entry]) -> Selection | None:
+def _choose(
+    roles: Mapping[str, Role], entries: Iterable[Entry], incumbents: frozenset[bytes]
+) -> Selection | None:
     by_role: dict[str, list[Entry]] = {name: [] for name in roles}
     for entry in entries:
         by_role[entry.role].append(entry)
-    chosen = {name: sorted(by_role[name])[: role.max_replicas] for name, role in roles.items()}
+    chosen = {
+        name: sorted(by_role[name], key=lambda entry: (entry.iid not in incumbents, entry))[
+            : role.max_replicas
+        ]
+        for name, role in roles.items()
+    }
     if any(len(chosen[name]) < role.min_replicas for name, role in roles.items()):
         return None
     full = all(len(chosen[name]) == role.max_replicas for name, role in roles.items())

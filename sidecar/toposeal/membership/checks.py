@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from toposeal.errors import Mismatch, Reason
-from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.membership.candidates import is_candidate
+from toposeal.membership.certificate import descends, majority, trail
 from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches
 from toposeal.membership.state import Attempt, Member
 
@@ -31,15 +33,31 @@ def commit_mismatches(member: Member, attempt: Attempt, manifest: Manifest, now:
     # (5) Counts within bounds. Roles are distinguishable, or the topology would not have parsed.
     found += bounds_mismatches(manifest.members, topology)
     # (6) CA profile: `parse_ca` accepts no other, at the parsing of IDENTITY.
-    # (7) Genesis only, and only by a member that has sealed nothing: the phase knows no sealed manifest.
-    if manifest.previous != ZERO_DIGEST or manifest.lineage != ZERO_DIGEST:
+    # (7) After what this attempt follows, which comes after what we have sealed: no branch is left.
+    if manifest.previous != attempt.previous or not descends(member.chain, attempt.previous, member.sealed):
         found.append(_mismatch(Reason.MANIFEST_LINEAGE, "previous", manifest.previous.hex()))
     # (8) One commitment per epoch number, and numbers only rise (S3).
     if manifest.epoch <= member.last_commitment:
         found.append(_mismatch(Reason.COMMIT_REPEATED, "epoch", str(manifest.epoch)))
-    # (9) concerns manifests that are not a genesis. (10) Auxiliary evidence as the role demands: admission
+    # (9) More than half of the predecessor's members, and of every ancestor's back to the last active one.
+    if not manifest.is_genesis:
+        found += _follows(member, manifest)
+    # (10) Auxiliary evidence as the role demands: admission
     # appraised it with JOIN, and the entry's aux_digest is the HELLO's, which is of nothing else.
     return found
+
+
+def _follows(member: Member, manifest: Manifest) -> Iterator[Mismatch]:
+    path = trail(member.chain, manifest.previous)
+    if not path:
+        yield _mismatch(Reason.CERTIFICATE_UNKNOWN, "previous", manifest.previous.hex())
+        return
+    if manifest.epoch <= path[0].manifest.epoch:
+        yield _mismatch(Reason.COMMIT_REPEATED, "epoch", str(manifest.epoch))
+    if manifest.lineage != path[0].lineage:
+        yield _mismatch(Reason.MANIFEST_LINEAGE, "lineage", manifest.lineage.hex())
+    if not majority(path, [entry.iid for entry in manifest.members]):
+        yield _mismatch(Reason.NO_MAJORITY, "members", "too few members of an earlier manifest")
 
 
 def _entry_mismatch(member: Member, attempt: Attempt, entry: Entry, now: int) -> Mismatch | None:

@@ -17,11 +17,12 @@ class Subject(StrEnum):
 
     JOIN = "join"
     COMMIT = "commit"
+    RECORD = "record"  # of a certificate that is being fetched
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """Names one appraisal: whose evidence, over which id_digest (JOIN) or manifest digest (COMMIT)."""
+    """Names one appraisal: whose evidence, over which id_digest (JOIN) or manifest digest (the others)."""
 
     subject: Subject
     iid: bytes
@@ -82,7 +83,12 @@ class Fault:
     mismatch: Mismatch
 
 
-Event = Quoted | QuoteFailed | Received | Appraised | Refused | Timer | Fault
+@dataclass(frozen=True)
+class Leave:
+    """The pod is to end: ask to be left out, and serve until that is so or cannot be."""
+
+
+Event = Quoted | QuoteFailed | Received | Appraised | Refused | Timer | Fault | Leave
 
 
 # Effects.
@@ -133,9 +139,28 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Activate:
-    """Every member has sealed: the gate may open on this manifest."""
+    """Every member has sealed: the gate may open on this manifest, or goes on with it."""
 
     sealed: SealedManifest
+
+
+@dataclass(frozen=True)
+class Suspend:
+    """Serve nobody until `Resume`."""
+
+    mismatch: Mismatch
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Serve again, on the manifest of the last `Activate`."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """The pod may end: the others are active without us (`replaced`), or cannot do without us."""
+
+    replaced: bool
 
 
 @dataclass(frozen=True)
@@ -145,4 +170,4 @@ class Fence:
     mismatch: Mismatch
 
 
-Effect = Quote | Appraise | Send | Announce | Alarm | Activate | Fence
+Effect = Quote | Appraise | Send | Announce | Alarm | Activate | Suspend | Resume | Left | Fence

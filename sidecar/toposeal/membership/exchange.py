@@ -8,8 +8,8 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import digest
 from toposeal.errors import Mismatch, Reason, RemoteProtocolError, TopologyError, printable
 from toposeal.evidence.auxiliary import aux_digest
-from toposeal.limits import MAX_EPOCH_STEP, MAX_VERSION_STEP
-from toposeal.membership import outbox
+from toposeal.limits import MAX_VERSION_STEP
+from toposeal.membership import fetching, heartbeats, outbox
 from toposeal.membership.candidates import held
 from toposeal.membership.events import Alarm, Appraise, Appraised, Refused, Subject, Ticket
 from toposeal.membership.fields import evidence_field, gpus_field
@@ -17,7 +17,7 @@ from toposeal.membership.hello import Hello, peek_id_digest, verify_hello
 from toposeal.membership.identity import verify_identity
 from toposeal.membership.liveness import attempt_open_to, ping_current
 from toposeal.membership.manifest import Manifest
-from toposeal.membership.peers import Step, follow, stale, unknown, with_room
+from toposeal.membership.peers import Step, follow, reach, stale, unknown, with_room
 from toposeal.membership.sealed import AdmittedPeer, check_verified, join_of
 from toposeal.membership.state import (
     Committed,
@@ -68,7 +68,8 @@ def on_admitted(member: Member, event: Appraised, now: int) -> Step:
     member, effects = _consider(member.with_peer(peer), peer, now)
     attempt = attempt_open_to(member, peer)
     answer = (outbox.pong(member, attempt, peer, asked),) if attempt and asked else ()
-    return member, (*greeting, *answer, *effects)
+    member, beat = heartbeats.greet(member, member.peers[event.ticket.iid], now)
+    return member, (*greeting, *answer, *beat, *effects)
 
 
 def on_not_admitted(member: Member, event: Refused) -> Step:
@@ -136,19 +137,28 @@ def _consider(member: Member, peer: Peer, now: int) -> Step:
         return member, ()
     if peer.hello.topology_digest != member.own.topology.topology.digest:
         return member, (*outbox.topology(member, peer), Alarm(_other_topology(peer, peer.hello)))
-    member = follow(_abandon(member, peer, now), now)
+    member = follow(_hurry(_abandon(member, peer, now), peer, now), now)
     alarms = tuple(Alarm(m) for m in (*_same_nonce(member, peer), *_shared(member, peer)))
+    member, wanted = fetching.want(member, peer, peer.hello.previous, now)
     if isinstance(member.phase, (Gathering, Proposed)):
         member, effects = ping_current(member, member.phase.attempt, peer)
-        return member, alarms + effects
-    return member, alarms
+        return member, alarms + wanted + effects
+    return member, alarms + wanted
+
+
+def _hurry(member: Member, peer: Peer, now: int) -> Member:
+    """A round that we would take part in has begun: our own next attempt is above it, and waits no longer."""
+    phase = member.phase
+    if not isinstance(phase, Waiting) or peer.hello.previous not in member.chain:
+        return member
+    return replace(member, phase=replace(phase, until=min(phase.until, now)))
 
 
 def _abandon(member: Member, peer: Peer, now: int) -> Member:
     """A listed member that begins a higher attempt will never seal ours: do not wait for it."""
     phase, target = member.phase, peer.hello.target_epoch
     if isinstance(phase, Committed) and _has_left(phase.manifest, peer):
-        return replace(member, phase=Waiting(min(target, member.last_epoch + MAX_EPOCH_STEP), now))
+        return replace(member, phase=Waiting(min(target, reach(member)), now))
     if isinstance(phase, Sealed) and _has_left(phase.sealed.manifest, peer):
         return replace(member, phase=replace(phase, deadline=now))
     return member

@@ -17,12 +17,12 @@ from toposeal.limits import (
 
 def digest_field(value: bytes, field: str) -> bytes:
     """Exactly 48 bytes, or RemoteProtocolError naming `field`."""
-    return _sized(value, DIGEST_SIZE, field)
+    return sized_field(value, DIGEST_SIZE, field)
 
 
 def nonce_field(value: bytes, field: str) -> bytes:
     """Exactly 32 bytes that are not all zero (a zero nonce is an RNG that failed, K7)."""
-    if not any(_sized(value, NONCE_SIZE, field)):
+    if not any(sized_field(value, NONCE_SIZE, field)):
         raise RemoteProtocolError.of(Reason.MALFORMED, field, "zero", "random bytes")
     return value
 
@@ -58,7 +58,8 @@ def gpus_field(value: wire_evidence.Evidence, field: str) -> tuple[GpuEvidence, 
         raise RemoteProtocolError(*error.mismatches) from error
 
 
-def _sized(value: bytes, size: int, field: str) -> bytes:
+def sized_field(value: bytes, size: int, field: str) -> bytes:
+    """Exactly `size` bytes, or RemoteProtocolError naming `field`."""
     if len(value) != size:
         raise RemoteProtocolError.of(Reason.MALFORMED, field, f"{len(value)} bytes", f"{size} bytes")
     return value

@@ -35,6 +35,8 @@ class Hello:
     nonce: bytes  # 32
     aux_digest: bytes  # 48
     addresses: tuple[str, ...]
+    sealed: bytes  # 48: the last manifest that the sender sealed, zero before the first
+    previous: bytes  # 48: what this attempt follows, zero for a genesis
 
     def entry(self, identity: Identity) -> Entry:
         """The manifest entry that this HELLO asks for."""
@@ -57,9 +59,11 @@ def make_hello(
     nonce: bytes,
     addresses: tuple[str, ...],
     aux: bytes = ZERO_DIGEST,
+    sealed: bytes = ZERO_DIGEST,
+    previous: bytes = ZERO_DIGEST,
 ) -> Hello:
     """Build, sign and read back the own HELLO for one attempt; `nonce` is 32 fresh random bytes, `aux`
-    the digest (48) of the auxiliary evidence that came with JOIN."""
+    the digest (48) of the auxiliary evidence that came with JOIN, the others those of manifests."""
     body = encode(
         wire.Hello(
             id_digest=identity.id_digest,
@@ -69,6 +73,8 @@ def make_hello(
             nonce=nonce,
             aux_digest=aux,
             addresses=addresses,
+            sealed=sealed,
+            previous=previous,
         )
     )
     return verify_hello(body, keys.sign(Tag.HELLO, body), identity)
@@ -93,6 +99,8 @@ def verify_hello(body: bytes, signature: bytes, identity: Identity) -> Hello:
         nonce=nonce_field(message.nonce, "hello.nonce"),
         aux_digest=digest_field(message.aux_digest, "hello.aux_digest"),
         addresses=check_addresses(message.addresses),
+        sealed=digest_field(message.sealed, "hello.sealed"),
+        previous=digest_field(message.previous, "hello.previous"),
     )
 
 

@@ -51,7 +51,7 @@ def on_pong(member: Member, message: wire.Signed, now: int) -> tuple[Member, boo
     if all(pong.nonce != outbox.ping_nonce(attempt, peer, n) for n in recent):
         raise stale("pong.nonce", pong.nonce)
     known = is_candidate(member, attempt, peer, now)
-    return member.with_peer(replace(peer, pong_at=now, silent=0)), not known
+    return member.with_peer(replace(peer, pong_at=now, alive_at=now, silent=0)), not known
 
 
 def attempt_open_to(member: Member, peer: Peer) -> Attempt | None:

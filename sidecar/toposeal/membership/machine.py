@@ -14,12 +14,23 @@ from toposeal.encoding import decode
 from toposeal.errors import LocalProtocolError, Reason, RemoteProtocolError
 from toposeal.evidence.binding import Binding, Purpose, live_binding
 from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_EPOCH_STEP
-from toposeal.membership import exchange, liveness, peers, rounds, sealing, timers
+from toposeal.membership import (
+    adopting,
+    exchange,
+    fetching,
+    heartbeats,
+    liveness,
+    peers,
+    rounds,
+    sealing,
+    timers,
+)
 from toposeal.membership.events import (
     Appraise,
     Appraised,
     Event,
     Fence,
+    Leave,
     Quote,
     Quoted,
     QuoteFailed,
@@ -30,6 +41,7 @@ from toposeal.membership.events import (
     Timer,
 )
 from toposeal.membership.fields import gpus_field
+from toposeal.membership.heads import left
 from toposeal.membership.peers import Step
 from toposeal.membership.sealed import join_of, seal_of
 from toposeal.membership.state import (
@@ -51,14 +63,17 @@ FIRST_EPOCH = 1
 
 # Which message means anything in which phase (PROTOCOL.md 6.2). Everything else is refused as stale.
 MESSAGES: Mapping[str, tuple[type[Phase], ...]] = {
-    "introduction": (Boot, Waiting, Gathering, Proposed, Committed),
-    "hello": (Boot, Waiting, Gathering, Proposed, Committed, Sealed),
+    "introduction": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "hello": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
     "ping": (Gathering, Proposed, Committed),
     "pong": (Gathering, Proposed),
     "propose": (Gathering, Proposed),
-    "commit": (Gathering, Proposed, Committed, Sealed, Active),
-    "sealed": (Committed, Sealed, Active),
+    "commit": (Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "sealed": (Waiting, Gathering, Proposed, Committed, Sealed, Active),
     "topology": (Boot, Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "heartbeat": (Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "want": (Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "certificate": (Waiting, Gathering, Proposed, Committed, Sealed, Active),
 }
 
 # Every change of phase that exists; the diagram in PROTOCOL.md is made from this table.
@@ -68,8 +83,8 @@ TRANSITIONS: Mapping[type[Phase], tuple[type[Phase], ...]] = {
     Gathering: (Waiting, Proposed, Committed, Fenced),
     Proposed: (Waiting, Gathering, Committed, Fenced),
     Committed: (Waiting, Sealed, Active, Fenced),
-    Sealed: (Active, Fenced),
-    Active: (Fenced,),
+    Sealed: (Waiting, Active, Fenced),
+    Active: (Waiting, Gathering, Committed, Fenced),
     Fenced: (),
 }
 
@@ -94,8 +109,11 @@ def step(member: Member, event: Event, now: int) -> Step:
         if isinstance(event, Received):
             raise
         raise LocalProtocolError(*error.mismatches) from error
+    after, more = heartbeats.watch(after, now)
+    if after.leaving:
+        more += left(after, now)
     check_transition(member.phase, after.phase)
-    return after, effects
+    return after, effects + more
 
 
 def check_transition(before: Phase, after: Phase) -> None:
@@ -111,11 +129,11 @@ def deadline(member: Member) -> int | None:
 
 
 def live(member: Member, challenge: bytes) -> Binding:
-    """What a LIVE quote on `challenge` (32 bytes) must say; RemoteProtocolError unless ACTIVE."""
-    phase = member.phase
-    if not isinstance(phase, Active):
-        raise RemoteProtocolError.of(Reason.NOT_ACTIVE, "phase", phase_name(phase), "active")
-    manifest = phase.sealed.manifest
+    """What a LIVE quote on `challenge` (32 bytes) must say; RemoteProtocolError for who may not serve."""
+    if member.serving is None or member.suspended_at is not None:
+        found = phase_name(member.phase) if member.serving is None else "suspended"
+        raise RemoteProtocolError.of(Reason.NOT_ACTIVE, "phase", found, "active")
+    manifest = member.serving.manifest
     entry = manifest.entry(member.own.iid)
     if entry is None:
         raise LocalProtocolError.of(Reason.MANIFEST_OWN_ENTRY, "manifest.members", "no own entry", "one")
@@ -141,6 +159,8 @@ def _dispatch(member: Member, event: Event, now: int) -> Step:
             return _appraised(member, event, now)
         case Refused():
             return _refused(member, event)
+        case Leave():
+            return heartbeats.beat_all(replace(member, leaving=True), now)
         case _:
             return rounds.fence(member, Fence(event.mismatch))
 
@@ -167,7 +187,13 @@ def _received(member: Member, data: bytes, now: int) -> Step:
         case "commit":
             return sealing.on_commit(member, envelope.commit, now)
         case "sealed":
-            return sealing.on_sealed(member, envelope.sealed)
+            return sealing.on_sealed(member, envelope.sealed, now)
+        case "heartbeat":
+            return heartbeats.on_heartbeat(member, envelope.heartbeat, now)
+        case "want":
+            return fetching.on_want(member, envelope.want)
+        case "certificate":
+            return fetching.on_part(member, envelope.certificate, now)
         case _:
             return exchange.on_topology(member, envelope.topology)
 
@@ -196,6 +222,8 @@ def _quote_failed(member: Member, event: QuoteFailed, now: int) -> Step:
 def _appraised(member: Member, event: Appraised, now: int) -> Step:
     if event.ticket.subject is Subject.COMMIT:
         return sealing.on_seal_verified(member, event, now)
+    if event.ticket.subject is Subject.RECORD:
+        return adopting.on_record_verified(member, event, now)
     if event.ticket.iid != member.own.iid:
         return exchange.on_admitted(member, event, now)
     if isinstance(member.phase, Boot):
@@ -207,6 +235,8 @@ def _appraised(member: Member, event: Appraised, now: int) -> Step:
 def _refused(member: Member, event: Refused) -> Step:
     if event.ticket.subject is Subject.COMMIT:
         return sealing.on_seal_refused(member, event)
+    if event.ticket.subject is Subject.RECORD:
+        return fetching.on_record_refused(member, event)
     if event.ticket.iid == member.own.iid:
         return rounds.fence(member, Fence(event.mismatch))
     return exchange.on_not_admitted(member, event)

@@ -52,16 +52,22 @@ class Manifest:
         return next((e for e in self.members if e.iid == iid), None)
 
 
-def build_genesis(mesh_id: bytes, topology: Topology, epoch: int, members: Iterable[Entry]) -> Manifest:
-    """The genesis manifest of `members` for attempt `epoch`; every member builds the same bytes."""
+def build_manifest(
+    mesh_id: bytes, topology: Topology, epoch: int, members: Iterable[Entry], previous: Manifest | None = None
+) -> Manifest:
+    """The manifest of `members` for attempt `epoch` after `previous`, or a genesis; every member builds the
+    same bytes."""
+    lineage = ZERO_DIGEST
+    if previous is not None:
+        lineage = previous.digest if previous.is_genesis else previous.lineage
     message = wire.Manifest(
         protocol=PROTOCOL,
         mesh_id=mesh_id,
         topology_version=topology.version,
         topology_digest=topology.digest,
-        lineage=ZERO_DIGEST,
+        lineage=lineage,
         epoch=epoch,
-        previous=ZERO_DIGEST,
+        previous=ZERO_DIGEST if previous is None else previous.digest,
         members=[
             wire.Entry(
                 role=e.role,

@@ -9,6 +9,7 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import digest, encode, u64
 from toposeal.limits import MAX_ENVELOPE_SIZE, NONCE_SIZE
 from toposeal.membership.events import Announce, Effect, Send
+from toposeal.membership.hello import Hello
 from toposeal.membership.manifest import Manifest
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.signing import Tag
@@ -24,8 +25,8 @@ def announce(member: Member) -> tuple[Effect, ...]:
 
 def introduction(member: Member) -> bytes | None:
     """IDENTITY, JOIN evidence and the current HELLO in one; None before there is one of each."""
-    attempt = attempt_of(member.phase)
-    if attempt is None or member.join is None:
+    current = current_hello(member)
+    if current is None or member.join is None:
         return None
     signed = member.own.signed
     return encode(
@@ -35,14 +36,23 @@ def introduction(member: Member) -> bytes | None:
                 ik_signature=signed.ik_signature,
                 ca_signature=signed.ca_signature,
                 join=member.join,
-                hello=_hello(attempt),
+                hello=_hello(current),
             )
         )
     )
 
 
+def current_hello(member: Member) -> Hello | None:
+    """That of the attempt, or of what we sealed last; None before there is one."""
+    attempt = attempt_of(member.phase)
+    if attempt is not None:
+        return attempt.hello
+    held = member.chain.get(member.sealed)
+    return held.sealed.member(member.own.iid).hello if held else None
+
+
 def hello(attempt: Attempt) -> bytes:
-    return encode(wire.Envelope(hello=_hello(attempt)))
+    return encode(wire.Envelope(hello=_hello(attempt.hello)))
 
 
 def ping(member: Member, attempt: Attempt, peer: Peer) -> tuple[Member, tuple[Effect, ...]]:
@@ -116,5 +126,5 @@ def send(peer: Peer, data: bytes) -> Effect:
     return Send(peer.identity.iid, peer.hello.addresses, data)
 
 
-def _hello(attempt: Attempt) -> wire.Signed:
-    return wire.Signed(body=attempt.hello.body, signature=attempt.hello.signature)
+def _hello(current: Hello) -> wire.Signed:
+    return wire.Signed(body=current.body, signature=current.signature)

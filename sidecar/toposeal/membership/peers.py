@@ -8,7 +8,16 @@ from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.limits import MAX_CANDIDATES_PER_ROLE, MAX_EPOCH_STEP
 from toposeal.membership.events import Effect
 from toposeal.membership.identity import Identity
-from toposeal.membership.state import Gathering, Member, Peer, Proposed, Waiting, listed_iids
+from toposeal.membership.state import (
+    Active,
+    Gathering,
+    Member,
+    Peer,
+    Proposed,
+    Waiting,
+    listed_iids,
+    mesh_iids,
+)
 
 Step = tuple[Member, tuple[Effect, ...]]
 
@@ -54,7 +63,8 @@ def with_room(member: Member, identity: Identity) -> Member:
     if len(same_role) < role.max_replicas + MAX_CANDIDATES_PER_ROLE:
         return member
     # Whom our manifest lists stays while it does: its votes have to find it.
-    unlisted = (p for p in same_role if p.identity.iid not in listed_iids(member.phase))
+    kept = listed_iids(member.phase) | mesh_iids(member)
+    unlisted = (p for p in same_role if p.identity.iid not in kept)
     most_silent = max(unlisted, key=lambda p: p.silent, default=None)
     if most_silent is None or most_silent.silent < _SILENT_TO_YIELD:
         raise RemoteProtocolError.of(
@@ -64,15 +74,21 @@ def with_room(member: Member, identity: Identity) -> Member:
 
 
 def follow(member: Member, now: int) -> Member:
-    """Take part in the highest attempt that a candidate is in, unless we have committed (S3).
+    """Take part in the highest attempt that a candidate is in, unless we have committed (S3). Who rests on an
+    active manifest follows its members alone.
 
     At most MAX_EPOCH_STEP above our own latest HELLO: who is further ahead is reached in steps.
     """
     phase = member.phase
+    if isinstance(phase, Active):
+        if member.leaving:
+            return member
+        target = min(_listed_epoch(member, phase), reach(member))
+        return replace(member, phase=Waiting(target, now)) if target > member.last_epoch else member
     if not isinstance(phase, (Waiting, Gathering, Proposed)):
         return member
     own = phase.epoch if isinstance(phase, Waiting) else phase.attempt.epoch
-    target = min(highest_epoch(member), member.last_epoch + MAX_EPOCH_STEP)
+    target = min(highest_epoch(member), reach(member))
     if target > own or (target == own and isinstance(phase, Waiting)):
         return replace(member, phase=Waiting(target, now))
     return member
@@ -83,6 +99,19 @@ def highest_epoch(member: Member) -> int:
     own = member.own.topology.topology.digest
     admitted = (p.hello for p in member.peers.values() if p.admitted is not None)
     return max((h.target_epoch for h in admitted if h.topology_digest == own), default=0)
+
+
+def reach(member: Member) -> int:
+    """The highest epoch that we may begin next: a certificate proves that all below have been."""
+    proven = max((held.manifest.epoch for held in member.chain.values()), default=0)
+    return max(member.last_epoch, proven) + MAX_EPOCH_STEP
+
+
+def _listed_epoch(member: Member, phase: Active) -> int:
+    own = member.own.topology.topology.digest
+    listed = (member.peers[iid] for iid in phase.sealed.iids if iid in member.peers)
+    hellos = (p.hello for p in listed if p.admitted is not None)
+    return max((h.target_epoch for h in hellos if h.topology_digest == own), default=0)
 
 
 def stale(field: str, found: object) -> RemoteProtocolError:

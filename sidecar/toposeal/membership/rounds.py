@@ -12,11 +12,13 @@ from toposeal.membership import outbox
 from toposeal.membership.candidates import Selection, manifest_of, select
 from toposeal.membership.checks import commit_mismatches
 from toposeal.membership.events import Alarm, Appraise, Effect, Fence, Quote, Subject, Ticket
+from toposeal.membership.heads import look_ahead, round_is_due
 from toposeal.membership.manifest import Entry, Manifest
-from toposeal.membership.peers import Step, admitted_peer, stale
+from toposeal.membership.peers import Step, admitted_peer, highest_epoch, reach, stale
 from toposeal.membership.sealed import seal_of
 from toposeal.membership.signing import Tag, verify_ik
 from toposeal.membership.state import (
+    Active,
     Attempt,
     Committed,
     Fenced,
@@ -24,6 +26,7 @@ from toposeal.membership.state import (
     Member,
     Peer,
     Proposed,
+    Waiting,
     attempt_of,
 )
 from toposeal.membership.votes import SignedCommit, parse_decision
@@ -56,6 +59,17 @@ def on_propose(member: Member, message: wire.Signed, now: int) -> Step:
     phase = member.phase
     agreed = isinstance(phase, Proposed) and _all_propose(member, phase.manifest)
     return evaluate(member, now) if agreed else (member, ())
+
+
+def begin_if_due(member: Member, now: int) -> Member:
+    """A member that rests on an active manifest begins the next attempt if there is a reason."""
+    if not isinstance(member.phase, Active) or member.leaving:
+        return member
+    member = look_ahead(member, now)
+    if not round_is_due(member, now):
+        return member
+    target = min(highest_epoch(member), reach(member))
+    return replace(member, phase=Waiting(max(target, member.last_epoch + 1), now))
 
 
 def fence(member: Member, effect: Fence) -> Step:
@@ -118,7 +132,7 @@ def _commit_if_agreed(member: Member, phase: Proposed, now: int) -> Step:
     if mismatches:
         return replace(member, phase=replace(phase, deadline=now)), tuple(Alarm(m) for m in mismatches)
     timers = member.own.topology.topology.timers
-    committed = Committed(attempt, manifest, now + timers.quote_ms + timers.attempt_ms, None, {})
+    committed = Committed(attempt, manifest, now + timers.quote_ms + timers.attempt_ms, None, {}, now)
     member = replace(member, phase=committed, last_commitment=manifest.epoch)
     quote = Quote(own_seal(member, manifest))
     return member, (quote, *appraisals(member, committed, [e.iid for e in _others(member, manifest)]))

@@ -8,7 +8,9 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.errors import Mismatch, Reason, RemoteProtocolError, printable
 from toposeal.membership import outbox
+from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Activate, Alarm, Appraised, Fence, Quoted, QuoteFailed, Refused
+from toposeal.membership.fetching import hold
 from toposeal.membership.peers import Step, admitted_peer, stale
 from toposeal.membership.rounds import appraisals, appraise, fence, own_seal, while_possible
 from toposeal.membership.sealed import SealedManifest, SealedMember, check_verified, seal_of
@@ -58,10 +60,10 @@ def on_commit(member: Member, message: wire.Commit, now: int) -> Step:
     """A peer's commitment: keep it, and have its SEAL evidence verified once we have committed too."""
     decision = parse_decision(message.body, "commit")
     peer = admitted_peer(member, decision.sender, "commit.sender")
-    sealed = sealed_of(member.phase)
-    if sealed is not None:
+    held = member.chain.get(member.sealed)
+    if held is not None and (sealed_of(member.phase) or decision.manifest_digest == member.sealed):
         verify_commit(message, peer.identity)
-        return _help_laggard(member, sealed, decision, now)
+        return _help_laggard(member, held.sealed, decision, now)
     attempt = attempt_of(member.phase)
     if attempt is None or decision.epoch != attempt.epoch:
         raise stale("commit.epoch", decision.epoch)
@@ -112,27 +114,40 @@ def on_seal_refused(member: Member, event: Refused) -> Step:
     return member.with_peer(replace(peer, commit=None)), (Alarm(event.mismatch),)
 
 
-def on_sealed(member: Member, message: wire.Signed) -> Step:
+def on_sealed(member: Member, message: wire.Signed, now: int) -> Step:
     """A peer has verified and installed D; with all of them the manifest is active."""
     decision = parse_decision(message.body, "sealed")
     peer = admitted_peer(member, decision.sender, "sealed.sender")
     verify_ik(peer.identity.ik, Tag.SEALED, message.body, message.signature)
-    if _current_digest(member) != decision.manifest_digest:
-        raise stale("sealed.manifest_digest", decision.manifest_digest)
-    member = member.with_peer(replace(peer, sealed=decision.manifest_digest))
-    return activate_if_all_sealed(member)
+    d = decision.manifest_digest
+    held = member.chain.get(d)
+    committed = isinstance(member.phase, Committed) and member.phase.manifest.digest == d
+    if not committed and (held is None or held.manifest.entry(decision.sender) is None):
+        raise stale("sealed.manifest_digest", d)
+    if committed or d == member.sealed:
+        member = member.with_peer(replace(peer, sealed=d, seal=message.signature))
+    if held is not None:
+        held = held.with_seal(decision.sender, message.signature)
+        member = replace(member, chain={**member.chain, d: held})
+    return activate_if_all_sealed(member, now)
 
 
-def activate_if_all_sealed(member: Member) -> Step:
-    """SEALED becomes ACTIVE only with SEALED(D) of every member."""
-    phase = member.phase
-    if not isinstance(phase, Sealed):
+def activate_if_all_sealed(member: Member, now: int) -> Step:
+    """SEALED becomes ACTIVE only with SEALED(D) of every member, also if a later attempt has begun."""
+    held = member.chain.get(member.sealed)
+    served = member.serving.manifest.digest if member.serving else None
+    if held is None or not held.proven or served == held.digest:
         return member, ()
-    d = phase.sealed.manifest.digest
-    others = (e.iid for e in phase.sealed.manifest.members if e.iid != member.own.iid)
-    if any(iid not in member.peers or member.peers[iid].sealed != d for iid in others):
-        return member, ()
-    return replace(member, phase=Active(phase.sealed)), (Activate(phase.sealed),)
+    # Every member's SEALED answers our COMMIT: each held this manifest later than that.
+    lease = member.sealed_at + member.own.topology.topology.timers.lease_ms
+    peers = {
+        iid: replace(p, lease_until=max(p.lease_until, lease)) if iid in held.sealed.iids else p
+        for iid, p in member.peers.items()
+    }
+    kept = {d: link for d, link in member.chain.items() if link.manifest.epoch >= held.manifest.epoch}
+    phase = Active(held.sealed) if isinstance(member.phase, Sealed) else member.phase
+    member = replace(member, phase=phase, serving=held.sealed, chain=kept, peers=peers, beat_at=now)
+    return member, (Activate(held.sealed),)
 
 
 def _sealed_member(member: Member, phase: Committed, event: Appraised) -> SealedMember | None:
@@ -184,10 +199,13 @@ def _seal(member: Member, phase: Committed, now: int) -> Step:
         members=tuple(phase.members[e.iid] for e in phase.manifest.members),
     )
     deadline = now + member.own.topology.topology.timers.attempt_ms
-    member = replace(member, phase=Sealed(sealed, deadline), failures=0)
     signed = make_sealed(member.own.keys, member.own.iid, phase.manifest)
     data = encode(wire.Envelope(sealed=signed))
-    member, effects = activate_if_all_sealed(member)
+    d = phase.manifest.digest
+    seals = {iid: p.seal for iid, p in member.peers.items() if iid in sealed.iids and p.sealed == d}
+    member = hold(member, Certificate(sealed, {**seals, member.own.iid: signed.signature}))
+    member = replace(member, phase=Sealed(sealed, deadline), sealed=d, sealed_at=phase.since, failures=0)
+    member, effects = activate_if_all_sealed(member, now)
     return member, (*outbox.to_listed(member, sealed.manifest, data), *effects)
 
 
@@ -213,11 +231,3 @@ def _repeated(kept: SignedCommit, commit: SignedCommit) -> RemoteProtocolError:
     """Commit once: the first commitment of an epoch stands, whatever else its sender signs."""
     found, expected = commit.decision.manifest_digest, kept.decision.manifest_digest.hex()
     return RemoteProtocolError.of(Reason.COMMIT_REPEATED, "commit.manifest_digest", found, expected)
-
-
-def _current_digest(member: Member) -> bytes | None:
-    phase = member.phase
-    if isinstance(phase, Committed):
-        return phase.manifest.digest
-    sealed = sealed_of(phase)
-    return sealed.manifest.digest if sealed else None

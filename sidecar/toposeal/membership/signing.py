@@ -31,6 +31,8 @@ class Tag(StrEnum):
     PROPOSE = "toposeal/v1/sig/propose"
     COMMIT = "toposeal/v1/sig/commit"
     SEALED = "toposeal/v1/sig/sealed"
+    HEARTBEAT = "toposeal/v1/sig/heartbeat"
+    WANT = "toposeal/v1/sig/want"
 
 
 @dataclass(frozen=True)

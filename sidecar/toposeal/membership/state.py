@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.errors import Mismatch
+from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.evidence.gpu_certs import GpuEvidence
+from toposeal.limits import NONCE_SIZE
+from toposeal.membership.certificate import Certificate
 from toposeal.membership.hello import Hello
 from toposeal.membership.identity import Identity, SignedIdentity
 from toposeal.membership.manifest import Manifest
+from toposeal.membership.records import Introduced
 from toposeal.membership.sealed import AdmittedPeer, SealedManifest, SealedMember
 from toposeal.membership.signing import SigningKeys
 from toposeal.membership.votes import SignedCommit
@@ -49,6 +53,35 @@ class Attempt:
     def epoch(self) -> int:
         return self.hello.target_epoch
 
+    @property
+    def previous(self) -> bytes:
+        """D of what this attempt follows; zero for a genesis."""
+        return self.hello.previous
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A certificate on its way from `source`, record by record."""
+
+    digest: bytes
+    source: bytes  # iid
+    asked_at: int  # ms
+    asked: int = 1  # times in a row without an answer
+    manifest: Manifest | None = None
+    records: tuple[
+        tuple[Introduced, SignedCommit, tuple[GpuEvidence, ...]], ...
+    ] = ()  # in the manifest's order, signatures verified
+    seals: Mapping[bytes, bytes] = field(default_factory=dict)
+    verified: Mapping[bytes, VerifiedEvidence] = field(default_factory=dict)  # by iid, as appraisals end
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """Whom the next manifest would list, if they are others than ours does, and since when (ms)."""
+
+    iids: frozenset[bytes]
+    since: int
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -65,8 +98,17 @@ class Peer:
     silent: int = 0  # pings in a row without an answer
     proposed: bytes | None = None  # the D that its latest PROPOSE of this attempt names
     commit: SignedCommit | None = None  # of this attempt; its evidence may still be under appraisal
-    sealed: bytes | None = None  # the D that its SEALED names
+    sealed: bytes | None = None  # the D that its SEALED names,
+    seal: bytes = b""  # and that message's signature
     helped_at: int | None = None  # ms: when it last had our votes again
+    beats: tuple[tuple[bytes, int], ...] = ()  # our last nonces to it, and when each was sent
+    beat_count: int = 0
+    beat: bytes = bytes(NONCE_SIZE)  # its last nonce, which our next heartbeat answers
+    answered_at: int | None = None  # ms: when it last had a heartbeat out of turn
+    head: bytes = ZERO_DIGEST  # what its last answer said that it would follow
+    alive_at: int | None = None  # ms: no later than its last proof of life
+    lease_until: int = 0  # ms: until then we may count on it to hold our manifest
+    leaving: bool = False  # asked to be left out; nobody comes back from that
 
     @property
     def identity(self) -> Identity:
@@ -114,6 +156,7 @@ class Committed:
     deadline: int
     commit: SignedCommit | None
     members: Mapping[bytes, SealedMember]
+    since: int = 0  # ms
 
 
 @dataclass(frozen=True)
@@ -154,6 +197,16 @@ class Member:
     highest_version: int  # of any topology whose threshold was verified
     failures: int  # attempts that failed in a row
     blocked: Mismatch | None  # commitments are stopped: owner equivocation or a newer topology
+    chain: Mapping[bytes, Certificate] = field(default_factory=dict)  # certificates held, by D
+    sealed: bytes = ZERO_DIGEST  # D of the last manifest that we sealed
+    sealed_at: int = 0  # ms: when we committed to it
+    serving: SealedManifest | None = None  # the newest that is active here
+    suspended_at: int | None = None  # ms: since when we may not serve it
+    fetch: Fetch | None = None
+    prospect: Prospect | None = None
+    leaving: bool = False  # we have asked to be left out
+    beat_at: int = 0  # ms: when to send heartbeats again
+    beat_secret: bytes = field(default=b"", repr=False)  # 32: nonces of heartbeats are derived from it
 
     def with_peer(self, peer: Peer) -> Member:
         """This state with `peer` inserted or replaced; an iid has one identity."""
@@ -202,3 +255,8 @@ def listed_iids(phase: Phase) -> frozenset[bytes]:
     """Whom the manifest that this attempt is about lists; nobody before there is one."""
     members = phase.manifest.members if isinstance(phase, (Proposed, Committed)) else ()
     return frozenset(entry.iid for entry in members)
+
+
+def mesh_iids(member: Member) -> frozenset[bytes]:
+    """Whom any certificate lists that we hold; nobody before there is one."""
+    return frozenset(iid for held in member.chain.values() for iid in held.sealed.iids)

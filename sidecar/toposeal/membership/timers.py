@@ -7,21 +7,25 @@ from dataclasses import replace
 
 from toposeal.errors import Mismatch, Reason
 from toposeal.evidence.auxiliary import aux_digest
-from toposeal.limits import MAX_EPOCH_STEP
-from toposeal.membership import outbox
+from toposeal.membership import fetching, heartbeats, outbox
 from toposeal.membership.events import Effect, Fence, Timer
+from toposeal.membership.heads import head
 from toposeal.membership.hello import make_hello
-from toposeal.membership.peers import Step, follow, highest_epoch
-from toposeal.membership.rounds import evaluate, fence
+from toposeal.membership.peers import Step, follow, highest_epoch, reach
+from toposeal.membership.rounds import begin_if_due, evaluate, fence
 from toposeal.membership.state import (
+    Active,
     Attempt,
+    Boot,
     Committed,
+    Fenced,
     Gathering,
     Member,
     Peer,
     Proposed,
     Sealed,
     Waiting,
+    mesh_iids,
 )
 
 ENTROPY_SIZE = 64
@@ -32,15 +36,34 @@ _SILENT_LIMIT = 15  # pings in a row without an answer: the instance is forgotte
 
 def deadline(member: Member) -> int | None:
     """When the machine wants its next `Timer`, in ms; None while only others can move it."""
-    phase = member.phase
+    return min(_deadlines(member), default=None)
+
+
+def _deadlines(member: Member) -> Iterable[int]:
+    phase, timers = member.phase, member.own.topology.topology.timers
+    if isinstance(phase, (Boot, Fenced)):
+        return
+    if member.chain:
+        yield member.beat_at
+    if member.fetch is not None:
+        yield member.fetch.asked_at + timers.ping_ms
+    lapse = (
+        heartbeats.lapses_at(member) if member.suspended_at is None else heartbeats.quorum_deadline(member)
+    )
+    if lapse is not None:
+        yield lapse
     if isinstance(phase, Waiting):
-        return phase.until
-    if isinstance(phase, Gathering):
-        view = member.own.topology.topology.timers.view_ms
-        return min(member.resend_at, phase.since + view) if phase.selection else member.resend_at
+        yield phase.until
+    if isinstance(phase, (Gathering, Proposed, Committed, Sealed)):
+        yield member.resend_at
+    if isinstance(phase, Gathering) and phase.selection:
+        yield phase.since + timers.view_ms
     if isinstance(phase, (Proposed, Committed, Sealed)):
-        return min(member.resend_at, phase.deadline)
-    return None
+        yield phase.deadline
+    if isinstance(phase, Active) and member.blocked is None:
+        yield member.sealed_at + timers.reattest_ms
+        if member.prospect is not None:
+            yield member.prospect.since + timers.view_ms
 
 
 def on_timer(member: Member, event: Timer, now: int) -> Step:
@@ -48,14 +71,22 @@ def on_timer(member: Member, event: Timer, now: int) -> Step:
     if len(event.entropy) != ENTROPY_SIZE or len(set(event.entropy)) < 8:
         mismatch = Mismatch(Reason.ENTROPY, "timer.entropy", "not random", f"{ENTROPY_SIZE} random bytes")
         return fence(member, Fence(mismatch))
+    member = member if member.beat_secret else replace(member, beat_secret=event.entropy[32:])
+    effects: tuple[Effect, ...] = ()
+    if member.chain and now >= member.beat_at:
+        member, effects = heartbeats.beat_all(member, now)
+    member, wanted = fetching.retry(member, now)
+    member = begin_if_due(member, now)
+    member, more = _in_phase(member, event, now)
+    return member, effects + wanted + more
+
+
+def _in_phase(member: Member, event: Timer, now: int) -> Step:
     phase = member.phase
     if isinstance(phase, Waiting):
         return _begin(member, phase, event.entropy, now) if now >= phase.until else (member, ())
     if isinstance(phase, Sealed) and now >= phase.deadline:
-        mismatch = Mismatch(
-            Reason.NOT_ACTIVE, "sealed", "no SEALED of every member in time", "SEALED of all members"
-        )
-        return fence(member, Fence(mismatch))
+        return _not_active(member, phase, now)
     if isinstance(phase, (Proposed, Committed)) and now >= phase.deadline:
         return _give_up(member, event.entropy, now)
     if now < member.resend_at:
@@ -65,20 +96,39 @@ def on_timer(member: Member, event: Timer, now: int) -> Step:
     return (ahead, ()) if ahead is not member else _repeat(member, now)
 
 
+def _not_active(member: Member, phase: Sealed, now: int) -> Step:
+    """Somebody has not sealed, or we did not hear of it: the next attempt follows what we sealed. After a
+    genesis there is no mesh to go on with, unless another member goes on from it.
+    """
+    d = phase.sealed.manifest.digest
+    others = [p for iid, p in member.peers.items() if iid in phase.sealed.iids]
+    gone_on = any(d in (p.hello.sealed, p.hello.previous) for p in others)
+    if phase.sealed.manifest.is_genesis and not gone_on:
+        expected = "SEALED of all members"
+        mismatch = Mismatch(Reason.NOT_ACTIVE, "sealed", "no SEALED of every member in time", expected)
+        return fence(member, Fence(mismatch))
+    target = max(member.last_epoch + 1, min(highest_epoch(member), reach(member)))
+    return replace(member, phase=Waiting(target, now)), ()
+
+
 def _begin(member: Member, phase: Waiting, entropy: bytes, now: int) -> Step:
     """A new attempt: a fresh nonce, HELLO to every admitted peer, the Introduction to every address."""
-    own = member.own
+    own, previous = member.own, head(member, now)
+    held = member.chain.get(previous)
+    epoch = max(phase.epoch, held.manifest.epoch + 1 if held else 0)
     hello = make_hello(
         own.keys,
         own.identity,
         own.topology.topology,
-        phase.epoch,
+        epoch,
         entropy[:32],
         own.addresses,
         aux_digest(member.gpus),
+        member.sealed,
+        previous,
     )
     attempt = Attempt(hello, entropy[32:])
-    member = replace(member, phase=Gathering(attempt), last_epoch=phase.epoch)
+    member = replace(member, phase=Gathering(attempt), last_epoch=epoch)
     hellos = tuple(_tell(member, attempt, peer) for peer in member.peers.values() if peer.admitted)
     member = replace(member, peers={iid: _reset(peer) for iid, peer in member.peers.items()})
     member, effects = _repeat(member, now)
@@ -98,6 +148,8 @@ def _repeat(member: Member, now: int) -> Step:
         return member, tuple(_repeat_votes(member, phase))
     if not isinstance(phase, (Gathering, Proposed)):
         return member, ()
+    if head(member, now) != phase.attempt.previous:  # another predecessor: another HELLO
+        return replace(member, phase=Waiting(member.last_epoch + 1, now)), ()
     effects: tuple[Effect, ...] = outbox.announce(member)
     for peer in list(member.peers.values()):
         member, more = _ping_or_forget(member, phase.attempt, peer)
@@ -122,7 +174,7 @@ def _repeat_votes(member: Member, phase: Committed | Sealed) -> Iterable[Effect]
 
 
 def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer) -> Step:
-    if peer.silent >= _SILENT_LIMIT:
+    if peer.silent >= _SILENT_LIMIT and peer.identity.iid not in mesh_iids(member):
         return member.without_peer(peer.identity.iid), ()
     unanswered = peer.silent > 0
     peer = replace(peer, silent=peer.silent + 1)
@@ -144,7 +196,7 @@ def _give_up(member: Member, entropy: bytes, now: int) -> Step:
     To overtake an attempt that others are in would make that one fail too.
     """
     failures = member.failures + 1
-    target = min(highest_epoch(member), member.last_epoch + MAX_EPOCH_STEP)
+    target = min(highest_epoch(member), reach(member))
     if target > member.last_epoch:
         return replace(member, phase=Waiting(target, now), failures=failures), ()
     delay = min(_BACKOFF_FIRST_MS << min(failures - 1, 16), _BACKOFF_LAST_MS)
@@ -156,4 +208,6 @@ def _give_up(member: Member, entropy: bytes, now: int) -> Step:
 def _reset(peer: Peer) -> Peer:
     """What an attempt leaves behind; votes of the last one mean nothing in this one."""
     greeted = peer.admitted is not None
-    return replace(peer, greeted=greeted, pings=0, pong_at=None, proposed=None, commit=None, sealed=None)
+    return replace(
+        peer, greeted=greeted, pings=0, pong_at=None, proposed=None, commit=None, sealed=None, seal=b""
+    )

@@ -8,7 +8,14 @@ from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import decode, encode
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.membership.fields import digest_field, epoch_field, evidence_field, nonce_field
+from toposeal.limits import NONCE_SIZE
+from toposeal.membership.fields import (
+    digest_field,
+    epoch_field,
+    evidence_field,
+    nonce_field,
+    sized_field,
+)
 from toposeal.membership.identity import Identity
 from toposeal.membership.manifest import Manifest
 from toposeal.membership.signing import SigningKeys, Tag, verify_ca, verify_ik
@@ -65,9 +72,77 @@ def parse_liveness(signed: wire.Signed, field: str) -> Liveness:
     )
 
 
+@dataclass(frozen=True)
+class Heartbeat:
+    sender: bytes  # iid
+    receiver: bytes  # iid
+    nonce: bytes  # 32
+    answer: bytes  # 32: the receiver's last nonce, zero before one came
+    head: bytes  # 48: what the sender's next attempt would follow, zero without any
+    leaving: bool = False  # asks to be left out of the next manifest
+
+
+@dataclass(frozen=True)
+class Want:
+    sender: bytes  # iid
+    receiver: bytes  # iid
+    manifest_digest: bytes  # 48
+    first: int  # the first record that is asked for
+
+
+def make_heartbeat(keys: SigningKeys, beat: Heartbeat) -> wire.Signed:
+    body = encode(
+        wire.Heartbeat(
+            sender=beat.sender,
+            receiver=beat.receiver,
+            nonce=beat.nonce,
+            answer=beat.answer,
+            head=beat.head,
+            leaving=beat.leaving,
+        )
+    )
+    return wire.Signed(body=body, signature=keys.sign(Tag.HEARTBEAT, body))
+
+
+def parse_heartbeat(body: bytes) -> Heartbeat:
+    """Parse without checking the signature. Raises RemoteProtocolError."""
+    message = decode(wire.Heartbeat, body, "heartbeat", _MAX_SMALL_BODY)
+    return Heartbeat(
+        sender=digest_field(message.sender, "heartbeat.sender"),
+        receiver=digest_field(message.receiver, "heartbeat.receiver"),
+        nonce=nonce_field(message.nonce, "heartbeat.nonce"),
+        answer=sized_field(message.answer, NONCE_SIZE, "heartbeat.answer"),
+        head=digest_field(message.head, "heartbeat.head"),
+        leaving=message.leaving,
+    )
+
+
+def make_want(keys: SigningKeys, want: Want) -> wire.Signed:
+    body = encode(
+        wire.Want(
+            sender=want.sender,
+            receiver=want.receiver,
+            manifest_digest=want.manifest_digest,
+            first=want.first,
+        )
+    )
+    return wire.Signed(body=body, signature=keys.sign(Tag.WANT, body))
+
+
+def parse_want(body: bytes) -> Want:
+    """Parse without checking the signature. Raises RemoteProtocolError."""
+    message = decode(wire.Want, body, "want", _MAX_SMALL_BODY)
+    return Want(
+        sender=digest_field(message.sender, "want.sender"),
+        receiver=digest_field(message.receiver, "want.receiver"),
+        manifest_digest=digest_field(message.manifest_digest, "want.manifest_digest"),
+        first=message.first,
+    )
+
+
 def make_propose(keys: SigningKeys, sender: bytes, manifest: Manifest) -> wire.Signed:
     """What we would commit to; binds nobody and may be replaced."""
-    body = _decision_body(sender, manifest)
+    body = decision_body(sender, manifest)
     return wire.Signed(body=body, signature=keys.sign(Tag.PROPOSE, body))
 
 
@@ -75,7 +150,7 @@ def make_commit(
     keys: SigningKeys, sender: bytes, manifest: Manifest, evidence: wire_evidence.Evidence
 ) -> SignedCommit:
     """The own COMMIT over the SEAL evidence just quoted."""
-    body = _decision_body(sender, manifest)
+    body = decision_body(sender, manifest)
     return SignedCommit(
         decision=parse_decision(body, "commit"),
         ik_signature=keys.sign(Tag.COMMIT, body),
@@ -107,7 +182,7 @@ def verify_commit(message: wire.Commit, identity: Identity) -> SignedCommit:
 
 
 def make_sealed(keys: SigningKeys, sender: bytes, manifest: Manifest) -> wire.Signed:
-    body = _decision_body(sender, manifest)
+    body = decision_body(sender, manifest)
     return wire.Signed(body=body, signature=keys.sign(Tag.SEALED, body))
 
 
@@ -122,5 +197,5 @@ def parse_decision(body: bytes, field: str) -> Decision:
     )
 
 
-def _decision_body(sender: bytes, manifest: Manifest) -> bytes:
+def decision_body(sender: bytes, manifest: Manifest) -> bytes:
     return encode(wire.Decision(sender=sender, epoch=manifest.epoch, manifest_digest=manifest.digest))

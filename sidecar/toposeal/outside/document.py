@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 from toposeal._wire import attestation_pb2 as wire
 from toposeal._wire import evidence_pb2 as wire_evidence
-from toposeal._wire import peer_pb2 as wire_peer
 from toposeal.encoding import decode, encode
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.evidence.auxiliary import gpu_messages
 from toposeal.evidence.nonce_tree import audit_path, tree_root
 from toposeal.limits import (
     MAX_COLLATERAL_ENTRIES,
@@ -23,8 +21,8 @@ from toposeal.limits import (
     MAX_DOCUMENT_SIZE,
     MAX_REPLICAS,
 )
-from toposeal.membership.sealed import SealedManifest, SealedMember
-from toposeal.membership.votes import commit_message
+from toposeal.membership.records import record_message
+from toposeal.membership.sealed import SealedManifest
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def build_document(
         wire.AttestationDocument(
             topology=envelope,
             manifest=sealed.manifest.body,
-            members=[_record(member) for member in sealed.members],
+            members=[record_message(member) for member in sealed.members],
             live=wire.Live(
                 iid=live.iid,
                 challenge=tree_root(live.nonces),
@@ -79,17 +77,6 @@ def parse_document(data: bytes) -> wire.AttestationDocument:
     for entry in document.collateral:
         _check_count("document.collateral.size", len(entry), MAX_COLLATERAL_SIZE)
     return document
-
-
-def _record(member: SealedMember) -> wire.MemberRecord:
-    return wire.MemberRecord(
-        identity=member.identity.body,
-        ik_signature=member.signed.ik_signature,
-        ca_signature=member.signed.ca_signature,
-        hello=wire_peer.Signed(body=member.hello.body, signature=member.hello.signature),
-        commit=commit_message(member.commit),
-        gpus=gpu_messages(member.gpus),
-    )
 
 
 def _check_count(field: str, found: int, limit: int) -> None:

@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from toposeal._wire import attestation_pb2 as wire
+from toposeal._wire import peer_pb2 as wire_peer
 from toposeal.errors import (
     EvidenceError,
-    Mismatch,
     PolicyError,
     Reason,
     RemoteProtocolError,
     TopologyError,
-    printable,
 )
 from toposeal.evidence.auxiliary import aux_digest, read_gpus
 from toposeal.evidence.binding import gpu_binding, live_binding
 from toposeal.evidence.nonce_tree import root_of
-from toposeal.membership.hello import Hello, verify_hello
-from toposeal.membership.identity import Identity, verify_identity
-from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches, parse_manifest
+from toposeal.membership.manifest import Manifest, bounds_mismatches, parse_manifest
+from toposeal.membership.records import Introduced, committed, introduced, require_equal
 from toposeal.membership.sealed import seal_of
-from toposeal.membership.votes import SignedCommit, verify_commit
 from toposeal.names import mesh_id
 from toposeal.outside.document import parse_document
 from toposeal.outside.model import VerifiedMember, VerifiedMesh, VerifyRequest
@@ -39,15 +36,6 @@ from toposeal.verification.high_water import Marks
 from toposeal.verification.model import AppraisalContext, VerifiedEvidence
 from toposeal.verification.shared_guest import refuse_shared_gpus, refuse_shared_guests
 from toposeal.verification.stapled import accept_stapled, accept_stapled_lists
-
-
-@dataclass(frozen=True)
-class Introduced:
-    """A member as it introduced itself: signed by its own keys, not yet backed by hardware."""
-
-    entry: Entry
-    identity: Identity
-    hello: Hello
 
 
 def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
@@ -76,27 +64,27 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     topology = _accept(parts.topology, request)  # (3)
     manifest = _manifest(parts.manifest, topology, mesh_id(request.owner.canonical, request.mesh))  # (4)
     _check_bounds(manifest, topology)  # (5)
-    introduced = introductions(parts.members, manifest, topology)  # (6) (7) (8)
+    listed = introductions(parts.members, manifest, topology)  # (6) (7) (8)
     context = request.context
     if not context.collateral:
         context = replace(context, collateral=_stapled(parts, context))
     if not context.crls:
         context = replace(context, crls=accept_stapled_lists(parts.crls, context.anchors))
-    commits = [_commit(r, m, manifest) for r, m in zip(parts.members, introduced, strict=True)]  # (9)
+    commits = [committed(r, m, manifest) for r, m in zip(parts.members, listed, strict=True)]  # (9)
     seals = [  # (10)
         appraise(commit.evidence, seal_of(manifest, entry), topology, context)
         for commit, entry in zip(commits, manifest.members, strict=True)
     ]
     seals = [  # (11)
         _with_gpus(record, member, seal, topology, context)
-        for record, member, seal in zip(parts.members, introduced, seals, strict=True)
+        for record, member, seal in zip(parts.members, listed, seals, strict=True)
     ]
-    named = [(m.identity.ca.domain, seal) for m, seal in zip(introduced, seals, strict=True)]
+    named = [(m.identity.ca.domain, seal) for m, seal in zip(listed, seals, strict=True)]
     refuse_shared_guests((name, seal.guest) for name, seal in named)  # (12)
     refuse_shared_gpus((name, gpu.device_id) for name, seal in named for gpu in seal.gpus)
     live = _live(parts.live, manifest, topology, context)  # (13)
     _expect_sealed_guest(live, seals)
-    members = tuple(_verified(m, s, topology) for m, s in zip(introduced, seals, strict=True))
+    members = tuple(_verified(m, s, topology) for m, s in zip(listed, seals, strict=True))
     return VerifiedMesh(
         mesh=topology.mesh,
         mesh_id=manifest.mesh_id,
@@ -124,7 +112,7 @@ def _stapled(parts: wire.AttestationDocument, context: AppraisalContext) -> tupl
 def _expect_nonce(live: wire.Live, nonce: bytes) -> None:
     """The caller's nonce is a leaf under the root that the LIVE quote is made for."""
     wanted = root_of(nonce, live.leaf, live.leaves, live.path)
-    _require_equal(Reason.NONCE_MISMATCH, ("live.challenge", live.challenge, wanted))
+    require_equal(Reason.NONCE_MISMATCH, ("live.challenge", live.challenge, wanted))
 
 
 def with_answer(mesh: VerifiedMesh, member: VerifiedMember, other: VerifiedMesh) -> VerifiedMesh:
@@ -132,7 +120,7 @@ def with_answer(mesh: VerifiedMesh, member: VerifiedMember, other: VerifiedMesh)
 
     Raises RemoteProtocolError where another member answered, or one of another manifest.
     """
-    _require_equal(
+    require_equal(
         Reason.MANIFEST_MISMATCH,
         ("manifest_digest", other.manifest_digest, mesh.manifest_digest),
         ("live.iid", other.proven_now.iid, member.iid),
@@ -142,7 +130,7 @@ def with_answer(mesh: VerifiedMesh, member: VerifiedMember, other: VerifiedMesh)
 
 
 def introductions(
-    records: Sequence[wire.MemberRecord], manifest: Manifest, topology: Topology
+    records: Sequence[wire_peer.MemberRecord], manifest: Manifest, topology: Topology
 ) -> tuple[Introduced, ...]:
     """Steps (6) to (8): exactly the manifest's members, each signed by its own keys.
 
@@ -153,7 +141,7 @@ def introductions(
             Reason.MEMBERS_INCOMPLETE, "document.members", len(records), f"{len(manifest.members)} members"
         )
     return tuple(
-        _introduced(record, entry, manifest, topology)
+        introduced(record, entry, manifest, topology)
         for record, entry in zip(records, manifest.members, strict=True)
     )
 
@@ -169,8 +157,8 @@ def _accept(envelope: bytes, request: VerifyRequest) -> Topology:
 
 def _manifest(body: bytes, topology: Topology, mesh: bytes) -> Manifest:
     manifest = parse_manifest(body)
-    _require_equal(Reason.MESH_MISMATCH, ("manifest.mesh_id", manifest.mesh_id, mesh))
-    _require_equal(
+    require_equal(Reason.MESH_MISMATCH, ("manifest.mesh_id", manifest.mesh_id, mesh))
+    require_equal(
         Reason.TOPOLOGY_MISMATCH,
         ("manifest.topology_version", manifest.topology_version, topology.version),
         ("manifest.topology_digest", manifest.topology_digest, topology.digest),
@@ -184,41 +172,8 @@ def _check_bounds(manifest: Manifest, topology: Topology) -> None:
         raise PolicyError(*wrong)
 
 
-def _introduced(
-    record: wire.MemberRecord, entry: Entry, manifest: Manifest, topology: Topology
-) -> Introduced:
-    identity = verify_identity(  # (7)
-        record.identity, record.ik_signature, record.ca_signature, manifest.mesh_id, topology.mesh
-    ).identity
-    _require_equal(Reason.MEMBERS_INCOMPLETE, ("identity.iid", identity.iid, entry.iid))  # (6)
-    hello = verify_hello(record.hello.body, record.hello.signature, identity)  # (8)
-    _require_equal(Reason.STALE_ATTEMPT, ("hello.target_epoch", hello.target_epoch, manifest.epoch))
-    _require_equal(
-        Reason.TOPOLOGY_MISMATCH,
-        ("hello.topology_version", hello.topology_version, manifest.topology_version),
-        ("hello.topology_digest", hello.topology_digest, manifest.topology_digest),
-    )
-    offered = hello.entry(identity)
-    names = ("role", "id_digest", "hello_digest", "ca_digest", "nonce", "aux_digest")
-    _require_equal(
-        Reason.MANIFEST_MISMATCH,
-        *((f"manifest.members.{name}", getattr(entry, name), getattr(offered, name)) for name in names),
-    )
-    return Introduced(entry, identity, hello)
-
-
-def _commit(record: wire.MemberRecord, member: Introduced, manifest: Manifest) -> SignedCommit:
-    commit = verify_commit(record.commit, member.identity)
-    _require_equal(
-        Reason.MANIFEST_MISMATCH,
-        ("commit.manifest_digest", commit.decision.manifest_digest, manifest.digest),
-        ("commit.epoch", commit.decision.epoch, manifest.epoch),
-    )
-    return commit
-
-
 def _with_gpus(
-    record: wire.MemberRecord,
+    record: wire_peer.MemberRecord,
     member: Introduced,
     seal: VerifiedEvidence,
     topology: Topology,
@@ -226,7 +181,7 @@ def _with_gpus(
 ) -> VerifiedEvidence:
     identity = member.identity
     gpus = read_gpus(record.gpus, "member.gpus")
-    _require_equal(Reason.MANIFEST_MISMATCH, ("member.gpus", aux_digest(gpus), member.entry.aux_digest))
+    require_equal(Reason.MANIFEST_MISMATCH, ("member.gpus", aux_digest(gpus), member.entry.aux_digest))
     bound = gpu_binding(identity.mesh_id, identity.role, identity.iid, identity.id_digest)
     return with_gpus(seal, appraise_gpus(gpus, bound, topology.roles[seal.role], context))
 
@@ -245,7 +200,7 @@ def _expect_sealed_guest(live: VerifiedEvidence, seals: Sequence[VerifiedEvidenc
     (seal,) = (each for each in seals if each.binding.iid == live.binding.iid)
     names = ("tee", "platform", "guest")
     fields = ((f"live.{name}", getattr(live, name), getattr(seal, name)) for name in names)
-    _require_equal(Reason.IDENTITY_MISMATCH, *fields)
+    require_equal(Reason.IDENTITY_MISMATCH, *fields)
 
 
 def _verified(member: Introduced, seal: VerifiedEvidence, topology: Topology) -> VerifiedMember:
@@ -264,14 +219,3 @@ def _verified(member: Introduced, seal: VerifiedEvidence, topology: Topology) ->
         addresses=member.hello.addresses,
         ingress=tuple(entry.port for entry in topology.roles[seal.role].ingress),
     )
-
-
-def _require_equal(reason: Reason, *fields: tuple[str, object, object]) -> None:
-    """Raise RemoteProtocolError naming every one of (field, found, expected) that differs."""
-    wrong = [
-        Mismatch(reason, field, printable(found), printable(expected))
-        for field, found, expected in fields
-        if found != expected
-    ]
-    if wrong:
-        raise RemoteProtocolError(*wrong)

@@ -69,6 +69,12 @@ def _timers(timers: Timers) -> Iterator[Mismatch]:
     if timers.attempt_ms < timers.quote_ms:
         expected = f"at least quote_ms, {timers.quote_ms}: an attempt waits for a quote"
         yield mismatch("timers.attempt_ms", timers.attempt_ms, expected)
+    if timers.lease_ms < 3 * timers.heartbeat_ms:
+        expected = f"at least three times heartbeat_ms, {3 * timers.heartbeat_ms}: two may be lost"
+        yield mismatch("timers.lease_ms", timers.lease_ms, expected)
+    if timers.reattest_ms < timers.lease_ms:
+        expected = f"at least lease_ms, {timers.lease_ms}"
+        yield mismatch("timers.reattest_ms", timers.reattest_ms, expected)
 
 
 def _products(policy: SnpPolicy | None) -> Iterator[Mismatch]:

@@ -20,6 +20,10 @@ class Timers:
     quote_ms: int = 45_000
     ping_ms: int = 2_000
     attempt_ms: int = 60_000
+    heartbeat_ms: int = 5_000
+    lease_ms: int = 30_000
+    reattest_ms: int = 1_800_000
+    quorum_ms: int = 600_000
     leaf_lifetime_ms: int = 86_400_000
 
 
@@ -135,4 +139,5 @@ class Topology:
     snp: SnpPolicy | None  # None: no role lists an SNP reference
     roles: Mapping[str, Role]  # ascending name, read-only
     digest: bytes  # 48: topo_digest over the exact signed payload bytes
+    on_quorum_loss: str = "regenesis"  # or "halt"
     resolver: str | None = None  # DNS server for egress hosts; None: those of the pod's resolv.conf

@@ -32,7 +32,7 @@ from toposeal.topology.model import (
     Topology,
 )
 from toposeal.topology.probes import PROBES, ordered_probes
-from toposeal.topology.schema import Either, Hex, Integer, ListOf, MapOf, Object, Text, Word, mismatch
+from toposeal.topology.schema import Either, Hex, Integer, ListOf, MapOf, Object, OneOf, Text, Word, mismatch
 from toposeal.topology.snp import SnpPolicy, SnpReference
 from toposeal.topology.tee_schema import (
     GPUS,
@@ -86,6 +86,7 @@ TOPOLOGY = Object(
         "owner_root": _DIGEST,
         "attestation_port": _PORT,
         "resolver": ServerAddress(),
+        "on_quorum_loss": OneOf(("regenesis", "halt")),
         "timers": Object(
             {name: Integer(low, high) for name, (low, high) in limits.TIMER_BOUNDS.items()},
             Timers,
@@ -96,7 +97,7 @@ TOPOLOGY = Object(
         "roles": MapOf(_NAME, _ROLE, 1, limits.MAX_ROLES, "roles"),
     },
     dict[str, Any],
-    optional=frozenset({"resolver", "timers", "tdx", "snp"}),
+    optional=frozenset({"resolver", "on_quorum_loss", "timers", "tdx", "snp"}),
 )
 
 

@@ -1,0 +1,116 @@
+"""What the next attempt follows, and whether there is a reason for one (PROTOCOL.md 5.4, 6.3). No IO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from toposeal.errors import Mismatch, Reason
+from toposeal.membership.certificate import Certificate, descends, majority, trail
+from toposeal.membership.events import Left
+from toposeal.membership.manifest import Entry, bounds_mismatches
+from toposeal.membership.state import Active, Member, Peer, Prospect
+
+
+def head(member: Member, now: int) -> bytes:
+    """D of the highest certificate that check 9 can follow with those who live; else of what we sealed last.
+
+    Only one that comes after what we have sealed: branches are never changed. Zero for a genesis.
+    """
+    living = {iid for iid, peer in member.peers.items() if is_alive(member, peer, now)} | {member.own.iid}
+    held = sorted(member.chain.values(), key=lambda link: (link.manifest.epoch, link.digest), reverse=True)
+    for link in held:
+        path = trail(member.chain, link.digest)
+        if path and majority(path, living) and descends(member.chain, link.digest, member.sealed):
+            return link.digest
+    return member.sealed
+
+
+def is_alive(member: Member, peer: Peer, now: int) -> bool:
+    """Proved life no longer ago than a lease lasts."""
+    return peer.alive_at is not None and now - peer.alive_at <= member.own.topology.topology.timers.lease_ms
+
+
+def is_ready(member: Member, peer: Peer, following: bytes, now: int) -> bool:
+    """A living instance that would take part in the attempt that follows `following`."""
+    return (
+        peer.admitted is not None
+        and peer.hello.topology_digest == member.own.topology.topology.digest
+        and peer.head == following
+        and is_alive(member, peer, now)
+    )
+
+
+def round_is_due(member: Member, now: int) -> bool:
+    """Whether a member at rest has to begin an attempt: a newer certificate, a seal that is old, or another
+    set of members within reach, which has stood for view_ms so that who comes together gets in together.
+    """
+    if member.sealed not in member.chain or member.blocked is not None:
+        return False
+    timers = member.own.topology.topology.timers
+    if head(member, now) != member.sealed or now >= member.sealed_at + timers.reattest_ms:
+        return True
+    return member.prospect is not None and now >= member.prospect.since + timers.view_ms
+
+
+def look_ahead(member: Member, now: int) -> Member:
+    """Remember since when the next manifest would list others than ours does."""
+    own = member.chain.get(member.sealed)
+    iids = _prospect(member, own, now) if own else None
+    if own is None or iids is None or iids == own.sealed.iids:
+        return member if member.prospect is None else replace(member, prospect=None)
+    if member.prospect is not None and member.prospect.iids == iids:
+        return member
+    return replace(member, prospect=Prospect(iids, now))
+
+
+def left(member: Member, now: int) -> tuple[Left, ...]:
+    """Who asked to be left out may end when a later manifest without it is active, or when none can be."""
+    serving, held = member.serving, member.chain.get(member.sealed)
+    if serving is None or held is None or member.suspended_at is not None:
+        return (Left(replaced=False),)
+    own, epoch = member.own.iid, serving.manifest.epoch
+    if any(c.proven and c.manifest.epoch > epoch and own not in c.sealed.iids for c in member.chain.values()):
+        return (Left(replaced=True),)
+    hopeless = isinstance(member.phase, Active) and _prospect(member, held, now) is None
+    return (Left(replaced=False),) if hopeless else ()
+
+
+def sibling(member: Member, found: Certificate) -> Mismatch | None:
+    """Why `found`, proven active, leaves no place for what we sealed; None where it does."""
+    own = member.chain.get(member.sealed)
+    if own is None or not found.proven or found.lineage != own.lineage:
+        return None
+    older = found.manifest.epoch <= own.manifest.epoch
+    # Links older than our own last active manifest are not kept: those are ancestors, as active ones are.
+    if older and descends(member.chain, own.digest, found.digest) is not False:
+        return None
+    if not older and descends(member.chain, found.digest, own.digest):
+        return None
+    return Mismatch(
+        Reason.SIBLING_ACTIVE, "certificate", found.digest.hex(), f"one line with {own.digest.hex()}"
+    )
+
+
+def _prospect(member: Member, own: Certificate, now: int) -> frozenset[bytes] | None:
+    """Whom the next manifest would list: who lives of ours, then who is ready; None where it could not be."""
+    topology = member.own.topology.topology
+    entries: dict[str, list[tuple[bool, Entry]]] = {name: [] for name in topology.roles}
+    for entry in own.manifest.members:
+        if entry.iid == member.own.iid and not member.leaving:
+            entries[entry.role].append((False, entry))
+    for iid, peer in member.peers.items():
+        listed = iid in own.sealed.iids
+        if peer.leaving:
+            continue
+        if is_alive(member, peer, now) if listed else is_ready(member, peer, member.sealed, now):
+            entries[peer.identity.role].append((not listed, peer.hello.entry(peer.identity)))
+    chosen = [
+        entry
+        for name, some in entries.items()
+        for _, entry in sorted(some)[: topology.roles[name].max_replicas]
+    ]
+    iids = frozenset(entry.iid for entry in chosen)
+    path = trail(member.chain, member.sealed)
+    if bounds_mismatches(chosen, topology) or not path or not majority(path, iids):
+        return None
+    return iids

@@ -1,0 +1,518 @@
+"""WANT and CERTIFICATE: asked for by whom, answered in parts, and refused unless all of it is true (4.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.actors import Actor, Bench, of, sent_kind, subjects
+from support.certificates import envelope, link, part
+from support.symbolic import signed_topology, symbolic_appraisal
+
+from toposeal._wire import evidence_pb2 as wire_evidence
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import encode
+from toposeal.errors import LocalProtocolError, Mismatch, Reason
+from toposeal.limits import (
+    CERTIFICATE_PART,
+    MAX_ENVELOPE_SIZE,
+    MAX_GPU_CHAIN_SIZE,
+    MAX_QUOTE_SIZE,
+    MAX_REPLICAS,
+    MAX_TRAIL,
+)
+from toposeal.membership.certificate import Certificate
+from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Send, Subject
+from toposeal.membership.fetching import hold
+from toposeal.membership.machine import deadline
+from toposeal.membership.manifest import Entry, build_manifest
+from toposeal.membership.sealed import SealedManifest
+from toposeal.membership.signing import Tag
+
+ROLES = {"db": (1, 5), "web": (0, 1)}
+PING = 1_000
+MISMATCH = Mismatch(Reason.REPORT_DATA, "quote.report_data", "another", "this")
+ONE = bytes([1]) * 48
+
+
+class Mesh:
+    """Ourselves, a newcomer that knows three members of a mesh and holds nothing."""
+
+    def __init__(self) -> None:
+        self.bench = Bench(ROLES, ping_ms=PING).gathering()
+        self.dbs = [self.bench.actor("db") for _ in range(3)]
+        self.bench.meet(*self.dbs)
+        self.held = link(None, 1, self.dbs, self.dbs)
+
+    def told(self, actor: Actor, digest: bytes) -> list[Effect]:
+        """`actor` answers a heartbeat of ours: it would follow `digest`."""
+        self.bench.receive(actor.heartbeat(self.bench.own.iid))
+        return self.bench.beat(actor, digest)
+
+    def asking(self, held: Certificate | None = None) -> Mesh:
+        self.told(self.dbs[0], (held or self.held).digest)
+        assert self.bench.member.fetch is not None
+        return self
+
+    def refused(self, message: wire.CertificatePart) -> Reason:
+        return self.bench.refuse(envelope(message)).reason
+
+    def takes(self, message: wire.CertificatePart) -> list[Effect]:
+        return self.bench.receive(envelope(message))
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    return Mesh()
+
+
+def wanted(effects: Sequence[Effect]) -> list[tuple[bytes, bytes, int]]:
+    """Every WANT that was sent: to whom, for what, from which record on."""
+    found = []
+    for send in of(effects, Send):
+        if sent_kind(send.data) == "want":
+            body = wire.Want.FromString(wire.Envelope.FromString(send.data).want.body)
+            found.append((send.iid, body.manifest_digest, body.first))
+    return found
+
+
+# Asking.
+
+
+def test_whoever_would_follow_what_we_do_not_hold_is_asked_for_it(mesh: Mesh) -> None:
+    effects = mesh.told(mesh.dbs[1], mesh.held.digest)
+    assert wanted(effects) == [(mesh.dbs[1].iid, mesh.held.digest, 0)]
+
+
+def test_the_predecessor_of_an_attempt_is_asked_for_as_well(mesh: Mesh) -> None:
+    mesh.dbs[0].new_hello(2, sealed=mesh.held.digest, previous=mesh.held.digest)
+    effects = mesh.bench.receive(mesh.dbs[0].hello_message())
+    assert wanted(effects) == [(mesh.dbs[0].iid, mesh.held.digest, 0)]
+
+
+def test_L4_one_certificate_is_asked_for_at_a_time(mesh: Mesh) -> None:
+    mesh.asking()
+    assert wanted(mesh.told(mesh.dbs[1], ONE)) == []
+    assert mesh.bench.member.fetch is not None and mesh.bench.member.fetch.source == mesh.dbs[0].iid
+
+
+def test_nothing_is_asked_for_that_we_hold_or_that_is_no_manifest(mesh: Mesh) -> None:
+    mesh.bench.hold(mesh.held)
+    assert wanted(mesh.told(mesh.dbs[0], mesh.held.digest)) == []
+    assert wanted(mesh.told(mesh.dbs[1], bytes(48))) == []
+
+
+def test_what_a_certificate_rests_on_is_asked_for(mesh: Mesh) -> None:
+    genesis = link(None, 1, mesh.dbs)
+    child = link(genesis, 2, mesh.dbs)
+    mesh.bench.hold(child)
+    assert wanted(mesh.told(mesh.dbs[0], child.digest)) == [(mesh.dbs[0].iid, genesis.digest, 0)]
+
+
+def test_P4_a_question_that_is_not_answered_is_repeated_and_then_somebody_else_is_asked(mesh: Mesh) -> None:
+    mesh.asking()
+    for _ in range(2):
+        assert wanted(mesh.bench.tick(PING)) == [(mesh.dbs[0].iid, mesh.held.digest, 0)]
+        assert wanted(mesh.bench.tick(PING - 1)) == []
+        mesh.bench.now -= PING - 1
+    assert wanted(mesh.bench.tick(PING)) == [] and mesh.bench.member.fetch is None
+    assert wanted(mesh.told(mesh.dbs[1], mesh.held.digest)) == [(mesh.dbs[1].iid, mesh.held.digest, 0)]
+
+
+def test_each_part_that_comes_renews_our_patience(mesh: Mesh) -> None:
+    mesh.asking()
+    for _ in range(2):
+        mesh.bench.tick(PING)
+    mesh.takes(part(mesh.held, 0, 1))
+    assert wanted(mesh.bench.tick(PING - 1)) == []
+    for wait in (1, PING):
+        assert wanted(mesh.bench.tick(wait)) == [(mesh.dbs[0].iid, mesh.held.digest, 1)]
+    assert wanted(mesh.bench.tick(PING)) == [] and mesh.bench.member.fetch is None
+
+
+def test_P9_a_question_has_a_deadline(mesh: Mesh) -> None:
+    mesh.asking()
+    mesh.bench.member = replace(mesh.bench.member, resend_at=1 << 40)
+    assert deadline(mesh.bench.member) == mesh.bench.now + PING
+
+
+def test_nobody_asks_a_member_that_is_forgotten(mesh: Mesh) -> None:
+    mesh.asking()
+    mesh.bench.member = mesh.bench.member.without_peer(mesh.dbs[0].iid)
+    assert wanted(mesh.bench.tick(PING)) == [] and mesh.bench.member.fetch is None
+
+
+def test_nobody_is_asked_for_more_once_the_one_who_was_asked_is_forgotten(mesh: Mesh) -> None:
+    mesh.asking()
+    mesh.bench.member = mesh.bench.member.without_peer(mesh.dbs[0].iid)
+    assert wanted(mesh.takes(part(mesh.held, 0, 1))) == []
+
+
+# Answering.
+
+
+def answered(effects: Sequence[Effect]) -> wire.CertificatePart:
+    (send,) = of(effects, Send)
+    return wire.Envelope.FromString(send.data).certificate
+
+
+def test_who_asks_gets_manifest_records_and_the_seals_that_we_know(mesh: Mesh) -> None:
+    held = link(None, 1, mesh.dbs, mesh.dbs[:1])
+    mesh.bench.hold(held)
+    asker = mesh.dbs[2]
+    effects = mesh.bench.receive(asker.want(mesh.bench.own.iid, held.digest))
+    assert of(effects, Send)[0].iid == asker.iid
+    assert answered(effects) == part(held)
+    assert sorted(map(len, answered(effects).seals)) == [0, 0, 64]
+
+
+def test_records_are_given_from_the_one_that_is_asked_for(mesh: Mesh) -> None:
+    mesh.bench.hold(mesh.held)
+    effects = mesh.bench.receive(mesh.dbs[0].want(mesh.bench.own.iid, mesh.held.digest, 2))
+    assert answered(effects) == part(mesh.held, 2)
+
+
+def large(mesh: Mesh, size: int) -> Certificate:
+    """A certificate whose evidence takes `size` bytes for each member."""
+    members = []
+    for member in mesh.held.sealed.members:
+        evidence = wire_evidence.Evidence(tee=wire_evidence.TDX, quote=bytes(size))
+        members.append(replace(member, commit=replace(member.commit, evidence=evidence)))
+    return replace(mesh.held, sealed=replace(mesh.held.sealed, members=tuple(members)))
+
+
+def test_L4_a_part_has_a_bounded_size_and_one_record_at_least(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh.bench.hold(large(mesh, 20 << 10))
+    for limit, counts in ((1, [1, 1, 1]), (46 << 10, [2, 1]), (CERTIFICATE_PART, [3])):
+        monkeypatch.setattr("toposeal.membership.fetching.CERTIFICATE_PART", limit)
+        found: list[int] = []
+        while sum(found) < 3:
+            want = mesh.dbs[0].want(mesh.bench.own.iid, mesh.held.digest, sum(found))
+            found.append(len(answered(mesh.bench.receive(want)).members))
+        assert found == counts
+
+
+def test_R3_the_first_part_of_the_largest_manifest_is_no_larger_than_an_envelope(mesh: Mesh) -> None:
+    def digests(n: int) -> list[bytes]:
+        return [n.to_bytes(2, "big") + bytes([kind]) * 46 for kind in range(1, 6)]
+
+    entries = []
+    for n in range(MAX_REPLICAS):
+        iid, identity, hello, ca, aux = digests(n)
+        entries.append(Entry("r" * 40, iid, identity, hello, ca, iid[:32], aux))
+    own, topology = mesh.bench.own.identity, mesh.bench.signed.topology
+    manifest = build_manifest(own.mesh_id, topology, 1, entries)
+    member = large(mesh, MAX_QUOTE_SIZE).sealed.members[0]
+    mesh.bench.hold(Certificate(SealedManifest(manifest, topology, (member,) * MAX_REPLICAS), {}))
+    effects = mesh.bench.receive(mesh.dbs[0].want(mesh.bench.own.iid, manifest.digest))
+    assert len(answered(effects).members) == 1
+    assert len(of(effects, Send)[0].data) <= MAX_ENVELOPE_SIZE
+
+
+def test_P7_a_want_of_ourselves_of_strangers_and_for_others(mesh: Mesh) -> None:
+    mesh.bench.hold(mesh.held)
+    own, asker, digest = mesh.bench.own.iid, mesh.dbs[0], mesh.held.digest
+    stranger, pending = mesh.bench.actor("db"), mesh.bench.actor("db")
+    mesh.bench.receive(pending.introduction())
+    ourselves = mesh.bench.ourselves()
+    assert mesh.bench.refuse(ourselves.want(asker.iid, digest)).reason is Reason.REFLECTED
+    for actor in (stranger, pending):
+        assert mesh.bench.refuse(actor.want(own, digest)).reason is Reason.UNKNOWN_MEMBER
+    assert mesh.bench.refuse(asker.want(mesh.dbs[1].iid, digest)).reason is Reason.IDENTITY_MISMATCH
+    forged = wire.Envelope.FromString(asker.want(own, digest))
+    forged.want.signature = mesh.dbs[1].sign(Tag.WANT, forged.want.body).signature
+    assert mesh.bench.refuse(encode(forged)).reason is Reason.SIGNATURE_INVALID
+
+
+@pytest.mark.parametrize(("known", "first"), [(False, 0), (True, 3), (True, 1 << 31)])
+def test_nobody_is_given_what_we_do_not_hold(mesh: Mesh, known: bool, first: int) -> None:
+    mesh.bench.hold(mesh.held)
+    want = mesh.dbs[0].want(mesh.bench.own.iid, mesh.held.digest if known else ONE, first)
+    assert mesh.bench.refuse(want).reason is Reason.CERTIFICATE_UNKNOWN
+
+
+# Taking.
+
+
+def test_a_certificate_is_held_once_the_evidence_of_every_member_is_verified(mesh: Mesh) -> None:
+    mesh.asking()
+    effects = mesh.takes(part(mesh.held))
+    assert subjects(effects) == [Subject.RECORD] * 3 and wanted(effects) == []
+    for count, appraise in enumerate(of(effects, Appraise), 1):
+        assert mesh.held.digest not in mesh.bench.member.chain
+        mesh.bench.event(symbolic_appraisal(appraise))
+        assert (mesh.bench.member.fetch is None) is (count == 3)
+    assert mesh.bench.member.chain[mesh.held.digest] == mesh.held
+
+
+def test_several_parts_are_asked_for_one_after_the_other(mesh: Mesh) -> None:
+    mesh.asking()
+    for first, more in ((0, [(mesh.dbs[0].iid, mesh.held.digest, 2)]), (2, [])):
+        effects = mesh.takes(part(mesh.held, first, 2))
+        assert wanted(effects) == more
+        mesh.bench.appraise(effects)
+    assert mesh.bench.member.chain[mesh.held.digest] == mesh.held
+
+
+def test_seals_that_are_not_known_yet_may_be_missing(mesh: Mesh) -> None:
+    held = link(None, 1, mesh.dbs, mesh.dbs[1:])
+    mesh.asking(held)
+    mesh.bench.appraise(mesh.takes(part(held)))
+    found = mesh.bench.member.chain[held.digest]
+    assert set(found.seals) == {actor.iid for actor in mesh.dbs[1:]} and not found.proven
+
+
+def test_P4_what_nobody_asked_for_is_stale(mesh: Mesh) -> None:
+    assert mesh.refused(part(mesh.held)) is Reason.STALE_ATTEMPT
+    mesh.asking()
+    assert mesh.refused(part(link(None, 1, mesh.dbs))) is Reason.STALE_ATTEMPT
+
+
+def test_P4_parts_out_of_order_or_twice_are_stale(mesh: Mesh) -> None:
+    mesh.asking()
+    assert mesh.refused(part(mesh.held, 1)) is Reason.STALE_ATTEMPT
+    mesh.takes(part(mesh.held, 0, 1))
+    assert mesh.refused(part(mesh.held, 0, 1)) is Reason.STALE_ATTEMPT
+    assert mesh.refused(part(mesh.held, 2, 1)) is Reason.STALE_ATTEMPT
+    mesh.takes(part(mesh.held, 1))
+    assert mesh.refused(part(mesh.held, 0)) is Reason.STALE_ATTEMPT
+    assert mesh.refused(part(mesh.held, 3)) is Reason.MEMBERS_INCOMPLETE
+
+
+def without_records(message: wire.CertificatePart) -> None:
+    del message.members[:]
+    del message.seals[:]
+
+
+def one_record_too_many(message: wire.CertificatePart) -> None:
+    message.members.append(message.members[0])
+    message.seals.append(message.seals[0])
+
+
+def one_seal_too_few(message: wire.CertificatePart) -> None:
+    del message.seals[-1]
+
+
+def swapped(message: wire.CertificatePart) -> None:
+    first, second = message.members[0], message.members[1]
+    kept = wire.MemberRecord.FromString(first.SerializeToString())
+    first.CopyFrom(second)
+    second.CopyFrom(kept)
+
+
+def another_members_commit(message: wire.CertificatePart) -> None:
+    message.members[0].commit.CopyFrom(message.members[1].commit)
+
+
+def a_seal_of_another(message: wire.CertificatePart) -> None:
+    message.seals[0] = message.seals[1]
+
+
+def a_seal_that_is_none(message: wire.CertificatePart) -> None:
+    message.seals[0] = b"\1"
+
+
+def another_manifest(message: wire.CertificatePart) -> None:
+    body = wire.Manifest.FromString(message.manifest)
+    body.epoch += 1
+    message.manifest = encode(body)
+
+
+def gpus_that_were_not_offered(message: wire.CertificatePart) -> None:
+    message.members[0].gpus.add(report=b"r", chain=b"c")
+
+
+def gpus_beyond_their_limits(message: wire.CertificatePart) -> None:
+    message.members[0].gpus.add(report=b"r", chain=bytes(MAX_GPU_CHAIN_SIZE + 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without_records, Reason.MEMBERS_INCOMPLETE),
+        (one_record_too_many, Reason.MEMBERS_INCOMPLETE),
+        (one_seal_too_few, Reason.MEMBERS_INCOMPLETE),
+        (swapped, Reason.MEMBERS_INCOMPLETE),
+        (another_members_commit, Reason.IDENTITY_MISMATCH),
+        (a_seal_of_another, Reason.SIGNATURE_INVALID),
+        (a_seal_that_is_none, Reason.SIGNATURE_INVALID),
+        (another_manifest, Reason.MANIFEST_MISMATCH),
+        (gpus_that_were_not_offered, Reason.MANIFEST_MISMATCH),
+        (gpus_beyond_their_limits, Reason.TOO_LARGE),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_S2_a_part_is_true_in_everything_or_refused(
+    mesh: Mesh, change: Callable[[wire.CertificatePart], None], reason: Reason
+) -> None:
+    mesh.asking()
+    message = part(mesh.held)
+    change(message)
+    assert mesh.refused(message) is reason
+    mesh.takes(part(mesh.held))  # the positive control: the true one is still awaited
+
+
+def test_P4_the_record_of_another_manifest_is_none_of_this_one(mesh: Mesh) -> None:
+    other = link(None, 1, mesh.dbs)
+    held = link(None, 1, mesh.dbs)
+    mesh.asking(held)
+    message = part(held)
+    message.members[0].CopyFrom(part(other).members[0])
+    assert mesh.refused(message) is Reason.MANIFEST_MISMATCH
+
+
+def test_E2_the_commit_of_a_record_is_to_this_manifest_before_its_evidence_is_looked_at(mesh: Mesh) -> None:
+    other, held = link(None, 1, mesh.dbs), link(None, 1, mesh.dbs)
+    mesh.asking(held)
+    message = part(held)
+    message.members[0].commit.CopyFrom(part(other).members[0].commit)
+    error = mesh.bench.refuse(envelope(message))
+    assert (error.reason, error.mismatches[0].field) == (
+        Reason.MANIFEST_MISMATCH,
+        "commit.manifest_digest",
+    )
+
+
+def foreign(mesh: Mesh, **topology: Any) -> Certificate:
+    """A true certificate of members under another topology, or of another owner's mesh."""
+    seed = topology.pop("owner_seed", 1)
+    signed = signed_topology(ROLES, version=7, owner_seed=seed, **topology)
+    return link(None, 1, [mesh.bench.actor("db", signed=signed, owner_seed=seed) for _ in range(2)])
+
+
+def test_P10_T4_certificates_of_other_meshes_and_topologies_are_refused(mesh: Mesh) -> None:
+    for held, reason in (
+        (foreign(mesh, owner_seed=2), Reason.MESH_MISMATCH),
+        (foreign(mesh, issued_at=1_700_000_000), Reason.TOPOLOGY_MISMATCH),
+    ):
+        mesh.bench.member = replace(mesh.bench.member, fetch=None)
+        assert mesh.asking(held).refused(part(held)) is reason
+
+
+def test_a_certificate_out_of_bounds_is_refused() -> None:
+    mesh = Mesh()
+    six = link(None, 1, [mesh.bench.actor("db") for _ in range(6)])
+    assert mesh.asking(six).refused(part(six)) is Reason.MANIFEST_BOUNDS
+
+
+# Verdicts.
+
+
+def test_E1_a_record_whose_evidence_is_refused_ends_the_question(mesh: Mesh) -> None:
+    """COMMIT evidence is under no signature: whoever holds the true one can be asked again."""
+    mesh.asking()
+    message = part(mesh.held)
+    message.members[1].commit.evidence.CopyFrom(message.members[0].commit.evidence)
+    effects = mesh.bench.appraise(mesh.takes(message))
+    assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.REPORT_DATA]
+    assert mesh.bench.member.fetch is None and mesh.bench.member.chain == {}
+    mesh.asking().bench.appraise(mesh.takes(part(mesh.held)))
+    assert mesh.held.digest in mesh.bench.member.chain
+
+
+def test_E6_a_record_that_is_measured_as_another_role_is_refused(mesh: Mesh) -> None:
+    liar = mesh.bench.actor("db", measured="web")
+    held = link(None, 1, [liar, *mesh.dbs[1:]])
+    effects = mesh.asking(held).bench.appraise(mesh.takes(part(held)))
+    assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.ROLE_MISMATCH]
+    assert held.digest not in mesh.bench.member.chain
+
+
+def test_verdicts_about_what_is_not_being_fetched_change_nothing(mesh: Mesh) -> None:
+    mesh.asking()
+    appraise = of(mesh.takes(part(mesh.held)), Appraise)[0]
+    verdict = symbolic_appraisal(appraise)
+    assert isinstance(verdict, Appraised)
+    for ticket in (replace(verdict.ticket, digest=ONE), replace(verdict.ticket, iid=ONE)):
+        before = mesh.bench.member
+        assert mesh.bench.event(replace(verdict, ticket=ticket)) == []
+        assert mesh.bench.member == before
+    assert mesh.bench.event(Refused(replace(verdict.ticket, digest=ONE), MISMATCH)) == []
+    assert mesh.bench.member == before
+    mesh.bench.member = before = replace(before, fetch=None)
+    assert mesh.bench.event(verdict) == mesh.bench.event(Refused(verdict.ticket, MISMATCH)) == []
+    assert mesh.bench.member == before
+
+
+def test_a_verdict_about_another_binding_is_our_own_fault(mesh: Mesh) -> None:
+    mesh.asking()
+    one, two, _ = of(mesh.takes(part(mesh.held)), Appraise)
+    verdict = symbolic_appraisal(two)
+    assert isinstance(verdict, Appraised)
+    error = mesh.bench.refuse(replace(verdict, ticket=one.ticket))
+    assert isinstance(error, LocalProtocolError) and error.reason is Reason.REPORT_DATA
+
+
+def test_S2_a_verdict_counts_only_for_a_record_that_is_at_hand(mesh: Mesh) -> None:
+    """Late verdicts of a question that was given up complete no certificate without its records."""
+    mesh.asking()
+    late = [symbolic_appraisal(a) for a in of(mesh.takes(part(mesh.held)), Appraise)]
+    mesh.bench.member = replace(mesh.bench.member, fetch=None)
+    mesh.asking().takes(part(mesh.held, 0, 1))
+    for verdict in late:
+        mesh.bench.event(verdict)
+    assert mesh.held.digest not in mesh.bench.member.chain
+    mesh.bench.appraise(mesh.takes(part(mesh.held, 1)))
+    assert mesh.bench.member.chain[mesh.held.digest] == mesh.held
+
+
+def test_nothing_more_is_asked_for_while_the_last_records_are_appraised(mesh: Mesh) -> None:
+    mesh.asking()
+    mesh.takes(part(mesh.held))
+    assert wanted(mesh.bench.tick(PING)) == []
+
+
+# Holding.
+
+
+def test_L4_the_number_of_certificates_is_bounded_and_the_oldest_go(mesh: Mesh) -> None:
+    member = mesh.bench.member
+    for epoch in range(1, 2 * MAX_TRAIL + 4):
+        member = hold(member, link(None, epoch, mesh.dbs))
+    epochs = sorted(held.manifest.epoch for held in member.chain.values())
+    assert epochs == list(range(4, 2 * MAX_TRAIL + 4))
+
+
+def line(mesh: Mesh, length: int) -> list[Certificate]:
+    found: list[Certificate] = []
+    for epoch in range(1, length + 1):
+        found.append(link(found[-1] if found else None, epoch, mesh.dbs))
+    return found
+
+
+@pytest.mark.parametrize("length", [3, MAX_TRAIL, MAX_TRAIL + 1])
+def test_nothing_is_forgotten_that_our_own_seal_rests_on(mesh: Mesh, length: int) -> None:
+    """However many others come after it; with a trail that is too long our own at least."""
+    ours = line(mesh, length)
+    mesh.bench.hold(*ours)
+    member = replace(mesh.bench.member, sealed=ours[-1].digest)
+    for epoch in range(100, 100 + 2 * MAX_TRAIL):
+        member = hold(member, link(None, epoch, mesh.dbs))
+    kept = ours if length <= MAX_TRAIL else ours[-1:]
+    assert {held.digest for held in kept} <= set(member.chain)
+
+
+def test_what_we_serve_is_never_forgotten() -> None:
+    """Although a later manifest, which we sealed too, was proven active since: leases are judged by it."""
+    bench = Bench(ROLES, ping_ms=PING).gathering()
+    dbs = [bench.actor("db") for _ in range(3)]
+    serving = bench.active(*dbs)
+    everybody = [bench.ourselves(), *dbs]
+    middle = link(bench.member.chain[serving.digest], 2, everybody, everybody)
+    last = link(middle, 3, everybody)
+    bench.hold(middle, last)
+    member = replace(bench.member, sealed=last.digest)
+    for epoch in range(100, 100 + 2 * MAX_TRAIL):
+        member = hold(member, link(None, epoch, dbs))
+    assert serving.digest in member.chain
+
+
+def test_one_that_has_just_come_is_kept_however_old(mesh: Mesh) -> None:
+    member = mesh.bench.member
+    for epoch in range(100, 100 + 2 * MAX_TRAIL):
+        member = hold(member, link(None, epoch, mesh.dbs))
+    assert mesh.held.digest in hold(member, mesh.held).chain
