@@ -250,7 +250,8 @@ def declare(
         "issued_at": issued_at,
         "owner_root": root.digest.hex(),
         "attestation_port": ATTESTATION_PORT,
-        "timers": {"leaf_lifetime_ms": leaf_ms, **(timers or {})},
+        # Whom a test kills stays listed for as long as it lasts, unless it says otherwise.
+        "timers": {"leaf_lifetime_ms": leaf_ms, "lease_ms": 600_000, **(timers or {})},
         "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
         "roles": {
             "web": {**_role("web", 1, [], [{"role": "db", "port": port} for port in ports]), **(web or {})},
