@@ -30,6 +30,7 @@ LIMITS = {
     "MAX_EPOCH_STEP": "epochs that a member follows at once, above its own and what certificates prove",
     "MAX_TRAIL": "certificates back to one that is proven active",
     "CERTIFICATE_PART": "bytes of records in one part of a certificate, or one record",
+    "MAX_PARTS": "parts of certificates to one peer in ping_ms",
     "MAX_VERSION_STEP": "topology versions at once",
     "MAX_REQUESTS_PER_SECOND": "envelopes a second from one source address",
     "MAX_PEER_CONNECTIONS": "calls at once",

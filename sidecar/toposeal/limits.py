@@ -35,6 +35,7 @@ MAX_ADDRESSES = 8
 MAX_EPOCH_STEP = 64  # above the highest epoch that anything verified proves
 MAX_TRAIL = 8  # manifests in a row that were sealed by some and never proven active; then it stands still
 CERTIFICATE_PART = 128 << 10  # of records in one part; a part holds at least one
+MAX_PARTS = 64  # to one peer in ping_ms: a certificate of 1000 members
 MAX_CANDIDATES_PER_ROLE = 64  # above the role's maximum; a stranger cannot grow the table (P12)
 MAX_PEER_CONNECTIONS = 1024
 MAX_REQUESTS_PER_SECOND = 200  # from one source address

@@ -196,6 +196,8 @@ _POLICIES = {"tdx": _tdx_policies, "snp": _snp_policies()}
 def _timers(draw: st.DrawFn) -> dict[str, int]:
     timers = {name: draw(st.integers(low, high)) for name, (low, high) in TIMER_BOUNDS.items()}
     timers["attempt_ms"] = max(timers["attempt_ms"], timers["quote_ms"])
+    timers["lease_ms"] = max(timers["lease_ms"], 3 * timers["heartbeat_ms"])
+    timers["reattest_ms"] = max(timers["reattest_ms"], timers["lease_ms"])
     return timers
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.actors import Actor, Bench
+from support.certificates import envelope, link, part
 from support.invariants import deep_fingerprint
 from support.network import Network, signed_topology
 from support.reencode import at, fields, joined, within
@@ -17,12 +19,14 @@ from toposeal.encoding import encode
 from toposeal.errors import LocalProtocolError, ToposealError
 from toposeal.limits import MAX_EPOCH_STEP
 from toposeal.membership import machine
+from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Fence, Received
 from toposeal.membership.machine import MESSAGES, TRANSITIONS
 from toposeal.membership.signing import Tag
-from toposeal.membership.state import Member, Phase
+from toposeal.membership.state import Fetch, Member, Phase
 
 PHASES = ("boot", "waiting", "gathering", "proposed", "committed", "sealed", "active", "fenced")
+UNSIGNED = ("introduction", "topology", "certificate")  # as a whole; what is inside them is signed
 ROLES = {"db": (2, 2), "web": (1, 1)}
 
 
@@ -45,6 +49,16 @@ class Case:
             self.bench.tick(10_000_000)
         assert self.bench.phase == phase
         self.messages = _messages(self.bench, self.a, self.b)
+        known, awaited = (self._certificate(epoch) for epoch in (1, 2))
+        self.bench.hold(known)
+        fetch = Fetch(awaited.digest, self.a.iid, self.bench.now)
+        self.bench.member = replace(self.bench.member, fetch=fetch)
+        self.messages["want"] = self.a.want(self.bench.own.iid, known.digest, first=1)
+        self.messages["certificate"] = envelope(part(awaited, count=1))
+
+    def _certificate(self, epoch: int) -> Certificate:
+        """Of boots that have been."""
+        return link(None, epoch, [self.bench.actor(role) for role in ("db", "db", "web")])
 
 
 def _messages(bench: Bench, a: Actor, b: Actor) -> dict[str, bytes]:
@@ -58,6 +72,7 @@ def _messages(bench: Bench, a: Actor, b: Actor) -> dict[str, bytes]:
         "commit": a.commit(manifest),
         "sealed": a.sealed(manifest),
         "topology": encode(wire.Envelope(topology=signed_topology(ROLES, version=8).envelope)),
+        "heartbeat": a.heartbeat(bench.own.iid),
     }
     hello, epoch = a.hello, a.hello.target_epoch
     a.new_hello(epoch + 1)
@@ -138,17 +153,14 @@ def test_any_field_replaced_and_signed_again_by_its_author(
     """What only a member that lies could send: canonical, signed, and with any value in any field."""
     case = CASES[phase]
     good = case.messages[kind]
-    if kind in ("introduction", "topology"):
-        parts = fields(at(good, (1,))) if kind == "introduction" else fields(good)
-        path: tuple[int, ...] = (1,) if kind == "introduction" else ()
-    else:
-        path = (wire.Envelope.DESCRIPTOR.fields_by_name[kind].number, 1)
-        parts = fields(at(good, path))
+    place = wire.Envelope.DESCRIPTOR.fields_by_name[kind].number
+    path: tuple[int, ...] = () if kind == "topology" else (place,) if kind in UNSIGNED else (place, 1)
+    parts = fields(at(good, path))
     index = data.draw(st.integers(0, len(parts) - 1))
     number, form, value = parts[index]
     value = bytes([data.draw(st.integers(1, 127))]) if form == 0 else data.draw(_values(value))
     changed = within(good, path, joined([*parts[:index], (number, form, value), *parts[index + 1 :]]))
-    if kind not in ("introduction", "topology"):
+    if kind not in UNSIGNED:
         body = at(changed, path)
         changed = within(changed, (path[0], 2), case.a.own.keys.sign(Tag[kind.upper()], body))
         if kind == "commit":
@@ -166,14 +178,15 @@ def test_every_good_message_is_taken_where_the_table_says(phase: str) -> None:
     """The positive control: without it the properties above could hold by refusing everything."""
     taken = {kind for kind, data in CASES[phase].messages.items() if check(phase, data) is not None}
     listed = {kind for kind in MESSAGES if type(CASES[phase].bench.member.phase) in MESSAGES[kind]}
+    always, known = {"introduction", "topology", "certificate"}, {"hello", "heartbeat", "want"}
     expected = {
         "boot": {"introduction", "topology"},
-        "waiting": {"introduction", "topology"},
-        "gathering": {"introduction", "topology", "hello", "ping", "propose", "commit"},
-        "proposed": {"introduction", "topology", "hello", "ping", "propose", "commit"},
-        "committed": {"introduction", "topology", "hello", "ping", "commit"},
-        "sealed": {"topology", "hello"},
-        "active": {"topology"},
+        "waiting": always,
+        "gathering": {*always, *known, "ping", "propose", "commit"},
+        "proposed": {*always, *known, "ping", "propose", "commit"},
+        "committed": {*always, *known, "ping", "commit"},
+        "sealed": {*always, *known},
+        "active": {*always, *known},
         "fenced": set(MESSAGES),
     }
     assert taken == expected[phase]

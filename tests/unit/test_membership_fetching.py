@@ -19,6 +19,7 @@ from toposeal.limits import (
     CERTIFICATE_PART,
     MAX_ENVELOPE_SIZE,
     MAX_GPU_CHAIN_SIZE,
+    MAX_PARTS,
     MAX_QUOTE_SIZE,
     MAX_REPLICAS,
     MAX_TRAIL,
@@ -138,6 +139,19 @@ def test_P9_a_question_has_a_deadline(mesh: Mesh) -> None:
     assert deadline(mesh.bench.member) == mesh.bench.now + PING
 
 
+def test_each_verdict_renews_our_patience(mesh: Mesh) -> None:
+    """A verifier that is slow, or has much to do, does not make us begin again."""
+    mesh.asking()
+    appraised = mesh.takes(part(mesh.held))
+    for effect in of(appraised, Appraise)[:-1]:
+        for _ in range(2):
+            mesh.bench.tick(PING)
+        mesh.bench.event(symbolic_appraisal(effect))
+    assert mesh.bench.member.fetch is not None
+    mesh.bench.event(symbolic_appraisal(of(appraised, Appraise)[-1]))
+    assert mesh.held.digest in mesh.bench.member.chain
+
+
 def test_nobody_asks_a_member_that_is_forgotten(mesh: Mesh) -> None:
     mesh.asking()
     mesh.bench.member = mesh.bench.member.without_peer(mesh.dbs[0].iid)
@@ -226,6 +240,17 @@ def test_P7_a_want_of_ourselves_of_strangers_and_for_others(mesh: Mesh) -> None:
     forged = wire.Envelope.FromString(asker.want(own, digest))
     forged.want.signature = mesh.dbs[1].sign(Tag.WANT, forged.want.body).signature
     assert mesh.bench.refuse(encode(forged)).reason is Reason.SIGNATURE_INVALID
+
+
+def test_R3_P4_a_question_that_is_replayed_is_answered_so_often_and_no_more(mesh: Mesh) -> None:
+    mesh.bench.hold(mesh.held)
+    question = mesh.dbs[0].want(mesh.bench.own.iid, mesh.held.digest, 0)
+    for _ in range(MAX_PARTS):
+        answered(mesh.bench.receive(question))
+    assert mesh.bench.refuse(question).reason is Reason.RATE_LIMITED
+    answered(mesh.bench.receive(mesh.dbs[1].want(mesh.bench.own.iid, mesh.held.digest, 0)))
+    mesh.bench.now += PING
+    answered(mesh.bench.receive(question))
 
 
 @pytest.mark.parametrize(("known", "first"), [(False, 0), (True, 3), (True, 1 << 31)])

@@ -16,7 +16,7 @@ from toposeal.membership.state import Gathering, Member, Proposed, Waiting
 def on_record_verified(member: Member, event: Appraised, now: int) -> Step:
     """One more record of the certificate that is being fetched; the last one completes it."""
     source = member.fetch.source if member.fetch else b""
-    member, held = fetching.on_record_verified(member, event)
+    member, held = fetching.on_record_verified(member, event, now)
     return (member, ()) if held is None else _on_certificate(member, held, source, now)
 
 

@@ -9,7 +9,7 @@ from toposeal.encoding import encode
 from toposeal.errors import EvidenceError, Reason, RemoteProtocolError
 from toposeal.evidence.auxiliary import aux_digest, read_gpus
 from toposeal.evidence.gpu_certs import GpuEvidence
-from toposeal.limits import CERTIFICATE_PART, MAX_TRAIL
+from toposeal.limits import CERTIFICATE_PART, MAX_PARTS, MAX_TRAIL
 from toposeal.membership.certificate import Certificate, missing, trail
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Send, Subject, Ticket
 from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches, parse_manifest
@@ -44,8 +44,8 @@ def retry(member: Member, now: int) -> Step:
     return member, _ask(member)
 
 
-def on_want(member: Member, message: wire.Signed) -> Step:
-    """The records from `first` on, as many as one part holds."""
+def on_want(member: Member, message: wire.Signed, now: int) -> Step:
+    """The records from `first` on, as many as one part holds; so seldom that a replay costs little."""
     asked = parse_want(message.body)
     peer = admitted_peer(member, asked.sender, "want.sender")
     require_equal(Reason.IDENTITY_MISMATCH, ("want.receiver", asked.receiver, member.own.iid))
@@ -55,6 +55,14 @@ def on_want(member: Member, message: wire.Signed) -> Step:
         raise RemoteProtocolError.of(
             Reason.CERTIFICATE_UNKNOWN, "want.manifest_digest", asked.manifest_digest, "one that we hold"
         )
+    since, count = peer.parts
+    if now - since >= member.own.topology.topology.timers.ping_ms:
+        since, count = now, 0
+    if count >= MAX_PARTS:
+        raise RemoteProtocolError.of(
+            Reason.RATE_LIMITED, "want.sender", f"{count} parts", f"{MAX_PARTS} in ping_ms"
+        )
+    member = member.with_peer(replace(peer, parts=(since, count + 1)))
     data = encode(wire.Envelope(certificate=_part(held, asked.first)))
     return member, (Send(peer.identity.iid, peer.hello.addresses, data),)
 
@@ -90,7 +98,7 @@ def on_part(member: Member, message: wire.CertificatePart, now: int) -> Step:
     return member, (*effects, *(_ask(member) if more else ()))
 
 
-def on_record_verified(member: Member, event: Appraised) -> tuple[Member, Certificate | None]:
+def on_record_verified(member: Member, event: Appraised, now: int) -> tuple[Member, Certificate | None]:
     """One more record stands; with all of them the certificate is held, and returned."""
     fetch = member.fetch
     manifest = fetch.manifest if fetch else None
@@ -100,7 +108,7 @@ def on_record_verified(member: Member, event: Appraised) -> tuple[Member, Certif
     if all(found.identity.iid != entry.iid for found, _, _ in fetch.records):
         return member, None  # a verdict of an earlier question; this one's will follow its record
     check_verified(event.verified, seal_of(manifest, entry))
-    fetch = replace(fetch, verified={**fetch.verified, entry.iid: event.verified})
+    fetch = replace(fetch, verified={**fetch.verified, entry.iid: event.verified}, asked_at=now, asked=1)
     if len(fetch.verified) < len(manifest.members):
         return replace(member, fetch=fetch), None
     held = _certificate(member, fetch, manifest)

@@ -191,7 +191,7 @@ def _received(member: Member, data: bytes, now: int) -> Step:
         case "heartbeat":
             return heartbeats.on_heartbeat(member, envelope.heartbeat, now)
         case "want":
-            return fetching.on_want(member, envelope.want)
+            return fetching.on_want(member, envelope.want, now)
         case "certificate":
             return fetching.on_part(member, envelope.certificate, now)
         case _:

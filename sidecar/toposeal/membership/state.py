@@ -105,6 +105,7 @@ class Peer:
     beat_count: int = 0
     beat: bytes = bytes(NONCE_SIZE)  # its last nonce, which our next heartbeat answers
     answered_at: int | None = None  # ms: when it last had a heartbeat out of turn
+    parts: tuple[int, int] = (0, 0)  # since when (ms), and how many parts of certificates it was sent
     head: bytes = ZERO_DIGEST  # what its last answer said that it would follow
     alive_at: int | None = None  # ms: no later than its last proof of life
     lease_until: int = 0  # ms: until then we may count on it to hold our manifest
