@@ -161,7 +161,7 @@ class Place:
                 last.close()
         return held
 
-    def reached(self, calls: int = 12) -> set[str | None]:
+    def reached(self, calls: int = 40) -> set[str | None]:
         """Who answers new calls; None where nobody does."""
         found = [hold(self.pod, VIP, PORT) for _ in range(calls)]
         for one in found:

@@ -218,8 +218,11 @@ def test_R1_a_member_whose_requests_use_up_its_share_leaves_the_others_theirs(
     """As many wait as are served, the next is refused; which are which is Envoy's to choose."""
     web, job, api = (small_shares[name] for name in ("web", "job", "api"))
     with http_application(api.pod, PORT, b"api") as served, ExitStack() as stack:
-        for _ in range(2 * SHARE + 1):
-            stack.enter_context(dialled(web)).sendall(TICKS)
+        for number in range(2 * SHARE + 1):
+            sock = stack.enter_context(dialled(web))
+            sock.sendall(TICKS)
+            if number < SHARE:  # before it is answered it would be one that waits
+                assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
         (event,) = told(capfd, "refused")
         assert (event["kind"], event["chain"]) == ("too_many", f"in|{PORT}|{web.member.domain}")
         assert ask(job).endswith(b"api")

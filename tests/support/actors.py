@@ -139,8 +139,9 @@ class Actor:
         answer: bytes = bytes(32),
         head: bytes = ZERO_DIGEST,
         nonce: bytes | None = None,
+        leaving: bool = False,
     ) -> bytes:
-        beat = Heartbeat(self.iid, receiver, nonce or self._entropy.randbytes(32), answer, head)
+        beat = Heartbeat(self.iid, receiver, nonce or self._entropy.randbytes(32), answer, head, leaving)
         return encode(wire.Envelope(heartbeat=make_heartbeat(self.own.keys, beat)))
 
     def want(self, receiver: bytes, digest: bytes, first: int = 0) -> bytes:

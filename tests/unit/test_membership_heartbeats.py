@@ -291,11 +291,13 @@ def test_M5_only_who_stands_where_we_are_listed_renews_our_lease(mesh: Mesh) -> 
     with_us = link(genesis, 5, mesh.everybody, mesh.everybody)
     without = link(genesis, 6, mesh.dbs)
     foreign = link(None, 7, mesh.everybody)
-    mesh.bench.hold(with_us, without, foreign)
+    let_in_again = link(without, 8, mesh.everybody)
+    mesh.bench.hold(with_us, without, foreign, let_in_again)
     for head, renews in (
         (mesh.manifest.digest, True),
         (with_us.digest, True),
         (without.digest, False),
+        (let_in_again.digest, False),
         (foreign.digest, False),
         (bytes([3]) * 48, False),
         (ZERO_DIGEST, False),

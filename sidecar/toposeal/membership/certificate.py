@@ -98,3 +98,13 @@ def descends(chain: Chain, digest: bytes, ancestor: bytes) -> bool | None:
             return True
         digest = link.manifest.previous
     return True
+
+
+def listed_since(chain: Chain, digest: bytes, ancestor: bytes, iid: bytes) -> bool:
+    """Whether `digest` is `ancestor`, or every manifest from there on is held and lists `iid`."""
+    while digest != ancestor:
+        link = chain.get(digest)
+        if link is None or iid not in link.sealed.iids:
+            return False
+        digest = link.manifest.previous
+    return True

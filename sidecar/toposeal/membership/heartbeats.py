@@ -10,7 +10,7 @@ from toposeal.errors import Mismatch, Reason, RemoteProtocolError
 from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.limits import NONCE_SIZE
 from toposeal.membership import fetching, outbox
-from toposeal.membership.certificate import descends
+from toposeal.membership.certificate import listed_since
 from toposeal.membership.events import Effect, Fence, Resume, Send, Suspend
 from toposeal.membership.heads import head, is_alive
 from toposeal.membership.peers import Step, known_peer
@@ -137,18 +137,13 @@ def _following(member: Member, now: int) -> bytes:
 
 
 def _renews(member: Member, peer: Peer) -> bool:
-    """Whether the sender stands where we are still listed: at what we serve, or at a later one with us."""
+    """Whether the sender stands where we are still listed: at what we serve, or at a later one with us, and
+    none between them left us out.
+    """
     serving = member.serving
     if serving is None or peer.identity.iid not in serving.iids:
         return False
-    if peer.head == serving.manifest.digest:
-        return True
-    later = member.chain.get(peer.head)
-    return (
-        later is not None
-        and member.own.iid in later.sealed.iids
-        and descends(member.chain, peer.head, serving.manifest.digest) is True
-    )
+    return listed_since(member.chain, peer.head, serving.manifest.digest, member.own.iid)
 
 
 def _concerns(member: Member, peer: Peer) -> bool:

@@ -1,0 +1,115 @@
+"""A member that is to end asks to be left out, and the others go on without it (PROTOCOL.md 4.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.actors import Actor, Bench, of, sent_kind
+from support.certificates import link
+
+from toposeal._wire import peer_pb2 as wire
+from toposeal.membership.events import Effect, Leave, Left, Send
+from toposeal.membership.heads import round_is_due
+from toposeal.membership.state import Active, Gathering, Proposed
+
+TIMERS: dict[str, Any] = {"view_ms": 100, "heartbeat_ms": 1_000, "lease_ms": 10_000}
+
+
+def active(least: int = 1, dbs: int = 3) -> tuple[Bench, list[Actor]]:
+    """Ourselves as `web`, which nobody needs, and so many `db`, all alive."""
+    bench = Bench({"db": (least, 4), "web": (0, 1)}, **TIMERS).gathering()
+    actors = [bench.actor("db") for _ in range(dbs)]
+    bench.active(*actors)
+    for actor in actors:
+        peer = bench.member.peers[actor.iid]
+        bench.member = bench.member.with_peer(replace(peer, alive_at=bench.now))
+    return bench, actors
+
+
+def beats(effects: Sequence[Effect]) -> list[wire.Heartbeat]:
+    sent = [effect.data for effect in of(effects, Send) if sent_kind(effect.data) == "heartbeat"]
+    return [wire.Heartbeat.FromString(wire.Envelope.FromString(data).heartbeat.body) for data in sent]
+
+
+def test_who_leaves_says_so_to_everybody_at_once_and_serves_on() -> None:
+    bench, actors = active()
+    effects = bench.event(Leave())
+    assert sorted(beat.receiver for beat in beats(effects)) == sorted(actor.iid for actor in actors)
+    assert all(beat.leaving for beat in beats(effects))
+    assert of(effects, Left) == [] and bench.member.serving is not None and bench.phase == "active"
+
+
+def test_who_leaves_begins_no_round_and_follows_none() -> None:
+    bench, actors = active()
+    bench.event(Leave())
+    bench.member = replace(bench.member, sealed_at=-1 << 40)
+    actors[0].new_hello(7)
+    bench.receive(actors[0].hello_message())
+    bench.tick(1_000)
+    assert isinstance(bench.member.phase, Active)
+
+
+def test_who_is_left_out_of_what_is_active_may_end() -> None:
+    bench, actors = active()
+    bench.event(Leave())
+    genesis = bench.member.chain[bench.member.sealed]
+    bench.hold(link(genesis, 2, actors, actors))
+    assert of(bench.tick(0), Left) == [Left(replaced=True)]
+
+
+def test_what_is_not_proven_active_or_lists_it_ends_nobody() -> None:
+    bench, actors = active()
+    bench.event(Leave())
+    genesis = bench.member.chain[bench.member.sealed]
+    everybody = [bench.ourselves(), *actors]
+    bench.hold(link(genesis, 2, actors, actors[:2]), link(genesis, 3, everybody, everybody))
+    assert of(bench.tick(0), Left) == []
+
+
+@pytest.mark.parametrize("case", ["nothing sealed", "suspended", "below the bounds"])
+def test_who_serves_nobody_or_cannot_be_done_without_ends_at_once(case: str) -> None:
+    bench, actors = active()
+    if case == "nothing sealed":
+        bench = Bench({"db": (1, 4), "web": (0, 1)}, **TIMERS).gathering()
+    if case == "suspended":
+        bench.member = replace(bench.member, suspended_at=bench.now, sealed_at=-1 << 40)
+    if case == "below the bounds":
+        for actor in actors:
+            bench.receive(actor.heartbeat(bench.own.iid, leaving=True))
+    assert of(bench.event(Leave()), Left) == [Left(replaced=False)]
+
+
+def test_that_another_leaves_counts_without_an_answer_and_for_good() -> None:
+    bench, actors = active()
+    bench.receive(actors[0].heartbeat(bench.own.iid, leaving=True))
+    bench.receive(actors[0].heartbeat(bench.own.iid))
+    assert bench.member.peers[actors[0].iid].leaving
+    assert bench.member.prospect is not None
+    assert bench.member.prospect.iids == {bench.own.iid, *(actor.iid for actor in actors[1:])}
+    assert round_is_due(bench.member, bench.now + TIMERS["view_ms"])
+
+
+def test_that_another_leaves_is_heard_from_an_answer_too() -> None:
+    bench, actors = active()
+    bench.tick(1_000)
+    nonce = bench.last_beat(actors[0]).nonce
+    head = bench.member.sealed
+    bench.receive(actors[0].heartbeat(bench.own.iid, nonce, head, leaving=True))
+    assert bench.member.prospect is not None
+
+
+def test_who_leaves_is_no_candidate_and_nobody_waits_for_it() -> None:
+    """Before the seal, too: every role is at its maximum without it."""
+    bench = Bench({"db": (1, 1), "web": (1, 1)}, **TIMERS).gathering()
+    leaver, other = bench.actor("db"), bench.actor("db")
+    bench.meet(leaver)
+    assert isinstance(bench.member.phase, Proposed)
+    bench.receive(leaver.heartbeat(bench.own.iid, leaving=True))
+    bench.tick(2_000)
+    assert isinstance(bench.member.phase, Gathering)
+    bench.meet(other)
+    assert isinstance(bench.member.phase, Proposed)
+    assert bench.member.phase.manifest.entry(other.iid) is not None
