@@ -13,6 +13,7 @@ from support.certificates import link
 from toposeal._wire import peer_pb2 as wire
 from toposeal.membership.events import Effect, Leave, Left, Send
 from toposeal.membership.heads import round_is_due
+from toposeal.membership.machine import deadline
 from toposeal.membership.state import Active, Gathering, Proposed
 
 TIMERS: dict[str, Any] = {"view_ms": 100, "heartbeat_ms": 1_000, "lease_ms": 10_000}
@@ -50,6 +51,18 @@ def test_who_leaves_begins_no_round_and_follows_none() -> None:
     bench.receive(actors[0].hello_message())
     bench.tick(1_000)
     assert isinstance(bench.member.phase, Active)
+
+
+def test_P9_who_leaves_waits_for_no_round_of_its_own() -> None:
+    """What it had seen coming, and the age of its seal, wake it no more: it would do nothing then."""
+    bench, actors = active()
+    bench.receive(actors[0].heartbeat(bench.own.iid, leaving=True))
+    bench.tick(0)
+    assert bench.member.prospect is not None
+    assert deadline(bench.member) == bench.member.prospect.since + TIMERS["view_ms"]
+    bench.event(Leave())
+    wanted = deadline(bench.member)
+    assert wanted is not None and wanted > bench.now + TIMERS["view_ms"]
 
 
 def test_who_is_left_out_of_what_is_active_may_end() -> None:

@@ -397,6 +397,19 @@ def test_sealed_of_an_outsider_does_not_count(mesh: Mesh) -> None:
     assert mesh.bench.phase == "sealed"
 
 
+@pytest.mark.parametrize("phase", ["committed", "sealed"])
+def test_P4_sealed_of_another_epoch_is_stale_though_it_names_our_manifest(mesh: Mesh, phase: str) -> None:
+    """The signature would be shown to others, who could not verify it."""
+    if phase == "sealed":
+        sealed(mesh)
+    body = encode(
+        wire.Decision(sender=mesh.a.iid, epoch=mesh.manifest.epoch + 1, manifest_digest=mesh.manifest.digest)
+    )
+    envelope = encode(wire.Envelope(sealed=mesh.a.sign(Tag.SEALED, body)))
+    assert mesh.bench.refuse(envelope).reason is Reason.STALE_ATTEMPT
+    assert mesh.bench.phase == phase
+
+
 def test_a_sealed_member_that_another_has_left_fences(mesh: Mesh) -> None:
     sealed(mesh)
     mesh.a.new_hello(2)

@@ -120,11 +120,14 @@ def on_sealed(member: Member, message: wire.Signed, now: int) -> Step:
     peer = admitted_peer(member, decision.sender, "sealed.sender")
     verify_ik(peer.identity.ik, Tag.SEALED, message.body, message.signature)
     d = decision.manifest_digest
-    held = member.chain.get(d)
-    committed = isinstance(member.phase, Committed) and member.phase.manifest.digest == d
-    if not committed and (held is None or held.manifest.entry(decision.sender) is None):
+    held, phase = member.chain.get(d), member.phase
+    manifest = held.manifest if held else None
+    if isinstance(phase, Committed) and phase.manifest.digest == d:
+        manifest = phase.manifest
+    # Others are shown this very signature as its sender's SEALED.
+    if manifest is None or manifest.entry(decision.sender) is None or decision.epoch != manifest.epoch:
         raise stale("sealed.manifest_digest", d)
-    if committed or d == member.sealed:
+    if held is None or d == member.sealed:
         member = member.with_peer(replace(peer, sealed=d, seal=message.signature))
     if held is not None:
         held = held.with_seal(decision.sender, message.signature)

@@ -60,7 +60,7 @@ def _deadlines(member: Member) -> Iterable[int]:
         yield phase.since + timers.view_ms
     if isinstance(phase, (Proposed, Committed, Sealed)):
         yield phase.deadline
-    if isinstance(phase, Active) and member.blocked is None:
+    if isinstance(phase, Active) and member.blocked is None and not member.leaving:
         yield member.sealed_at + timers.reattest_ms
         if member.prospect is not None:
             yield member.prospect.since + timers.view_ms
