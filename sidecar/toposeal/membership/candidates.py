@@ -19,10 +19,13 @@ _MISSED_PINGS = 3  # a candidate that missed this many in a row is not live
 
 @dataclass(frozen=True)
 class Selection:
-    """The members that the next manifest would have. `full`: no further instance could be in it."""
+    """The members that the next manifest would have. `full`: no further instance could be in it. `awaited`:
+    it leaves out a member of the predecessor that lives.
+    """
 
     entries: tuple[Entry, ...]
     full: bool
+    awaited: bool = False
 
     @property
     def iids(self) -> tuple[bytes, ...]:
@@ -56,7 +59,7 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
         for iid, peer in member.peers.items()
         if iid in left_out
     )
-    return replace(selection, full=selection.full and not awaited)
+    return replace(selection, full=selection.full and not awaited, awaited=awaited)
 
 
 def manifest_of(member: Member, attempt: Attempt, selection: Selection) -> Manifest:

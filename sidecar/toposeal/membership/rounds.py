@@ -41,7 +41,7 @@ def evaluate(member: Member, now: int) -> Step:
     if selection is None or member.own.iid not in selection.iids:
         return replace(member, phase=Gathering(attempt)), ()
     if not _is_stable(member, selection, now):
-        return replace(member, phase=_gather(member.phase, attempt, selection, now)), ()
+        return replace(member, phase=_gather(member, member.phase, attempt, selection, now)), ()
     phase, effects = _propose(member, member.phase, selection, now)
     member, more = _commit_if_agreed(replace(member, phase=phase), phase, now)
     return member, effects + more
@@ -78,17 +78,27 @@ def fence(member: Member, effect: Fence) -> Step:
 
 
 def _is_stable(member: Member, selection: Selection, now: int) -> bool:
-    """A full selection waits for nobody; where bounds leave room, the choice has stood for T_view."""
+    """A full selection waits for nobody; where bounds leave room, the choice has stood for T_view. Nobody who
+    lives is left out because it is slow: for a member of the predecessor there is the time of a lease.
+    """
     if selection.full or not isinstance(member.phase, Gathering):
         return True
-    view_ms = member.own.topology.topology.timers.view_ms
-    return member.phase.selection == selection.iids and now - member.phase.since >= view_ms
+    wait = _wait(member, selection)
+    return member.phase.selection == selection.iids and now - member.phase.since >= wait
 
 
-def _gather(phase: Gathering | Proposed, attempt: Attempt, selection: Selection, now: int) -> Gathering:
-    """Gathering on, with the moment since which this very selection stands."""
+def _wait(member: Member, selection: Selection) -> int:
+    timers = member.own.topology.topology.timers
+    return max(timers.lease_ms, timers.view_ms) if selection.awaited else timers.view_ms
+
+
+def _gather(
+    member: Member, phase: Gathering | Proposed, attempt: Attempt, selection: Selection, now: int
+) -> Gathering:
+    """Gathering on, with the moment since which this very selection stands, and until which it has to."""
     same = isinstance(phase, Gathering) and phase.selection == selection.iids
-    return Gathering(attempt, selection.iids, phase.since if isinstance(phase, Gathering) and same else now)
+    since = phase.since if isinstance(phase, Gathering) and same else now
+    return Gathering(attempt, selection.iids, since, since + _wait(member, selection))
 
 
 def _propose(

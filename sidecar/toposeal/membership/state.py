@@ -134,11 +134,14 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Gathering:
-    """HELLO: collecting candidates. `since` is when the present selection was first complete."""
+    """HELLO: collecting candidates. `since` is when the present selection was first complete, and `until`
+    says how long it has to stand.
+    """
 
     attempt: Attempt
     selection: tuple[bytes, ...] = ()
     since: int = 0
+    until: int = 0
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _deadlines(member: Member) -> Iterable[int]:
     if isinstance(phase, (Gathering, Proposed, Committed, Sealed)):
         yield member.resend_at
     if isinstance(phase, Gathering) and phase.selection:
-        yield phase.since + timers.view_ms
+        yield phase.until
     if isinstance(phase, (Proposed, Committed, Sealed)):
         yield phase.deadline
     if isinstance(phase, Active) and member.blocked is None and not member.leaving:
