@@ -346,6 +346,15 @@ def test_M11_no_lease_outlives_a_seal_of_twice_the_age_at_which_it_is_renewed(me
     assert lapses_at(mesh.bench.member) == mesh.started + 2 * REATTEST
 
 
+def test_M11_a_later_seal_that_is_not_active_makes_what_is_served_no_younger(mesh: Mesh) -> None:
+    for actor in mesh.dbs:
+        mesh.bench.member = mesh.bench.member.with_peer(replace(mesh.peer(actor), lease_until=1 << 40))
+    mesh.bench.member = replace(mesh.bench.member, sealed_at=mesh.started + REATTEST)
+    assert lapses_at(mesh.bench.member) == mesh.started + 2 * REATTEST
+    mesh.bench.now = mesh.started + 2 * REATTEST
+    assert reasons(mesh.bench.tick(0), Suspend) == [Reason.SEAL_TOO_OLD]
+
+
 def test_a_mesh_of_one_needs_a_lease_with_nobody(mesh: Mesh) -> None:
     serving = mesh.bench.member.serving
     assert serving is not None

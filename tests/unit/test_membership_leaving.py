@@ -88,7 +88,7 @@ def test_who_serves_nobody_or_cannot_be_done_without_ends_at_once(case: str) -> 
     if case == "nothing sealed":
         bench = Bench({"db": (1, 4), "web": (0, 1)}, **TIMERS).gathering()
     if case == "suspended":
-        bench.member = replace(bench.member, suspended_at=bench.now, sealed_at=-1 << 40)
+        bench.member = replace(bench.member, suspended_at=bench.now, serving_since=-1 << 40)
     if case == "below the bounds":
         for actor in actors:
             bench.receive(actor.heartbeat(bench.own.iid, leaving=True))

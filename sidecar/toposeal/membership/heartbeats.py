@@ -93,7 +93,7 @@ def lapses_at(member: Member) -> int | None:
         (peer.lease_until for iid, peer in member.peers.items() if iid in serving.iids), reverse=True
     )
     needed = len(serving.iids) // 2  # with ourselves more than half
-    lease = member.sealed_at + 2 * timers.reattest_ms
+    lease = member.serving_since + 2 * timers.reattest_ms
     if needed > len(others):
         return 0
     return min(lease, others[needed - 1]) if needed else lease
@@ -126,7 +126,7 @@ def quorum_deadline(member: Member) -> int | None:
 
 
 def _lapsed(member: Member, now: int) -> Mismatch:
-    if now >= member.sealed_at + 2 * member.own.topology.topology.timers.reattest_ms:
+    if now >= member.serving_since + 2 * member.own.topology.topology.timers.reattest_ms:
         return Mismatch(Reason.SEAL_TOO_OLD, "sealed", "older than twice reattest_ms", "a newer seal")
     return Mismatch(Reason.NO_MAJORITY, "leases", "too few", "leases with a majority of the manifest")
 

@@ -149,7 +149,8 @@ def activate_if_all_sealed(member: Member, now: int) -> Step:
     }
     kept = {d: link for d, link in member.chain.items() if link.manifest.epoch >= held.manifest.epoch}
     phase = Active(held.sealed) if isinstance(member.phase, Sealed) else member.phase
-    member = replace(member, phase=phase, serving=held.sealed, chain=kept, peers=peers, beat_at=now)
+    member = replace(member, serving=held.sealed, serving_since=member.sealed_at, peers=peers)
+    member = replace(member, phase=phase, chain=kept, beat_at=now)
     return member, (Activate(held.sealed),)
 
 

@@ -204,6 +204,7 @@ class Member:
     chain: Mapping[bytes, Certificate] = field(default_factory=dict)  # certificates held, by D
     sealed: bytes = ZERO_DIGEST  # D of the last manifest that we sealed
     sealed_at: int = 0  # ms: when we committed to it
+    serving_since: int = 0  # ms: when we committed to what we serve
     serving: SealedManifest | None = None  # the newest that is active here
     suspended_at: int | None = None  # ms: since when we may not serve it
     fetch: Fetch | None = None
