@@ -420,3 +420,20 @@ def test_who_has_sealed_beside_what_is_active_fences() -> None:
     network.restart(alone)
     network.run(network.now + 20_000, network.agree)
     assert network.agree()
+
+
+@pytest.mark.parametrize("rule", ["regenesis", "halt"])
+def test_L1_who_has_sealed_what_nobody_lives_to_make_active_gives_up_too(rule: str) -> None:
+    """A newcomer has sealed its first manifest, and the others die before it hears that they have."""
+    network = shop("api", "db", "web", on_quorum_loss=rule)
+    newcomer = network.boot("db")
+    network.faults.cut = lambda now, a, b: b == newcomer.index and newcomer.phase == "sealed"
+    network.run(network.now + 20_000, lambda: newcomer.phase == "sealed")
+    for node in network.nodes[:3]:
+        network.kill(node)
+    network.run(network.now + QUICK["quorum_ms"] + 5_000)
+    assert newcomer.active is None
+    if rule == "halt":
+        assert newcomer.fenced is None
+        return
+    assert newcomer.fenced is not None and newcomer.fenced.reason is Reason.QUORUM_LOST

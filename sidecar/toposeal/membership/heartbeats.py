@@ -101,14 +101,14 @@ def lapses_at(member: Member) -> int | None:
 
 def watch(member: Member, now: int) -> Step:
     """After every event: whether we still may serve, and whether we ever will again."""
-    until = lapses_at(member)
-    if until is None or isinstance(member.phase, Fenced):
+    if isinstance(member.phase, Fenced):
         return member, ()
-    if now < until:
+    until = lapses_at(member)
+    if until is not None and now < until:
         if member.suspended_at is None:
             return member, ()
         return replace(member, suspended_at=None), (Resume(),)
-    if member.suspended_at is None:
+    if until is not None and member.suspended_at is None:
         return replace(member, suspended_at=now), (Suspend(_lapsed(member, now)),)
     gives_up = quorum_deadline(member)
     if gives_up is not None and now >= gives_up:
@@ -118,11 +118,16 @@ def watch(member: Member, now: int) -> Step:
 
 
 def quorum_deadline(member: Member) -> int | None:
-    """When a suspended member gives up; None under `halt`, for who serves, and for who leaves."""
+    """When who is suspended, or has sealed and never served, gives up; None under `halt`, for who serves, for
+    who is bound to nothing, and for who leaves.
+    """
     topology = member.own.topology.topology
-    if member.suspended_at is None or member.leaving or topology.on_quorum_loss != "regenesis":
+    since = member.suspended_at
+    if member.serving is None and member.sealed != ZERO_DIGEST:
+        since = member.sealed_at
+    if since is None or member.leaving or topology.on_quorum_loss != "regenesis":
         return None
-    return member.suspended_at + topology.timers.quorum_ms
+    return since + topology.timers.quorum_ms
 
 
 def _lapsed(member: Member, now: int) -> Mismatch:

@@ -47,11 +47,11 @@ def _deadlines(member: Member) -> Iterable[int]:
         yield member.beat_at
     if member.fetch is not None:
         yield member.fetch.asked_at + timers.ping_ms
-    lapse = (
-        heartbeats.lapses_at(member) if member.suspended_at is None else heartbeats.quorum_deadline(member)
+    ends = (
+        heartbeats.lapses_at(member) if member.suspended_at is None else None,
+        heartbeats.quorum_deadline(member),
     )
-    if lapse is not None:
-        yield lapse
+    yield from (end for end in ends if end is not None)
     if isinstance(phase, Waiting):
         yield phase.until
     if isinstance(phase, (Gathering, Proposed, Committed, Sealed)):
