@@ -177,6 +177,16 @@ def test_P12_who_is_silent_is_forgotten_but_none_that_a_certificate_lists(mesh: 
     assert set(mesh.bench.member.peers) == {actor.iid for actor in mesh.dbs}
 
 
+def test_P12_a_certificate_of_another_lineage_keeps_nobody(mesh: Mesh) -> None:
+    """Whoever has sealed never follows one; its members may be long dead."""
+    outsider = mesh.bench.actor("web")
+    mesh.bench.meet(outsider)
+    mesh.bench.hold(link(None, 7, [outsider], [outsider]))
+    for _ in range(16):
+        mesh.bench.tick(BEAT)
+    assert outsider.iid not in mesh.bench.member.peers
+
+
 def test_P12_no_member_of_the_mesh_gives_way_to_strangers(mesh: Mesh) -> None:
     for actor in mesh.dbs:
         mesh.bench.member = mesh.bench.member.with_peer(replace(mesh.peer(actor), silent=9))

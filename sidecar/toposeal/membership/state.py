@@ -263,5 +263,7 @@ def listed_iids(phase: Phase) -> frozenset[bytes]:
 
 
 def mesh_iids(member: Member) -> frozenset[bytes]:
-    """Whom any certificate lists that we hold; nobody before there is one."""
-    return frozenset(iid for held in member.chain.values() for iid in held.sealed.iids)
+    """Whom any certificate lists that we hold and could follow; nobody before there is one."""
+    own = member.chain.get(member.sealed)
+    ours = (held for held in member.chain.values() if own is None or held.lineage == own.lineage)
+    return frozenset(iid for held in ours for iid in held.sealed.iids)
