@@ -36,7 +36,6 @@ def outcomes(request: pytest.FixtureRequest) -> list[Outcome]:
 
 def test_S2_S3_S6_S8_S9_L1_L4_hold_in_every_story(outcomes: list[Outcome]) -> None:
     assert sum(o.active for o in outcomes) * 2 > len(outcomes)
-    assert sum(o.stranded for o in outcomes) * 5 < len(outcomes) or len(outcomes) < CI_SEEDS
 
 
 def test_every_kind_of_fault_happened(outcomes: list[Outcome]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from support.actors import sent_kind
 from support.invariants import Invariants, Violation
 from support.network import Faults, Network, Node, Step, signed_topology
 from toposeal.membership.events import Leave
@@ -41,7 +42,7 @@ _TIMERS: tuple[dict[str, Any], ...] = (
 )
 _CRASHES = ("boot", "waiting", "gathering", "proposed", "committed", "sealed", "active")
 _MOST_MEMBERS = 8  # more are only slower
-_ATTEMPTS = 12  # L1: after peace, at most so many further epochs
+_ATTEMPTS = 6  # L1: after peace, at most so many further epochs
 
 
 @dataclass
@@ -50,7 +51,6 @@ class Outcome:
     network: Network
     invariants: Invariants
     active: bool  # some manifest became active
-    stranded: bool  # active, but one of its members died: only a later round can repair that
     settled_ms: int  # after peace
     happened: Counter[str] = field(default_factory=Counter)
 
@@ -93,18 +93,38 @@ class Scenario:
         self.network.run(limit, self._settled)
         if not self._settled():
             raise Violation("L1", f"not settled {limit - self.peace_at} ms after the last fault")
+        settled_at = self.network.now
         grown = max(self.invariants.highest.values(), default=0) - epoch
         if grown > _ATTEMPTS:
             raise Violation("L1", f"{grown} further attempts after the last fault")
+        self._quiet()
         return Outcome(
             self.seed,
             self.network,
             self.invariants,
             active=any(n.active for n in self.network.nodes),
-            stranded=self._stranded(),
-            settled_ms=self.network.now - self.peace_at,
+            settled_ms=settled_at - self.peace_at,
             happened=self.network.happened,
         )
+
+    def _quiet(self) -> None:
+        """L4: while no round is due, who serves says nothing but heartbeats, whatever others say to it; and to
+        who waits outside what it needs to come in.
+        """
+        heartbeat_ms = self.topology.topology.timers.heartbeat_ms
+        # The slowest message of the troubled time has come, and who has died outside is forgotten.
+        self.network.run(self.network.now + 3_500 + 18 * heartbeat_ms)
+        self.network.delivered.clear()
+        epochs = dict(self.invariants.highest)
+        self.network.run(self.network.now + 10_000)
+        if self.invariants.highest != epochs:
+            return
+        serving = {n.index for n in self._latest() if n.active is not None and not n.suspended}
+        outside = len(serving) < len(self._latest())
+        allowed = {"heartbeat", "introduction", "certificate"} if outside else {"heartbeat"}
+        said = {sent_kind(data) for source, _, data in self.network.delivered if source in serving}
+        if not said <= allowed:
+            raise Violation("L4", f"members at rest say {said}")
 
     # Population.
 
@@ -272,10 +292,3 @@ class Scenario:
     def _has_place(self, node: Node, sealed: SealedManifest) -> bool:
         role = sealed.topology.roles[node.role]
         return sum(e.role == node.role for e in sealed.manifest.members) < role.max_replicas
-
-    def _stranded(self) -> bool:
-        live = {n.member.own.iid for n in self.network.live()}
-        listed = {
-            e.iid for n in self.network.live() if n.active is not None for e in n.active.manifest.members
-        }
-        return not listed <= live
