@@ -108,8 +108,8 @@ class Scenario:
         )
 
     def _quiet(self) -> None:
-        """L4: while no round is due, who serves says nothing but heartbeats, whatever others say to it; and to
-        who waits outside what it needs to come in.
+        """L4: while no round is due, who serves says nothing but heartbeats, whatever others say to it; and
+        to who waits outside what it needs to come in.
         """
         heartbeat_ms = self.topology.topology.timers.heartbeat_ms
         # The slowest message of the troubled time has come, and who has died outside is forgotten.

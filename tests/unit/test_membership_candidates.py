@@ -7,7 +7,7 @@ from dataclasses import replace
 from support.actors import Actor, Bench
 
 from toposeal.membership.candidates import Selection, is_candidate, manifest_of, select
-from toposeal.membership.state import Attempt, attempt_of
+from toposeal.membership.state import Attempt, Gathering, Proposed, attempt_of
 
 ROLES = {"db": (1, 1), "web": (1, 3)}
 
@@ -167,6 +167,29 @@ def test_a_member_that_lives_is_awaited_although_a_newcomer_could_have_its_place
     bench.member = bench.member.with_peer(replace(late, alive_at=None))
     found = selection(bench)
     assert found is not None and found.full
+
+
+def test_a_slow_member_that_lives_is_left_out_no_sooner_than_a_lease_after_the_others_are_complete() -> None:
+    """One view_ms is enough for those who have proved nothing; who lives has the time of a lease."""
+    bench, dbs = active({"db": (1, 3), "web": (1, 1)}, dbs=3)
+    timers = bench.signed.topology.timers
+    bench.again(*dbs[:2])
+    phase = bench.member.phase
+    assert isinstance(phase, Gathering)
+    assert set(phase.selection) == {bench.own.iid, dbs[0].iid, dbs[1].iid}
+    assert phase.until == phase.since + timers.lease_ms
+    bench.member = bench.member.with_peer(replace(bench.member.peers[dbs[2].iid], alive_at=None))
+    bench.tick(timers.view_ms)
+    assert isinstance(bench.member.phase, Proposed)
+
+
+def test_a_slow_member_that_lives_is_awaited_beyond_view_ms() -> None:
+    bench, dbs = active({"db": (1, 3), "web": (1, 1)}, dbs=3)
+    timers = bench.signed.topology.timers
+    bench.again(*dbs[:2])
+    bench.tick(timers.view_ms)
+    phase = bench.member.phase
+    assert isinstance(phase, Gathering) and phase.until > bench.now
 
 
 def test_9_there_is_no_selection_without_a_majority_of_the_predecessor() -> None:
