@@ -7,11 +7,11 @@ printable before anybody sees them.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from toposeal.dataplane.log_line import fields_of
 from toposeal.errors import printable
 
 # Name in the line -> what Envoy puts there.
@@ -80,11 +80,8 @@ class Refusal:
 
 def parse_refusal(line: bytes) -> Refusal | None:
     """One line of the access log; None for anything else. Never raises."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict) or found.keys() != FIELDS.keys():
+    found = fields_of(line, FIELDS)
+    if found is None:
         return None
     said = {name: value if isinstance(value, str) else "" for name, value in found.items()}
     failure = said["downstream"] or said["upstream"] or said["timeout"]

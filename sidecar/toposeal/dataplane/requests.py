@@ -6,9 +6,9 @@ the method and the path without its query, which the owner has said may be told;
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from toposeal.dataplane.log_line import fields_of
 from toposeal.errors import printable
 
 _METHOD, _PATH = 16, 160  # characters
@@ -58,11 +58,8 @@ def is_request(line: bytes) -> bool:
 
 def parse_request(line: bytes) -> Request | None:
     """One line of the access log; None for anything else. Never raises."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict) or found.keys() != FIELDS.keys():
+    found = fields_of(line, FIELDS)
+    if found is None:
         return None
     said = {name: value if isinstance(value, str) else "" for name, value in found.items()}
     number = {name: value if type(value) is int else 0 for name, value in found.items()}
