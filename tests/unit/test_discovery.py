@@ -119,6 +119,45 @@ def test_listeners_wait_for_the_clusters_that_they_name() -> None:
     assert envoy.is_taken()
 
 
+def test_what_envoy_runs_already_is_not_sent_again() -> None:
+    envoy = opened()
+    later = {**both("2"), CLUSTER: Offer("2", both("1")[CLUSTER].resources)}
+    assert envoy.offer(later) == ["LISTENER 2 out in"]
+    assert not envoy.is_taken()
+    assert envoy.take() == []
+    assert envoy.is_taken()
+
+
+def test_a_refusal_beside_what_envoy_runs_already_leaves_it_in_force() -> None:
+    envoy = opened()
+    same = Offer("2", both("1")[CLUSTER].resources)
+    envoy.offer({**both("2"), CLUSTER: same})
+    assert envoy.refuse("no") == []
+    with pytest.raises(PodError):
+        envoy.is_taken()
+    envoy.offer({**both("3"), CLUSTER: same})
+    assert envoy.take() == []
+    assert envoy.is_taken()
+
+
+def test_what_envoy_ran_before_the_last_response_is_sent_again() -> None:
+    """It may take that one yet."""
+    envoy = opened()
+    envoy.offer(update("2", LISTENER))
+    same = Offer("3", both("1")[LISTENER].resources)
+    assert envoy.offer({LISTENER: same}) == ["LISTENER 3 out in"]
+    assert not envoy.is_taken()
+    assert envoy.take() == []
+    assert envoy.is_taken()
+
+
+def test_a_part_of_what_envoy_runs_is_sent() -> None:
+    """All resources of a kind travel together: one that is missing is one that is gone."""
+    envoy = opened()
+    part = Offer("2", {"out": both("1")[LISTENER].resources["out"]})
+    assert envoy.offer({LISTENER: part}) == ["LISTENER 2 out"]
+
+
 def test_clusters_wait_for_the_secrets_that_they_name() -> None:
     envoy = opened()
     assert envoy.offer({**update("2", SECRET), **both("2")}) == ["SECRET 2 id ingress"]

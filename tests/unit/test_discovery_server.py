@@ -29,7 +29,7 @@ def path() -> Iterator[str]:
 
 
 def clusters(version: str) -> Update:
-    return {Kind.CLUSTER: Offer(version, {"blackhole": b"x"})}
+    return {Kind.CLUSTER: Offer(version, {"blackhole": version.encode()})}
 
 
 Test = Callable[[DiscoveryServer, "Client"], Awaitable[None]]

@@ -87,7 +87,7 @@ def path() -> Iterator[str]:
 def ask(path: str, answer: bytes, hang: bool = False) -> bool:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
-        assert request.startswith(b"GET /stats?format=json&filter=")
+        assert request.startswith(b"GET /stats?format=json&type=Gauges&filter=")
         writer.write(answer)
         if hang:
             await asyncio.sleep(5)

@@ -67,6 +67,15 @@ class _Subscription:
         held = self.held
         return held is not None and held.offer is offer and held.names.issuperset(offer.resources)
 
+    def running(self, offer: Offer) -> Offer:
+        """What Envoy runs already and has been given nothing after, where that is the same as `offer`; else
+        `offer`.
+        """
+        held = self.held
+        if held is None or held is not self.given or self.waiting or not held.names.issuperset(offer.resources):
+            return offer
+        return held.offer if held.offer.resources == offer.resources else offer
+
     def gave(self, offer: Offer) -> bool:
         return self.given is not None and self.given.offer is offer
 
@@ -139,9 +148,12 @@ class Discovery:
         self._responses = 0
 
     def offer(self, update: Update) -> list[bytes]:
-        """What Envoy is to run from now on, of the kinds in `update`; the others stay."""
-        self._update, self._refused = update, None
-        for kind, offer in update.items():
+        """What Envoy is to run from now on, of the kinds in `update`; the others stay. What it runs already it
+        is not sent again: a thousand chains take it a fifth of a second to compare.
+        """
+        self._update = {kind: self._subscriptions[kind].running(offer) for kind, offer in update.items()}
+        self._refused = None
+        for kind, offer in self._update.items():
             subscription = self._subscriptions[kind]
             subscription.offered = offer
             if offer.version in subscription.refused:
