@@ -35,7 +35,7 @@ from toposeal_lab.bench_dataplane_mesh import (
     server_vip,
     view,
 )
-from toposeal_lab.bench_dataplane_pair import BY_CONNECTION, BY_TUNNEL, start_pair
+from toposeal_lab.bench_dataplane_pair import BY_CONNECTION, BY_REDIRECT, BY_TUNNEL, start_pair
 from toposeal_lab.bench_dataplane_update import Ends, measure_updates
 from toposeal_lab.pods import Node, Pod
 from toposeal_lab.requirements import check_machine
@@ -44,7 +44,7 @@ from toposeal_lab.rundir import run_directory
 Result = dict[str, Any]
 Samples = dict[str, dict[str, list[Sample]]]  # way, load
 
-DIRECT, BY_HAND, TUNNEL, OURS = "direct", "by_hand", "tunnel", "ours"
+DIRECT, BY_HAND, REDIRECTED, TUNNEL, OURS = "direct", "by_hand", "redirected", "tunnel", "ours"
 # A way divided by the hand-written pair: its name, the load, what of it.
 _RATIOS = (
     ("keepalive", "keepalive", "per_second"),
@@ -55,7 +55,7 @@ _RATIOS = (
     ("cpu_per_connection", "connections", "cpu_us"),
     ("cpu_per_gib", "bulk", "cpu_ms_per_gib"),
 )
-_PODS = ("client", "server", "sealed-client", "sealed-server")
+_PODS = ("client", "server", "redirected-client", "redirected-server", "sealed-client", "sealed-server")
 _WORKERS = 1  # as host/envoy.py starts it
 
 
@@ -95,10 +95,11 @@ def _silent_journal() -> Iterator[None]:
 
 async def _measure(args: argparse.Namespace, pods: Mapping[str, Pod], directory: Path) -> Result:
     ways = _ways(pods)
-    for name in ("server", "sealed-server"):
+    for name in ("server", "redirected-server", "sealed-server"):
         start_nginx(pods[name], directory / f"nginx-{name}", args.bulk_mib)
     for pair in (BY_CONNECTION, BY_TUNNEL):
         start_pair(pair, pods["client"], pods["server"], directory, _WORKERS)
+    start_pair(BY_REDIRECT, pods["redirected-client"], pods["redirected-server"], directory, _WORKERS)
     own = Identity.mint(SERVER, pods["sealed-server"].addresses)
     caller = Identity.mint(CLIENT, pods["sealed-client"].addresses)
     async with _sealed(own, caller, pods, directory) as ends:
@@ -108,7 +109,8 @@ async def _measure(args: argparse.Namespace, pods: Mapping[str, Pod], directory:
         small = round(anonymous_mib(ends.server.pod), 1)
         updates = await measure_updates(ways[OURS], ends, args.members, args.runs)
     ratios = {name: _ratio(samples, OURS, load, part) for name, load, part in _RATIOS}
-    ratios |= {f"tunnel_{name}": _ratio(samples, TUNNEL, load, part) for name, load, part in _RATIOS}
+    for way in (REDIRECTED, TUNNEL):
+        ratios |= {f"{way}_{name}": _ratio(samples, way, load, part) for name, load, part in _RATIOS}
     return ratios | updates | {"memory_small_mib": small} | _medians(samples)
 
 
@@ -138,9 +140,11 @@ async def _rounds(ways: Mapping[str, Way], runs: int, seconds: float) -> Samples
 
 def _ways(pods: Mapping[str, Pod]) -> dict[str, Way]:
     client, server = pods["client"], pods["server"]
+    redirected, end = pods["redirected-client"], pods["redirected-server"]
     return {
         DIRECT: Way(client, server, server.ipv4, PORT, has_envoys=False),
         BY_HAND: Way(client, server, "127.0.0.1", BY_CONNECTION.call_port, has_envoys=True),
+        REDIRECTED: Way(redirected, end, end.ipv4, PORT, has_envoys=True),
         TUNNEL: Way(client, server, "127.0.0.1", BY_TUNNEL.call_port, has_envoys=True),
         OURS: Way(pods["sealed-client"], pods["sealed-server"], server_vip(), PORT, has_envoys=True),
     }

@@ -1,7 +1,8 @@
 """The baseline: two Envoys as one writes them by hand, mutual TLS with one shared CA in tcp_proxy mode.
 
 Nothing of ours: a fixed file each, no redirect, no listener filter, no log, Envoy's defaults; the same
-number of worker threads. And the same with calls as streams of one connection, by HTTP/2 CONNECT, which
+number of worker threads. And the same twice more: behind a bare redirect, which is what any mesh pays whose
+applications call unchanged; and with calls as streams of one connection, by HTTP/2 CONNECT, which
 docs/adr/0022 weighs.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from toposeal.host.envoy import find_envoy
+from toposeal_lab.apps import APP_UID
 from toposeal_lab.bench_dataplane_mesh import CLIENT, PORT, SERVER, Identity
 from toposeal_lab.pods import Pod
 
@@ -38,14 +40,20 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pair:
-    """Where the two listen, and whether calls share a connection."""
+    """Where the two listen, whether the kernel leads connections there, and whether calls share one."""
 
     call_port: int  # the client's Envoy, for its application
     tls_port: int
-    tunnel: bool
+    redirected: bool = False
+    tunnel: bool = False
 
 
-BY_CONNECTION, BY_TUNNEL = Pair(8081, 8443, tunnel=False), Pair(8082, 8444, tunnel=True)
+BY_CONNECTION, BY_TUNNEL = Pair(8081, 8443), Pair(8082, 8444, tunnel=True)
+BY_REDIRECT = Pair(8083, 8445, redirected=True)
+_REDIRECTS = {  # of connections to the application's port alone, and nothing else: no wall
+    "output": "meta skuid {uid} tcp dport {port} redirect to :{call_port}",
+    "prerouting": "tcp dport {port} redirect to :{tls_port}",
+}
 
 
 def start_pair(pair: Pair, client: Pod, server: Pod, directory: Path, workers: int) -> None:
@@ -54,13 +62,24 @@ def start_pair(pair: Pair, client: Pod, server: Pod, directory: Path, workers: i
     proxy = _proxy() | ({"tunneling_config": {"hostname": _AUTHORITY}} if pair.tunnel else {})
     outbound = _listener("127.0.0.1", pair.call_port, None, "tcp_proxy", proxy)
     upstream = {"sni": SERVER, **_credentials(shared, CLIENT)}
-    cluster = _cluster((server.ipv4, pair.tls_port), upstream) | (_HTTP2 if pair.tunnel else {})
+    called = (server.ipv4, PORT if pair.redirected else pair.tls_port)
+    cluster = _cluster(called, upstream) | (_HTTP2 if pair.tunnel else {})
     _start(client, directory / f"client-{pair.tls_port}.json", workers, outbound, cluster)
     downstream = {"require_client_certificate": True, **_credentials(shared, SERVER)}
     end = ("http_connection_manager", _manager()) if pair.tunnel else ("tcp_proxy", _proxy())
     inbound = _listener("0.0.0.0", pair.tls_port, downstream, *end)  # noqa: S104 - a pod of our own
     cluster = _cluster(("127.0.0.1", PORT), None)
     _start(server, directory / f"server-{pair.tls_port}.json", workers, inbound, cluster)
+    if pair.redirected:
+        _redirect(pair, client, "output")
+        _redirect(pair, server, "prerouting")
+
+
+def _redirect(pair: Pair, pod: Pod, hook: str) -> None:
+    rule = _REDIRECTS[hook].format(uid=APP_UID, port=PORT, call_port=pair.call_port, tls_port=pair.tls_port)
+    chain = f"ip by_hand {hook}"
+    table = f"add table ip by_hand; add chain {chain} {{ type nat hook {hook} priority -110; }}"
+    pod.run(["nft", f"{table}; add rule {chain} {rule}"])
 
 
 def _start(pod: Pod, file: Path, workers: int, listener: Json, cluster: Json) -> None:

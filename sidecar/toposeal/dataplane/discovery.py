@@ -72,7 +72,12 @@ class _Subscription:
         `offer`.
         """
         held = self.held
-        if held is None or held is not self.given or self.waiting or not held.names.issuperset(offer.resources):
+        if (
+            held is None
+            or held is not self.given
+            or self.waiting
+            or not held.names.issuperset(offer.resources)
+        ):
             return offer
         return held.offer if held.offer.resources == offer.resources else offer
 
