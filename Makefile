@@ -49,9 +49,11 @@ programs:  ## PostgreSQL, Redis, gRPC, WebSockets, a gibibyte, 30,000 connection
 	@.ci/prepare programs
 	@$(BIN)/pytest -q tests/programs $(ARGS)
 
-soak:  ## 200 Envoys under one user: a stream each, 20 updates, what they take: make soak ARGS="--envoys 50" (root)
+soak:  ## 200 Envoys under one user: a stream each, 20 updates; then 20 whole sidecars (root)
+	@.ci/prepare dev
 	@.ci/prepare lab
-	@$(BIN)/python -I tests/soak/run.py $(ARGS)
+	@$(BIN)/python -I tests/soak/run.py
+	@$(BIN)/python -I tests/soak/sidecars.py
 
 lint:  ## ruff and mypy --strict
 	@.ci/run prepare lint

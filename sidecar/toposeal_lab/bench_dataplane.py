@@ -109,8 +109,8 @@ async def _measure(args: argparse.Namespace, pods: Mapping[str, Pod], directory:
         small = round(anonymous_mib(ends.server.pod), 1)
         updates = await measure_updates(ways[OURS], ends, args.members, args.runs)
     ratios = {name: _ratio(samples, OURS, load, part) for name, load, part in _RATIOS}
-    for way in (REDIRECTED, TUNNEL):
-        ratios |= {f"{way}_{name}": _ratio(samples, way, load, part) for name, load, part in _RATIOS}
+    for other in (REDIRECTED, TUNNEL):
+        ratios |= {f"{other}_{name}": _ratio(samples, other, load, part) for name, load, part in _RATIOS}
     return ratios | updates | {"memory_small_mib": small} | _medians(samples)
 
 

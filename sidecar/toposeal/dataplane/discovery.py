@@ -153,8 +153,8 @@ class Discovery:
         self._responses = 0
 
     def offer(self, update: Update) -> list[bytes]:
-        """What Envoy is to run from now on, of the kinds in `update`; the others stay. What it runs already it
-        is not sent again: a thousand chains take it a fifth of a second to compare.
+        """What Envoy is to run from now on, of the kinds in `update`; the others stay. What it runs already
+        is not sent again: it takes a fifth of a second to compare a thousand chains.
         """
         self._update = {kind: self._subscriptions[kind].running(offer) for kind, offer in update.items()}
         self._refused = None

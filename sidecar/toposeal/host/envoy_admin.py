@@ -37,8 +37,8 @@ class EnvoyAdmin:
         return any((await self.stats(_WARMING, "Gauges")).values())
 
     async def stats(self, names: str, kind: str = "All") -> dict[str, int | str]:
-        """Counters, gauges and texts whose names the regular expression `names` finds; of one `kind`, as Envoy
-        spells it, Envoy looks through no others.
+        """Counters, gauges and texts whose names the regular expression `names` finds. Envoy looks through
+        those of one `kind` alone, where it is given, as Envoy spells it.
         """
         answer = await self._get(f"/stats?format=json&type={kind}&filter={quote(names)}")
         return {entry["name"]: entry["value"] for entry in answer["stats"] if "name" in entry}
