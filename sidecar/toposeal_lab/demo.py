@@ -6,8 +6,8 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -16,10 +16,12 @@ from toposeal_lab import traffic
 from toposeal_lab.apps import start_app
 from toposeal_lab.attacks import before_seal, documents, intruders, misrouting
 from toposeal_lab.attacks.stage import Stage
-from toposeal_lab.checks import Checks
+from toposeal_lab.checks import CheckFailed, Checks
 from toposeal_lab.keep import keep_running
 from toposeal_lab.requirements import CLIENT_PROGRAMS, SHOP_PROGRAMS, SIDECAR_PROGRAMS, check_machine
-from toposeal_lab.scenario import MEMBERS
+from toposeal_lab.scenario import MEMBERS, Cast
+from toposeal_lab.scenes.mesh import CAST, Mesh
+from toposeal_lab.scenes.scenes import SCENES
 from toposeal_lab.stolen import corrupt
 from toposeal_lab.tees import TeeChoice, add_choice
 from toposeal_lab.timeline import Timeline
@@ -57,6 +59,9 @@ def register(subparsers: Any) -> None:
         "--json", action="store_true", help="print one JSON object and nothing else on stdout"
     )
     add_choice(parser)
+    parser.add_argument(
+        "--scenario", choices=sorted(SCENES), help="instead: members come and go while others are served"
+    )
     parser.add_argument("--keep", action="store_true", help="leave everything up until Ctrl-C")
     parser.set_defaults(run=run)
 
@@ -66,8 +71,13 @@ def run(args: argparse.Namespace) -> int:
     check_machine({**SIDECAR_PROGRAMS, **SHOP_PROGRAMS, **CLIENT_PROGRAMS})
     timeline = Timeline(sys.stderr if args.json else sys.stdout)
     checks, report = Checks(timeline.check), Report()
-    with _ended_by_signals(), world(timeline.event, TeeChoice(args.tee)) as made, _undisturbed(timeline):
-        _act(made, timeline, checks, report)
+    cast = CAST if args.scenario else Cast()
+    tees = TeeChoice(args.tee)
+    with _ended_by_signals(), world(timeline.event, tees, cast=cast) as made, _undisturbed(timeline):
+        if args.scenario:
+            _play(SCENES[args.scenario], Mesh(made, checks), report)
+        else:
+            _act(made, timeline, checks, report)
         timeline.say(_summary(checks, report, timeline))
         if args.json:
             print(json.dumps(report.as_json(checks)), flush=True)
@@ -91,6 +101,13 @@ def _act(made: World, timeline: Timeline, checks: Checks, report: Report) -> Non
     intruders.run(stage, insider)
     misrouting.run(stage, insider)
     documents.run(stage)
+
+
+def _play(scene: Callable[[Mesh], None], mesh: Mesh, report: Report) -> None:
+    with suppress(CheckFailed):  # recorded already
+        scene(mesh)
+    report.sealed, report.seal_seconds = mesh.seal_seconds > 0, mesh.seal_seconds
+    report.verdict = mesh.verdict
 
 
 def _set(made: World, timeline: Timeline, checks: Checks) -> Stage:

@@ -79,6 +79,11 @@ class Member:
             self._process.terminate()
             self._process.wait()
 
+    @property
+    def code(self) -> int | None:
+        """The daemon's exit code, negative for a signal; None while it runs or was never started."""
+        return self._process.poll() if self._process is not None else None
+
     def processes(self) -> list[int]:
         """Process ids of the daemon itself and of its children."""
         return _family(self._process.pid) if self._process is not None and self._running() else []

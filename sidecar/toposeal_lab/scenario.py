@@ -6,7 +6,7 @@ docs/examples/shop/topology.yaml is the same declaration as an owner writes it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -45,6 +45,17 @@ ROLES: Mapping[str, RoleSpec] = {
 }
 
 
+@dataclass(frozen=True)
+class Cast:
+    """Which pods there may be, by role; how many of a role the owner allows, where that is no fixed number;
+    and timers in milliseconds, where they are not the defaults.
+    """
+
+    members: Mapping[str, str] = field(default_factory=lambda: MEMBERS)
+    replicas: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # least, most
+    timers: Mapping[str, int] = field(default_factory=dict)
+
+
 # What every role demands of each kind of TEE.
 _LEVELS = {"bl": 0, "tee": 0, "snp": 0, "ucode": 0}
 POLICIES: Mapping[str, Mapping[str, object]] = {
@@ -75,12 +86,15 @@ class Declaration:
     envelope: bytes  # the signed topology, DSSE
 
 
-def declare(issued_at: int, key: Ed25519PrivateKey, choice: TeeChoice = TeeChoice.TDX) -> Declaration:
+def declare(
+    issued_at: int, key: Ed25519PrivateKey, choice: TeeChoice = TeeChoice.TDX, cast: Cast | None = None
+) -> Declaration:
     """The shop's topology over the lab's measured values, signed by its one owner `key`.
 
     `issued_at` in Unix seconds: members and verifiers take it as a lower bound of now. `choice` says which
     kinds of TEE every role admits.
     """
+    cast = cast or Cast()
     root = OwnerRoot.of([([spki(key.public_key())], 1)])
     document = {
         "mesh": MESH,
@@ -88,8 +102,9 @@ def declare(issued_at: int, key: Ed25519PrivateKey, choice: TeeChoice = TeeChoic
         "issued_at": issued_at,
         "owner_root": root.digest.hex(),
         "attestation_port": ATTESTATION_PORT,
+        **({"timers": dict(cast.timers)} if cast.timers else {}),
         **{kind: POLICIES[kind] for kind in choice.kinds},
-        "roles": {name: _role(name, spec, choice) for name, spec in ROLES.items()},
+        "roles": {name: _role(name, spec, choice, cast) for name, spec in ROLES.items()},
     }
     return Declaration(root, sign(canonical(document), [key]))
 
@@ -107,13 +122,14 @@ def public_files(declaration: Declaration, vendor: LabPki, amd: LabAmd | None = 
     return files | {AMD_ROOT: amd.anchors().amd_roots[0], "collateral.json": bundle.dump()}
 
 
-def _role(name: str, spec: RoleSpec, choice: TeeChoice) -> dict[str, object]:
+def _role(name: str, spec: RoleSpec, choice: TeeChoice, cast: Cast) -> dict[str, object]:
+    least, most = cast.replicas.get(name, (spec.replicas, spec.replicas))
     references: dict[str, dict[str, object]] = {
         "tdx": {**lab_measurements(name, MESH).reference(), "rtmr3": INSTANCE},
         "snp": lab_snp_measurements(name, MESH).declared(),
     }
     return {
-        "replicas": {"min": spec.replicas, "max": spec.replicas},
+        "replicas": {"min": least, "max": most},
         **{kind: [references[kind]] for kind in choice.kinds},
         "platforms": "any",
         "serves": [spec.serves],

@@ -20,7 +20,7 @@ from toposeal_lab.measurements_fs import FOLDER as MEASUREMENTS
 from toposeal_lab.member import Listener, Member
 from toposeal_lab.pods import Node, Pod
 from toposeal_lab.rundir import run_directory
-from toposeal_lab.scenario import AMD_ROOT, MEMBERS, MESH, VERSION, Declaration, declare, public_files
+from toposeal_lab.scenario import AMD_ROOT, MESH, VERSION, Cast, Declaration, declare, public_files
 from toposeal_lab.simtdx import LabPki
 from toposeal_lab.tees import TeeChoice, lab_tees
 from toposeal_lab.tsm_config import TsmConfig
@@ -41,6 +41,7 @@ class World:
         declaration: Declaration,
         listener: Listener,
         files: Mapping[str, bytes],
+        roles: Mapping[str, str],
     ) -> None:
         self.directory = directory
         self.node = node
@@ -50,7 +51,7 @@ class World:
         states = directory / "state"
         states.mkdir(mode=0o755)
         self.members = {
-            name: Member(node.pod(name), role, states / name, listener) for name, role in MEMBERS.items()
+            name: Member(node.pod(name), role, states / name, listener) for name, role in roles.items()
         }
         for name, content in files.items():
             path = self.file(name)
@@ -111,19 +112,23 @@ class World:
 
 
 @contextmanager
-def world(listener: Listener, choice: TeeChoice = TeeChoice.TDX, quote_delay_ms: int = 0) -> Iterator[World]:
-    """A fresh world while the block runs. Raises UsageError where the machine cannot have one.
+def world(
+    listener: Listener, choice: TeeChoice = TeeChoice.TDX, quote_delay_ms: int = 0, cast: Cast | None = None
+) -> Iterator[World]:
+    """A fresh world of `cast`, by default the shop's, while the block runs. Raises UsageError where the
+    machine cannot have one.
 
     What runs in pods ends first, then the simulated platform, then the directory that held both.
     """
     now = int(time.time())
     vendor, amd = LabPki.create(now), choice.amd(now)
-    tees = lab_tees(MEMBERS, MESH, choice, amd)
+    cast = cast or Cast()
+    tees = lab_tees(cast.members, MESH, choice, amd)
     with ExitStack() as stack:
         directory = stack.enter_context(run_directory())
         os.chmod(directory, 0o755)  # noqa: S103 - every user of every pod reads its public files
         stack.enter_context(mounted(TsmConfig(vendor, tees, quote_delay_ms), directory))
         node = stack.enter_context(Node())
-        declaration = declare(now - _SIGNED_BEFORE_S, Ed25519PrivateKey.generate(), choice)
+        declaration = declare(now - _SIGNED_BEFORE_S, Ed25519PrivateKey.generate(), choice, cast)
         files = public_files(declaration, vendor, amd)
-        yield World(directory, node, vendor, declaration, listener, files)
+        yield World(directory, node, vendor, declaration, listener, files, cast.members)

@@ -95,14 +95,6 @@ def test_a_member_that_sleeps_past_its_lease_is_left_out_and_comes_back(mesh: Wo
     assert sleeper.events("fence") == []
 
 
-def test_a_member_that_is_told_to_end_serves_until_the_others_do_without_it(mesh: World) -> None:
-    leaver, before = mesh["db-2"], max(epochs(mesh))
-    others = [member for member in living(mesh) if member is not leaver]
-    os.kill(leaver.pid, signal.SIGTERM)
-    assert leaver.ended() == 0
-    eventually(lambda: (min(epoch(member) for member in others) > before) or None, SEAL_S)
-
-
 def test_M2_who_has_lost_the_majority_stops_serving(mesh: World) -> None:
     web = mesh["web"]
     host = address(mesh)

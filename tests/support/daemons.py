@@ -81,11 +81,6 @@ class Daemon(Member):
     def stderr(self) -> str:
         return self._errors.read_text(errors="replace")
 
-    @property
-    def code(self) -> int | None:
-        assert self._process is not None
-        return self._process.poll()
-
     def ended(self, timeout_s: float = END_S) -> int:
         """Wait for the end; the exit code, negative for a signal."""
         assert self._process is not None

@@ -95,6 +95,51 @@ def test_who_serves_nobody_or_cannot_be_done_without_ends_at_once(case: str) -> 
     assert of(bench.event(Leave()), Left) == [Left(replaced=False)]
 
 
+def crowd(leave: int, *, above: bool) -> tuple[Bench, list[Actor], list[Actor]]:
+    """Six members; who leaves of the others, so many whose iid is above ours or below it; and who stays."""
+    for seed in range(100):
+        bench = Bench({"db": (1, 9), "web": (0, 1)}, seed=seed, **TIMERS).gathering()
+        actors = [bench.actor("db") for _ in range(5)]
+        leaving = [actor for actor in actors if (actor.iid > bench.own.iid) is above][:leave]
+        if len(leaving) == leave:
+            bench.active(*actors)
+            for actor in actors:
+                peer = replace(bench.member.peers[actor.iid], alive_at=bench.now)
+                bench.member = bench.member.with_peer(peer)
+            for actor in leaving:
+                bench.receive(actor.heartbeat(bench.own.iid, leaving=True))
+            return bench, leaving, [actor for actor in actors if actor not in leaving]
+    raise AssertionError("no seed makes such iids")
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_when_half_leave_at_once_as_few_of_them_stay_as_make_a_majority(above: bool) -> None:
+    bench, leaving, _ = crowd(3, above=above)
+    first, *others = sorted(actor.iid for actor in leaving)
+    bench.tick(0)
+    assert bench.member.prospect is not None
+    assert first in bench.member.prospect.iids
+    assert not bench.member.prospect.iids & set(others)
+    assert len(bench.member.prospect.iids) == 4
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_who_leaves_takes_part_where_there_is_no_majority_without_it(above: bool) -> None:
+    """With two others who leave it is needed if it is the first of the three, and else one of them is."""
+    bench, _, (actor, *_) = crowd(2, above=above)
+    bench.event(Leave())
+    actor.new_hello(2, previous=bench.member.sealed)
+    bench.receive(actor.hello_message())
+    bench.tick(0)
+    assert isinstance(bench.member.phase, Active) is not above
+
+
+def test_who_leaves_and_is_needed_for_ever_ends_at_once() -> None:
+    """Of two, neither is a majority."""
+    bench, _ = active(dbs=1)
+    assert of(bench.event(Leave()), Left) == [Left(replaced=False)]
+
+
 def test_that_another_leaves_counts_without_an_answer_and_for_good() -> None:
     bench, actors = active()
     bench.receive(actors[0].heartbeat(bench.own.iid, leaving=True))

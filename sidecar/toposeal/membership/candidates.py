@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.membership.certificate import majority, trail
 from toposeal.membership.heads import is_alive
+from toposeal.membership.leaving import leavers, with_fewest
 from toposeal.membership.manifest import Entry, Manifest, build_manifest
 from toposeal.membership.state import Attempt, Member, Peer
 from toposeal.topology.model import Role
@@ -33,8 +34,9 @@ class Selection:
 
 
 def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
-    """Per role the live candidates up to max, members of the predecessor first, by ascending iid; None while
-    a role has fewer than min, or check 9 is not met.
+    """Per role the live candidates up to max, members of the predecessor first, by ascending iid; of those
+    who leave, as few as check 9 needs. None while a role has fewer than min without them, or check 9 is not
+    met, and for who leaves and is not needed.
 
     Every member that sees the same candidates chooses the same ones.
     """
@@ -49,9 +51,19 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     if any(count[name] < role.min_replicas for name, role in roles.items()):
         return None  # the common case while members arrive, and a cheap one
     own = attempt.hello.entry(member.own.identity)
-    entries = _unique([own, *(p.hello.entry(p.identity) for p in live)])
-    selection = _choose(roles, entries, incumbents)
-    if selection is None or not majority(path or (), selection.iids):
+    entries = list(_unique([own, *(p.hello.entry(p.identity) for p in live)]))
+    leaving = leavers(member)
+
+    def choose(some: Sequence[Entry]) -> Selection | None:
+        chosen = _choose(roles, some, incumbents)
+        return chosen if chosen and majority(path or (), chosen.iids) else None
+
+    staying = [entry for entry in entries if entry.iid not in leaving]
+    if _choose(roles, staying, incumbents) is None:
+        return None
+    going = [entry for entry in entries if entry.iid in leaving & incumbents]
+    selection = with_fewest(staying, going, choose)
+    if selection is None or own.iid not in selection.iids:
         return None
     left_out = incumbents.difference(selection.iids)
     awaited = any(
@@ -76,7 +88,6 @@ def is_candidate(member: Member, attempt: Attempt, peer: Peer, now: int) -> bool
     limit = _MISSED_PINGS * member.own.topology.topology.timers.ping_ms
     return (
         peer.admitted is not None
-        and not peer.leaving
         and peer.hello.target_epoch == attempt.epoch
         and peer.hello.previous == attempt.previous
         and peer.hello.topology_digest == member.own.topology.topology.digest

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from toposeal.errors import Mismatch, Reason
 from toposeal.membership.certificate import Certificate, descends, majority, trail
 from toposeal.membership.events import Left
+from toposeal.membership.leaving import leavers, with_fewest
 from toposeal.membership.manifest import Entry, bounds_mismatches
 from toposeal.membership.state import Active, Member, Peer, Prospect
 
@@ -64,15 +66,26 @@ def look_ahead(member: Member, now: int) -> Member:
 
 
 def left(member: Member, now: int) -> tuple[Left, ...]:
-    """Who asked to be left out may end when a later manifest without it is active, or when none can be."""
+    """Who asked to be left out may end when a later manifest without it is active, or when none can be that
+    brings it nearer.
+    """
     serving, held = member.serving, member.chain.get(member.sealed)
     if serving is None or held is None or member.suspended_at is not None:
         return (Left(replaced=False),)
     own, epoch = member.own.iid, serving.manifest.epoch
     if any(c.proven and c.manifest.epoch > epoch and own not in c.sealed.iids for c in member.chain.values()):
         return (Left(replaced=True),)
-    hopeless = isinstance(member.phase, Active) and _prospect(member, held, now) is None
-    return (Left(replaced=False),) if hopeless else ()
+    if not isinstance(member.phase, Active):
+        return ()
+    prospect = _prospect(member, held, now)
+    return (Left(replaced=False),) if prospect is None or prospect == held.sealed.iids else ()
+
+
+def is_needed(member: Member, now: int) -> bool:
+    """Whether who leaves has to take part once more, since without it there would be no majority."""
+    held = member.chain.get(member.sealed)
+    prospect = _prospect(member, held, now) if held else None
+    return prospect is not None and member.own.iid in prospect
 
 
 def sibling(member: Member, found: Certificate) -> Mismatch | None:
@@ -92,25 +105,37 @@ def sibling(member: Member, found: Certificate) -> Mismatch | None:
 
 
 def _prospect(member: Member, own: Certificate, now: int) -> frozenset[bytes] | None:
-    """Whom the next manifest would list: who lives of ours, then who is ready; None where it could not be."""
-    topology = member.own.topology.topology
-    entries: dict[str, list[tuple[bool, Entry]]] = {name: [] for name in topology.roles}
-    for entry in own.manifest.members:
-        if entry.iid == member.own.iid and not member.leaving:
-            entries[entry.role].append((False, entry))
+    """Whom the next manifest would list: who lives of ours, then who is ready, and of those who leave as few
+    as check 9 needs; None where it could not be, or not without them later on.
+    """
+    path, leaving, listed = trail(member.chain, member.sealed), leavers(member), own.sealed.iids
+    there = [entry for entry in own.manifest.members if entry.iid == member.own.iid]
     for iid, peer in member.peers.items():
-        listed = iid in own.sealed.iids
-        if peer.leaving:
-            continue
-        if is_alive(member, peer, now) if listed else is_ready(member, peer, member.sealed, now):
-            entries[peer.identity.role].append((not listed, peer.hello.entry(peer.identity)))
+        if is_alive(member, peer, now) if iid in listed else is_ready(member, peer, member.sealed, now):
+            there.append(peer.hello.entry(peer.identity))
+
+    def choose(some: Sequence[Entry]) -> frozenset[bytes] | None:
+        chosen = _within_bounds(member, some, listed)
+        return chosen if chosen and path and majority(path, chosen) else None
+
+    staying = [entry for entry in there if entry.iid not in leaving]
+    if _within_bounds(member, staying, listed) is None:
+        return None
+    return with_fewest(staying, [entry for entry in there if entry.iid in leaving & listed], choose)
+
+
+def _within_bounds(
+    member: Member, some: Sequence[Entry], listed: frozenset[bytes]
+) -> frozenset[bytes] | None:
+    topology = member.own.topology.topology
+    by_role: dict[str, list[Entry]] = {name: [] for name in topology.roles}
+    for entry in some:
+        by_role[entry.role].append(entry)
     chosen = [
         entry
-        for name, some in entries.items()
-        for _, entry in sorted(some)[: topology.roles[name].max_replicas]
+        for name, entries in by_role.items()
+        for entry in sorted(entries, key=lambda entry: (entry.iid not in listed, entry))[
+            : topology.roles[name].max_replicas
+        ]
     ]
-    iids = frozenset(entry.iid for entry in chosen)
-    path = trail(member.chain, member.sealed)
-    if bounds_mismatches(chosen, topology) or not path or not majority(path, iids):
-        return None
-    return iids
+    return None if bounds_mismatches(chosen, topology) else frozenset(entry.iid for entry in chosen)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.limits import MAX_CANDIDATES_PER_ROLE, MAX_EPOCH_STEP
 from toposeal.membership.events import Effect
+from toposeal.membership.heads import is_needed
 from toposeal.membership.identity import Identity
 from toposeal.membership.state import (
     Active,
@@ -81,7 +82,7 @@ def follow(member: Member, now: int) -> Member:
     """
     phase = member.phase
     if isinstance(phase, Active):
-        if member.leaving:
+        if member.leaving and not is_needed(member, now):
             return member
         target = min(_listed_epoch(member, phase), reach(member))
         return replace(member, phase=Waiting(target, now)) if target > member.last_epoch else member

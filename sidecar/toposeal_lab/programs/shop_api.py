@@ -22,6 +22,8 @@ class Server(ThreadingHTTPServer):
 class Visit(BaseHTTPRequestHandler):
     """GET / counts one visit."""
 
+    protocol_version = "HTTP/1.1"  # connections are kept
+
     def do_GET(self) -> None:
         try:
             status, text = 200, f"api {NAME}: visit {increment('visits')}\n"
