@@ -47,7 +47,18 @@ def test_dataplane_compares_updates_and_opens() -> None:
     assert 0 < result["gate_ms"] == max(result["gate"].values())
 
 
+def test_rounds_seal_grow_and_leave_one_out_under_load() -> None:
+    result = bench("rounds", "--mesh", "3")
+    (sealed,) = result["curves"]
+    assert sealed["n"] == 3 and 0 < sealed["seal_seconds"] < 60
+    assert 0.1 < sealed["cpu_seconds"] < 60 and 10_000 < sealed["bytes"] < 4 << 20
+    assert result["requests"] > 1000
+    assert (result["failed_requests"], result["cut_connections"]) == (0, 0)
+    assert 0 < result["p99_ms"]["before"] and 0 < result["p99_ms"]["during"]
+    assert 0 < result["eviction_seconds"] < 11
+
+
 def test_there_is_no_benchmark_that_measures_nothing() -> None:
-    done = subprocess.run([*COMMAND, "rounds"], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([*COMMAND, "nothing"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
-    assert "invalid choice: 'rounds'" in done.stderr
+    assert "invalid choice: 'nothing'" in done.stderr

@@ -1,0 +1,116 @@
+"""`toposeal-lab bench rounds`: what sealing costs by the number of members, and a round those who stay.
+
+Real daemons in pods of one machine, quotes simulated. Many members on few cores wait for each other: then
+`cpu_seconds` says more than `seal_seconds`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toposeal_lab.apps import start_app
+from toposeal_lab.checks import Checks
+from toposeal_lab.measure import is_python, median, usage
+from toposeal_lab.member import Member
+from toposeal_lab.requirements import SHOP_PROGRAMS, check_machine
+from toposeal_lab.scenario import REDIS_PORT, Cast
+from toposeal_lab.scenes.load import load
+from toposeal_lab.scenes.mesh import CAST, TIMERS, Mesh
+from toposeal_lab.scenes.scenes import held
+from toposeal_lab.world import World, world
+
+Result = dict[str, Any]
+
+_WAIT_S = 300.0
+_BEFORE_S = 5.0
+_FOUR, _FIFTH = ("web", "api-1", "api-2", "db"), "api-3"
+_REST = ("web", "api-1", "db", _FIFTH)
+_PATIENT = {"view_ms": 2_000, "quote_ms": 45_000, "attempt_ms": 60_000, "lease_ms": 120_000}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `bench` takes for this benchmark alone."""
+    parser.add_argument(
+        "--mesh", type=int, nargs="+", default=[3, 10, 20], metavar="N", help="rounds: sizes to seal, from 3"
+    )
+    parser.add_argument("--rate", type=int, default=200, metavar="N", help="rounds: requests a second")
+
+
+def bench_rounds(args: argparse.Namespace) -> Result:
+    """Sealing at each size; then a mesh of four under load, which a fifth joins and one is left out of."""
+    check_machine(SHOP_PROGRAMS)
+    curves = [_seal(size, args.quote_delay) for size in args.mesh]
+    return {"curves": curves, **_living(args.rate)}
+
+
+def _seal(size: int, quote_delay_ms: int) -> Result:
+    """All begin at once. CPU and bytes are those of one member, medians, until all were active; seconds are
+    counted from when the last of them gathered.
+    """
+    apis = [f"api-{number}" for number in range(1, size - 1)]
+    members = {"web": "web", **dict.fromkeys(apis, "api"), "db": "db"}
+    cast = Cast(members, {"api": (len(apis), len(apis))}, _PATIENT)
+    with world(lambda name, event: None, quote_delay_ms=quote_delay_ms, cast=cast) as made:
+        for name in members:
+            made.start(name)
+        active = [member.wait("phase", _WAIT_S, phase="active") for member in made.members.values()]
+        cpu = [usage(filter(is_python, m.processes())).cpu_seconds for m in made.members.values()]
+        return {
+            "n": size,
+            "seal_seconds": round(max(active) - max(map(_gathered, made.members.values())), 3),
+            "cpu_seconds": round(median(cpu), 2),
+            "bytes": round(median([_sent(made, name) for name in members])),
+        }
+
+
+def _gathered(member: Member) -> float:
+    """When it first did."""
+    return member.wait("phase", _WAIT_S, phase="gathering")
+
+
+def _sent(made: World, name: str) -> int:
+    """Bytes that the pod has sent so far."""
+    path = Path("/sys/class/net/eth0/statistics/tx_bytes")
+    return int(made.members[name].pod.run(["cat", str(path)]).stdout)
+
+
+def _living(per_second: int) -> Result:
+    with world(lambda name, event: None, cast=CAST) as made:
+        mesh = Mesh(made, Checks(lambda check: None))
+        mesh.seal(*_FOUR)
+        host = mesh.address("api-1", "db")
+        with load(mesh["api-1"].pod, host, REDIS_PORT, per_second) as traffic:
+            began = time.monotonic()
+            time.sleep(_BEFORE_S)
+            joining = time.monotonic()
+            made.start(_FIFTH)
+            mesh[_FIFTH].wait("gate", _WAIT_S, state="open")
+            start_app(mesh[_FIFTH].pod, "api", made.file(f"app-{_FIFTH}"))
+            mesh.settled(*_FOUR, _FIFTH)
+            joined = time.monotonic()
+            with held(mesh, "api-2") as connection:
+                os.kill(mesh["api-2"].processes()[0], signal.SIGSTOP)
+                mesh.settled(*_REST)
+                eviction = connection.cut_after(mesh["web"])
+        before, during = traffic.p99(began, joining), traffic.p99(joining, joined)
+        return {
+            "requests": traffic.requests,
+            "failed_requests": traffic.failed,
+            "cut_connections": traffic.cut,
+            "p99_ms": {"before": round(1000 * before, 2), "during": round(1000 * during, 2)},
+            "p99_ratio": round(during / before, 2),
+            "join_seconds": round(joined - joining, 2),
+            "eviction_seconds": round(eviction, 3),
+            "lease_seconds": _lease(TIMERS),
+        }
+
+
+def _lease(timers: Mapping[str, int]) -> float:
+    """What passes before the eviction begins."""
+    return timers["lease_ms"] / 1000
