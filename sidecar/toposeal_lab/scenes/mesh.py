@@ -16,7 +16,7 @@ from toposeal_lab.member import Event, Member
 from toposeal_lab.scenario import ATTESTATION_PORT, HTTP_PORT, Cast
 from toposeal_lab.world import World
 
-START_S, SEAL_S, SETTLE_S = 30.0, 30.0, 30.0
+START_S, SEAL_S, SETTLE_S = 60.0, 60.0, 60.0  # on a machine that others use too
 _POLL_S = 0.05
 # Short, so that a scene fits a minute; a lease is still longer than a busy machine keeps a daemon waiting.
 TIMERS = {
