@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -337,10 +338,27 @@ def test_connect_reaches_a_member_behind_another_name(run: Run, mesh: Mesh, tmp_
 
 def test_it_loads_nothing_that_it_does_not_need() -> None:
     """Half a second from process start to verdict is the budget; these alone would take half of it."""
-    script = "import sys, toposeal.cli.main, toposeal.cli.verify; print(*sys.modules)"
+    loaded = "toposeal.cli.main, toposeal.cli.verify, toposeal.host.verifier, toposeal.outside.verdict"
+    script = f"import sys, {loaded}; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
     heavy = {"asyncio", "grpc", "yaml", "tomllib", "multiprocessing", "concurrent.futures", "hypothesis"}
     assert heavy & set(out.stdout.split()) == set()
+
+
+def test_a_terminal_shows_what_is_being_done_and_then_the_verdict_alone(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary, secondary = os.openpty()
+    with open(secondary, "w", encoding="ascii") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        code, out, _ = run(url, "--min-version", "3")
+    written = os.read(primary, 4096).decode("ascii")
+    os.close(primary)
+    lines = [line.rstrip() for line in written.split("\r")]
+    assert f"asking {url.removeprefix('https://')} for its attestation document" in lines
+    assert any(line.startswith("checking the document: ") for line in lines)
+    assert lines[-1] == lines[-2] == ""  # nothing of it is left
+    assert (code, out.splitlines()[0]) == (0, "VERIFIED shop: topology version 3, epoch 1")
 
 
 def at_home(mesh: Mesh, answers: dict[str, int]) -> Callable[..., bytes]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from toposeal.errors import ToposealError
 from toposeal.outside.model import VerifiedMember, VerifiedMesh
+
+_HEADER = ("ROLE", "MEMBER", "PROVEN", "TEE", "TCB", "PLATFORM", "GPUS", "ADDRESS")
+_PLATFORM_SHOWN = 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,8 @@ def _mesh_lines(mesh: VerifiedMesh) -> Iterator[str]:
     proven = f"1 member ({now.role} {_label(now)})" if count == 1 else f"{count} members"
     yield f"proven now: {proven}; committed to this manifest: {len(mesh.members)}"
     yield ""
-    rows = [("ROLE", "MEMBER", "TEE", "TCB", "PLATFORM", "ADDRESS"), *map(_row, mesh.members)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    proven_now = {member.iid for member in mesh.proven}
+    yield from _table(_HEADER, [_row(member, member.iid in proven_now) for member in mesh.members])
     yield ""
     yield f"owner root  {mesh.owner_root.hex()}"
     yield f"lineage     {mesh.lineage.hex()}"
@@ -96,16 +98,32 @@ def _mesh_lines(mesh: VerifiedMesh) -> Iterator[str]:
     yield f"collateral  in force until {datetime.fromtimestamp(mesh.expires_at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _row(member: VerifiedMember) -> tuple[str, ...]:
-    tcb = " ".join((member.tcb_status, *member.advisories))
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Left-aligned columns; those that say nothing in any row are left out."""
+    columns = [index for index in range(len(header)) if any(row[index] for row in rows)]
+    widths = [max(len(row[index]) for row in (header, *rows)) for index in columns]
+    for row in (header, *rows):
+        cells = (row[index].ljust(width) for index, width in zip(columns, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _row(member: VerifiedMember, proven: bool) -> tuple[str, ...]:
     return (
         member.role,
         _label(member),
+        "active now" if proven else "committed",
         member.tee,
-        tcb,
-        member.platform.hex(),
+        " ".join((member.tcb_status, *member.advisories)),
+        _platform(member.platform),
+        ", ".join(f"{count} {model}" for model, count in Counter(g.model for g in member.gpus).items()),
         ", ".join(member.addresses),
     )
+
+
+def _platform(platform: bytes) -> str:
+    """All of a PPID; of a CHIP_ID as much: no two chips share 128 bits, and a line should fit a screen."""
+    shown = platform[:_PLATFORM_SHOWN].hex()
+    return f"{shown}.." if len(platform) > _PLATFORM_SHOWN else shown or "not shown"
 
 
 def _label(member: VerifiedMember) -> str:
