@@ -52,6 +52,17 @@ MAX_LIVE_NONCES = 1024  # that one LIVE quote answers
 MAX_VISITS = 1024  # meshes that one file of last visits remembers
 MAX_VISITS_SIZE = 1 << 20
 
+# toposeal connect. Times in milliseconds, but for the interval, which people give in seconds.
+CONNECT_INTERVAL = 60  # between two verifications: each costs the mesh one LIVE quote
+CONNECT_INTERVALS = (5, 3_600)
+CONNECT_GRACE = (
+    15_000  # beyond the interval, for a verification that is under way: VERIFY_TIMEOUT, and a name
+)
+CONNECT_RETRY = 5_000  # after a verification that failed, and at least between two that connections ask for
+CONNECT_SWEEP = 500  # between two looks at what is due, and at who is listed no longer
+MAX_LOCAL_CONNECTIONS = 256  # at once; each may hold 2 x 64 KiB
+LOCAL_CHUNK = 64 << 10
+
 # Ports and addresses of the pod. 15000-15499 are the sidecar's; a topology may not use them.
 OUTBOUND_PORT = 15001
 INBOUND_PORT = 15006
