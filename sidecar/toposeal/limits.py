@@ -52,6 +52,14 @@ MAX_LIVE_NONCES = 1024  # that one LIVE quote answers
 MAX_VISITS = 1024  # meshes that one file of last visits remembers
 MAX_VISITS_SIZE = 1 << 20
 
+# The verifier's page: at most 200 kB whatever the mesh (tests/unit/test_outside_page.py), and readable.
+MAX_PAGE_SIZE = 200_000
+MAX_PAGE_MEMBERS = 24  # with their evidence; the others are counted
+MAX_PAGE_ROLES = 24  # of the graph and its table
+MAX_PAGE_EDGES = 72  # of the graph
+MAX_PAGE_MISMATCHES = 24
+MAX_PAGE_LIST = 8  # entries of one list: addresses, advisories, devices, ports
+
 # toposeal connect. Times in milliseconds, but for the interval, which people give in seconds.
 CONNECT_INTERVAL = 60  # between two verifications: each costs the mesh one LIVE quote
 CONNECT_INTERVALS = (5, 3_600)

@@ -237,6 +237,46 @@ def test_a_refusal_writes_no_pins(run: Run, url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "pins.pem").exists()
 
 
+# The page.
+
+
+def test_a_page_is_written_beside_the_verdict(run: Run, url: str, tmp_path: Path) -> None:
+    shown = tmp_path / "report.html"
+    code, out, _ = run(url, "--html", str(shown))
+    assert (code, out.splitlines()[0]) == (0, "VERIFIED shop: topology version 3, epoch 1")
+    text = shown.read_text("ascii")
+    assert '<h1 class="good">VERIFIED shop</h1>' in text
+    assert "from now on pass --min-version 3" in text
+    assert shown.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_refusal_has_its_page_too(run: Run, url: str, tmp_path: Path) -> None:
+    shown = tmp_path / "report.html"
+    assert run(url, "--html", str(shown), "--min-version", "4")[0] == 4
+    assert '<h1 class="bad">NOT VERIFIED</h1>' in shown.read_text("ascii")
+
+
+@pytest.mark.parametrize("option", ["--html", "--ca-out"])
+def test_C3_nothing_is_overwritten_and_nobody_asked_where_a_file_is_there(
+    run: Run, mesh: Mesh, tmp_path: Path, option: str
+) -> None:
+    there, other = tmp_path / "there", tmp_path / "other"
+    there.write_text("mine")
+    with serve_documents(tmp_path, mesh.document) as server:
+        code, out, _ = run(server.url, option, str(there), "--json")
+        assert (code, json.loads(out)["mismatches"][0]["field"]) == (1, option)
+        assert server.requests == []
+        cannot = str(tmp_path / "missing" / "file")
+        code, out, _ = run(server.url, "--html", cannot, "--json")
+        assert (code, json.loads(out)["verified"]) == (1, False)
+    assert (there.read_text(), other.exists()) == ("mine", False)
+
+
+def test_an_argument_that_cannot_be_meant_writes_no_page(run: Run, url: str, tmp_path: Path) -> None:
+    assert run(url, "--html", str(tmp_path / "report.html"), "--min-version", "0")[0] == 1
+    assert not (tmp_path / "report.html").exists()
+
+
 # Exit codes.
 
 

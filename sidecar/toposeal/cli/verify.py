@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +37,14 @@ def register(subparsers: Any) -> None:
     add("--all", action="store_true", help="ask every other member too, at its own address")
     add("--connect", metavar="HOST:PORT", help="where to connect, if not to the URL's host")
     add("--ca-out", metavar="FILE", help="new file for the members' CA certificates, PEM")
+    add("--html", metavar="FILE", help="new file for a page with the topology and each member's evidence")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     with progress_line(sys.stderr) as progress:
-        verdict = _decide(args, progress)
+        verdict = _reported(args, _decide(args, progress))
     print(json.dumps(verdict.as_json()) if args.json else verdict.as_text())
     return exit_code(verdict.outcome) if isinstance(verdict.outcome, ToposealError) else Exit.OK
 
@@ -56,24 +58,44 @@ def _decide(args: argparse.Namespace, progress: Progress) -> Verdict:
         progress("loading what checks evidence")
         ask = question(args, args.url, args.connect, all_members=args.all, progress=progress)
         mesh = ask()
-        _write(args, mesh)
+        if args.ca_out is not None:
+            _write(args.ca_out, mesh.pins.encode("ascii"))
     except ToposealError as error:
         return Verdict(error)
     return Verdict(mesh, tuple(_notes(args, mesh)))
 
 
+def _reported(args: argparse.Namespace, verdict: Verdict) -> Verdict:
+    """The verdict, written down where that is asked for; what cannot be is a usage error, and what
+    was one before is not written down."""
+    from toposeal.outside.verdict import Verdict
+
+    if args.html is None or isinstance(verdict.outcome, UsageError):
+        return verdict
+    from toposeal.outside.page import page
+
+    note = None if isinstance(verdict.outcome, ToposealError) else version_note(args, verdict.outcome)
+    shown = Verdict(verdict.outcome, () if note is None else (note,))
+    try:
+        _write(args.html, page(shown, int(time.time())))
+    except UsageError as error:
+        return Verdict(error)
+    return verdict
+
+
 def _expect_new(args: argparse.Namespace) -> None:
     """Before anybody is asked: a verdict that cannot be written down is none."""
-    if args.ca_out is not None and os.path.lexists(args.ca_out):
-        found = f"{args.ca_out}, which is there already"
-        raise UsageError.of(Reason.USAGE, "--ca-out", found, "a new file")
+    for option in ("ca_out", "html"):
+        path = getattr(args, option)
+        if path is not None and os.path.lexists(path):
+            found = f"{path}, which is there already"
+            raise UsageError.of(Reason.USAGE, f"--{option.replace('_', '-')}", found, "a new file")
 
 
-def _write(args: argparse.Namespace, mesh: VerifiedMesh) -> None:
+def _write(path: str, data: bytes) -> None:
     from toposeal.host.files import write_new
 
-    if args.ca_out is not None:
-        write_new(args.ca_out, mesh.pins.encode("ascii"), _PUBLIC)
+    write_new(path, data, _PUBLIC)
 
 
 def _notes(args: argparse.Namespace, mesh: VerifiedMesh) -> Iterator[str]:

@@ -48,6 +48,13 @@ class Verdict:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+def proven_line(mesh: VerifiedMesh) -> str:
+    """Who answered now, and how many more there are."""
+    now, count = mesh.proven_now, len(mesh.proven)
+    proven = f"1 member ({now.role} {_label(now)})" if count == 1 else f"{count} members"
+    return f"proven now: {proven}; committed to this manifest: {len(mesh.members)}"
+
+
 def curl_hint(mesh: VerifiedMesh, host: str, pins: str) -> str | None:
     """A curl command that uses the pins in file `pins`, for a member with an ingress port, if any.
 
@@ -84,10 +91,8 @@ def _member_json(member: VerifiedMember) -> dict[str, object]:
 
 
 def _mesh_lines(mesh: VerifiedMesh) -> Iterator[str]:
-    now, count = mesh.proven_now, len(mesh.proven)
     yield f"VERIFIED {mesh.mesh}: topology version {mesh.topology_version}, epoch {mesh.epoch}"
-    proven = f"1 member ({now.role} {_label(now)})" if count == 1 else f"{count} members"
-    yield f"proven now: {proven}; committed to this manifest: {len(mesh.members)}"
+    yield proven_line(mesh)
     yield ""
     proven_now = {member.iid for member in mesh.proven}
     yield from _table(_HEADER, [_row(member, member.iid in proven_now) for member in mesh.members])
