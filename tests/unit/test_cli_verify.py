@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -256,7 +257,18 @@ def test_a_refusal_has_its_page_too(run: Run, url: str, tmp_path: Path) -> None:
     assert '<h1 class="bad">NOT VERIFIED</h1>' in shown.read_text("ascii")
 
 
-@pytest.mark.parametrize("option", ["--html", "--ca-out"])
+def test_the_result_is_written_as_ear_claims(run: Run, url: str, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    assert run(url, "--ear", str(good))[0] == 0
+    found = json.loads(good.read_text("ascii"))
+    assert (found["ear_status"], len(found["submods"])) == ("warning", 4)
+    assert re.fullmatch(r"toposeal \d.*", found["ear_verifier_id"]["build"])
+    assert abs(found["iat"] - time.time()) < 60
+    assert run(url, "--ear", str(bad), "--min-version", "4")[0] == 4
+    assert json.loads(bad.read_text("ascii"))["submods"][MESH]["ear_status"] == "contraindicated"
+
+
+@pytest.mark.parametrize("option", ["--html", "--ca-out", "--ear"])
 def test_C3_nothing_is_overwritten_and_nobody_asked_where_a_file_is_there(
     run: Run, mesh: Mesh, tmp_path: Path, option: str
 ) -> None:

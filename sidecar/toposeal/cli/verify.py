@@ -38,6 +38,7 @@ def register(subparsers: Any) -> None:
     add("--connect", metavar="HOST:PORT", help="where to connect, if not to the URL's host")
     add("--ca-out", metavar="FILE", help="new file for the members' CA certificates, PEM")
     add("--html", metavar="FILE", help="new file for a page with the topology and each member's evidence")
+    add("--ear", metavar="FILE", help="new file for the result as EAR claims (JSON, not signed)")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
 
@@ -70,14 +71,22 @@ def _reported(args: argparse.Namespace, verdict: Verdict) -> Verdict:
     was one before is not written down."""
     from toposeal.outside.verdict import Verdict
 
-    if args.html is None or isinstance(verdict.outcome, UsageError):
+    if isinstance(verdict.outcome, UsageError):
         return verdict
-    from toposeal.outside.page import page
-
+    now = int(time.time())
     note = None if isinstance(verdict.outcome, ToposealError) else version_note(args, verdict.outcome)
     shown = Verdict(verdict.outcome, () if note is None else (note,))
     try:
-        _write(args.html, page(shown, int(time.time())))
+        if args.html is not None:
+            from toposeal.outside.page import page
+
+            _write(args.html, page(shown, now))
+        if args.ear is not None:
+            from importlib.metadata import version
+
+            from toposeal.outside.ear import ear
+
+            _write(args.ear, ear(verdict, args.mesh, now, f"toposeal {version('toposeal')}"))
     except UsageError as error:
         return Verdict(error)
     return verdict
@@ -85,7 +94,7 @@ def _reported(args: argparse.Namespace, verdict: Verdict) -> Verdict:
 
 def _expect_new(args: argparse.Namespace) -> None:
     """Before anybody is asked: a verdict that cannot be written down is none."""
-    for option in ("ca_out", "html"):
+    for option in ("ca_out", "html", "ear"):
         path = getattr(args, option)
         if path is not None and os.path.lexists(path):
             found = f"{path}, which is there already"

@@ -24,7 +24,7 @@ class Verdict:
     def as_json(self) -> dict[str, object]:
         """The object that `verify --json` prints; digests are lower-case hex."""
         if isinstance(self.outcome, ToposealError):
-            return _refused_json(self.outcome)
+            return refused_json(self.outcome)
         mesh = self.outcome
         return {
             "verified": True,
@@ -35,7 +35,7 @@ class Verdict:
             "lineage": mesh.lineage.hex(),
             "epoch": mesh.epoch,
             "manifest_digest": mesh.manifest_digest.hex(),
-            "members": [_member_json(member) for member in mesh.members],
+            "members": [member_json(member) for member in mesh.members],
             "proven": [member.iid.hex() for member in mesh.proven],
         }
 
@@ -68,7 +68,8 @@ def curl_hint(mesh: VerifiedMesh, host: str, pins: str) -> str | None:
     return f"curl --cacert {pins} --connect-to ::{where}:{port} https://{member.domain}:{port}/"
 
 
-def _refused_json(error: ToposealError) -> dict[str, object]:
+def refused_json(error: ToposealError) -> dict[str, object]:
+    """Every mismatch, and each reason once."""
     mismatches = [
         {"reason": m.reason.value, "field": m.field, "found": m.found, "expected": m.expected}
         for m in error.mismatches
@@ -77,7 +78,8 @@ def _refused_json(error: ToposealError) -> dict[str, object]:
     return {"verified": False, "reasons": reasons, "mismatches": mismatches}
 
 
-def _member_json(member: VerifiedMember) -> dict[str, object]:
+def member_json(member: VerifiedMember) -> dict[str, object]:
+    """What a program wants to know of one member."""
     return {
         "iid": member.iid.hex(),
         "role": member.role,
