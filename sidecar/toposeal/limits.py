@@ -68,7 +68,7 @@ CONNECT_GRACE = (
 )
 CONNECT_RETRY = 5_000  # after a verification that failed, and at least between two that connections ask for
 CONNECT_SWEEP = 500  # between two looks at what is due, and at who is listed no longer
-MAX_LOCAL_CONNECTIONS = 256  # at once; each may hold 2 x 64 KiB
+MAX_LOCAL_CONNECTIONS = 256  # at once; each may hold 400 KiB, both ways, of slow readers
 LOCAL_CHUNK = 64 << 10
 
 # Ports and addresses of the pod. 15000-15499 are the sidecar's; a topology may not use them.

@@ -404,6 +404,35 @@ def test_an_error_of_the_verification_is_told_as_any(mesh: Mesh, tmp_path: Path)
     run(body())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_defect_in_a_verification_ends_all(mesh: Mesh, tmp_path: Path) -> None:
+    def broken() -> VerifiedMesh:
+        raise RuntimeError("a defect")
+
+    async def body() -> None:
+        async with place(tmp_path, mesh, echo) as made:
+            link = await talking(made)
+            made.forwarder._verify = broken
+            made.due()
+            assert await is_cut(link)
+            assert listening(made.port) == set()
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        run(body())
+
+
+def test_a_role_without_a_member_leads_nowhere(mesh: Mesh, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with place(tmp_path, mesh, echo) as made:
+            link = await talking(made)
+            made.forwarder._standing = replace(made.forwarder._standing, members={})
+            assert await is_cut(link)
+            assert await made.refuses()
+            assert made.told == []
+
+    run(body())
+
+
 Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 

@@ -83,6 +83,7 @@ def test_a_later_verification_takes_the_place_of_the_one_before() -> None:
     found = after(standing(), gone, START + 60, INTERVAL)
     assert (found.mesh, dict(found.members), found.role) == (gone, {}, "web")
     assert found.until == START + 60 + INTERVAL + GRACE_S
+    assert not found.takes(START + 61)  # there is nobody to lead to
     assert after(found, replace(verified(), epoch=3), START + 70, INTERVAL).members == standing().members
 
 

@@ -73,7 +73,10 @@ class Forwarder:
             await asyncio.gather(*clients, return_exceptions=True)
 
     def _sweep(self) -> None:
-        """Verify when it is due, and cut whoever may pass no longer."""
+        """Verify when it is due, and cut whoever may pass no longer. Raises what a verification raised that
+        is no verdict, so that a defect of ours ends all."""
+        if self._verifying is not None and self._verifying.done():
+            self._verifying.result()
         if self._standing.due <= now():
             self._start_verifying()
         for link in self._links:
@@ -232,6 +235,9 @@ async def _in_thread(call: Callable[[], VerifiedMesh]) -> VerifiedMesh:
             found = call()
         except ToposealError as error:
             _settle(loop, future, error)
+        except BaseException as error:
+            _settle(loop, future, error)
+            raise
         else:
             _settle(loop, future, found)
 
@@ -242,12 +248,12 @@ async def _in_thread(call: Callable[[], VerifiedMesh]) -> VerifiedMesh:
 def _settle(
     loop: asyncio.AbstractEventLoop,
     future: asyncio.Future[VerifiedMesh],
-    outcome: VerifiedMesh | ToposealError,
+    outcome: VerifiedMesh | BaseException,
 ) -> None:
     def settle() -> None:
         if future.done():
             return
-        if isinstance(outcome, ToposealError):
+        if isinstance(outcome, BaseException):
             future.set_exception(outcome)
         else:
             future.set_result(outcome)

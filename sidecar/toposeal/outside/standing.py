@@ -29,7 +29,7 @@ class Standing:
 
     def takes(self, now: float) -> bool:
         """Whether a connection may begin."""
-        return self.open and now < self.until
+        return self.open and bool(self.members) and now < self.until
 
     def admits(self, iid: bytes, now: float) -> bool:
         """Whether what belongs to a connection to this member may pass."""
