@@ -103,4 +103,5 @@ def test_many_ports_are_shortened() -> None:
     one = topology({"a": ()}, ("a",))
     role = replace(one.roles["a"], ingress=tuple(Ingress(port, 1) for port in range(1, 12)))
     drawn = Page.of(draw(graph_of(replace(one, roles={"a": role})), {"a": "said"}).encode())
-    assert "1, 2, 3, 4, 5, 6, 7, 8, ..." in drawn.said("text")
+    assert "1, 2, ..." in drawn.said("text")
+    assert "outside may call a at 1, 2, 3, 4, 5, 6, 7, 8, ..." in drawn.said("title")

@@ -12,6 +12,7 @@ _WIDTH, _HEIGHT = 170, 64
 _ACROSS, _DOWN = 90, 56  # between two nodes
 _MARGIN = 52  # room for an edge that leads over a node or below it
 _FITS = 22  # characters of a line in a node
+_LABEL = 2  # ports beside an edge: as many as fit between two nodes
 _BEND = 40  # of an edge that does not lead to the right
 Places = Mapping[str, tuple[int, int]]
 
@@ -38,12 +39,6 @@ def draw(graph: Graph, said: Mapping[str, str]) -> Markup:
         role="group",
         aria_labelledby="graph-title graph-desc",
     )
-
-
-def ports_of(edge: Edge) -> str:
-    """The first few."""
-    shown = ", ".join(str(port) for port in edge.ports[:MAX_PAGE_LIST])
-    return shown if len(edge.ports) <= MAX_PAGE_LIST else f"{shown}, ..."
 
 
 def _in_words(graph: Graph) -> str:
@@ -79,10 +74,15 @@ def _edge(edge: Edge, places: Places) -> Markup:
     # The middle of a cubic curve.
     x, y = (x1 + 3 * x2 + 3 * x3 + x4) // 8, (y1 + 3 * y2 + 3 * y3 + y4) // 8
     line = element("path", d=f"M{x1} {y1}C{x2} {y2} {x3} {y3} {x4} {y4}", class_="edge")
-    label = element("text", ports_of(edge), x=x, y=y - 6, class_="port")
+    label = element("text", _ports(edge, _LABEL), x=x, y=y - 6, class_="port")
     caller = edge.caller or "outside"
-    what = element("title", f"{caller} may call {edge.called} at {ports_of(edge)}")
+    what = element("title", f"{caller} may call {edge.called} at {_ports(edge, MAX_PAGE_LIST)}")
     return element("g", what, line, label)
+
+
+def _ports(edge: Edge, most: int) -> str:
+    shown = ", ".join(str(port) for port in edge.ports[:most])
+    return shown if len(edge.ports) <= most else f"{shown}, ..."
 
 
 def _curve(caller: tuple[int, int], called: tuple[int, int]) -> tuple[tuple[int, int], ...]:
