@@ -1,10 +1,11 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim compose-test k8s-test programs soak lint format \
+.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test programs soak lint format \
         coverage coverage-table kernel bench differential fuzz model proto lock images images-test \
         images-reproducible clean
 
 BIN := .venv/bin
+BROWSER := $(shell command -v chromium)
 ENGINE := $(shell [ "$$(id -u)" = 0 ] && command -v dockerd)
 
 help:  ## this list
@@ -18,8 +19,8 @@ check:  ## before each commit: lint, and the tests of the tree itself (under a m
 	@.ci/run prepare lint
 	@$(BIN)/pytest -q tests/test_*.py
 
-test:  ## what CI runs; the stages compose and images only where a Docker engine is installed
-	@.ci/run prepare lint unit vectors netns sim $(if $(ENGINE),compose images)
+test:  ## what CI runs; compose and images only where a Docker engine is installed, browser where Chromium is
+	@.ci/run prepare lint unit vectors netns sim $(if $(BROWSER),browser) $(if $(ENGINE),compose images)
 
 test-unit:  ## unit and property tests, with the branch coverage of the pure packages
 	@.ci/run prepare unit
@@ -37,6 +38,9 @@ SEEDS := 5000
 sim:  ## the same for longer: make sim SEEDS=5000; a seed that fails prints itself and its last steps
 	@.ci/prepare dev
 	@$(BIN)/pytest -q tests/sim --seeds $(SEEDS)
+
+browser-test:  ## the verifier's page in a real Chromium (root, where that has to be installed)
+	@.ci/run prepare browser
 
 compose-test:  ## the images under a real, isolated Docker engine (root)
 	@.ci/run prepare compose

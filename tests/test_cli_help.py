@@ -54,11 +54,11 @@ def test_every_command_in_the_readme_exists() -> None:
 def test_help_is_instant() -> None:
     printed("toposeal")  # whatever is compiled once
     fastest = 1.0
-    for _ in range(5):
+    for _ in range(8):
         before = _cpu_of_children()
         printed("toposeal", "verify")
         fastest = min(fastest, _cpu_of_children() - before)
-    assert fastest < 0.5  # 0.1 s is usual; imports of grpc or Envoy alone cost more than this
+    assert fastest < 0.15  # 0.09 s is usual; what checks evidence takes 0.3 s to load
 
 
 def _cpu_of_children() -> float:

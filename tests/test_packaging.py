@@ -48,6 +48,7 @@ def loaded_by(statement: str) -> set[str]:
         "from toposeal import verify",
         "import toposeal.cli.main",
         "import toposeal.cli.verify",
+        "import toposeal.host.verifier, toposeal.outside.verdict",
         "import toposeal.cli.topology",
         "import toposeal.outside.verify",
     ],

@@ -52,6 +52,25 @@ MAX_LIVE_NONCES = 1024  # that one LIVE quote answers
 MAX_VISITS = 1024  # meshes that one file of last visits remembers
 MAX_VISITS_SIZE = 1 << 20
 
+# The verifier's page: at most 200 kB whatever the mesh (tests/unit/test_outside_page.py), and readable.
+MAX_PAGE_SIZE = 200_000
+MAX_PAGE_MEMBERS = 24  # with their evidence; the others are counted
+MAX_PAGE_ROLES = 24  # of the graph and its table
+MAX_PAGE_EDGES = 72  # of the graph
+MAX_PAGE_MISMATCHES = 24
+MAX_PAGE_LIST = 8  # entries of one list: addresses, advisories, devices, ports
+
+# toposeal connect. Times in milliseconds, but for the interval, which people give in seconds.
+CONNECT_INTERVAL = 60  # between two verifications: each costs the mesh one LIVE quote
+CONNECT_INTERVALS = (5, 3_600)
+CONNECT_GRACE = (
+    15_000  # beyond the interval, for a verification that is under way: VERIFY_TIMEOUT, and a name
+)
+CONNECT_RETRY = 5_000  # after a verification that failed, and at least between two that connections ask for
+CONNECT_SWEEP = 500  # between two looks at what is due, and at who is listed no longer
+MAX_LOCAL_CONNECTIONS = 256  # at once; each may hold 400 KiB, both ways, of slow readers
+LOCAL_CHUNK = 64 << 10
+
 # Ports and addresses of the pod. 15000-15499 are the sidecar's; a topology may not use them.
 OUTBOUND_PORT = 15001
 INBOUND_PORT = 15006

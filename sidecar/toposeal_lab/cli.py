@@ -1,7 +1,7 @@
-"""The `toposeal-lab` command: demo and benchmarks, and `run` and `verify` under a simulated vendor's root.
+"""The `toposeal-lab` command: demo, benchmarks, and `run`, `verify`, `connect` under simulated roots.
 
-`run` and `verify` are the production commands; the lab adds other roots, another configfs directory
-and, for one member, a leaked key. Nothing of this is in the release image.
+Those three are the production commands; the lab adds other roots, another configfs directory and, for one
+member, a leaked key. Nothing of this is in the release image.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ COMMANDS = {
     "bench": ("measure this machine", "toposeal_lab.bench"),
     "run": ("toposeal run on a simulated platform", "toposeal_lab.lab_run"),
     "verify": ("toposeal verify under a simulated vendor's root", "toposeal_lab.lab_verify"),
+    "connect": ("toposeal connect under a simulated vendor's root", "toposeal_lab.lab_connect"),
     "platform": ("serve the simulated platform for pods that others run", "toposeal_lab.platform"),
 }
 _INTERRUPTED = 130
@@ -27,7 +28,7 @@ _LINE_LIMIT = 1000
 
 
 def entry(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: that of production for run and verify, else 0 or 1."""
+    """Run one command; returns its exit code: that of production for these, else 0 or 1."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = _parser(arguments).parse_args(arguments)
     try:

@@ -14,7 +14,11 @@ from toposeal_lab.anchors import add_anchors, read_anchors
 def register(subparsers: Any) -> None:
     """The production command's own parser and handler, with one option more."""
     production.register(subparsers)
-    parser = subparsers.choices["verify"]
+    under_anchors(subparsers.choices["verify"])
+
+
+def under_anchors(parser: argparse.ArgumentParser) -> None:
+    """The handler of `parser` gets the roots that its arguments then name."""
     add_anchors(parser)
     parser.set_defaults(run=partial(_run, parser.get_default("run")))
 

@@ -1,4 +1,4 @@
-"""Writes envoy/ anew from the renderer, and the closed state as Envoy is sent it.
+"""Writes envoy/ anew from the renderer, the closed state as Envoy is sent it, and the verifier's page.
 
 `python tests/support/golden.py`; the difference is for a reviewer.
 """
@@ -9,9 +9,16 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("web", "api", "db")
+REPORT = ROOT / "docs" / "examples" / "verify.html"
+REPORTED: dict[str, dict[str, Any]] = {
+    "web": {"calls": [{"role": "api", "port": 8080}]},
+    "api": {"calls": [{"role": "api", "port": 8080}, {"role": "db", "port": 8080}]},
+    "db": {"egress": [{"host": "backup.example.com", "port": 443}]},
+}
 CLOSED_MODULE = ROOT / "sidecar" / "toposeal" / "_wire" / "closed.py"
 
 
@@ -31,6 +38,17 @@ def golden_files() -> dict[str, bytes]:
     for place, seen in others.items():
         files |= {f"{place}/{name}": data for name, data in opened(seen, ENVOY_LAYOUT).items()}
     return files
+
+
+def report_page() -> bytes:
+    """What `toposeal verify --html` writes of the shop, one member of which was asked."""
+    from support.meshes import NOW, build_mesh
+    from toposeal.outside.page import page
+    from toposeal.outside.verdict import Verdict
+    from toposeal.outside.verify import verify_document
+
+    mesh = build_mesh(role_fields=lambda role: REPORTED[role])
+    return page(Verdict(verify_document(mesh.document(answering=3), mesh.request())), NOW)
 
 
 def closed_module() -> str:
@@ -63,6 +81,7 @@ def write_golden_files() -> None:
         path = ROOT / "envoy" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+    REPORT.write_bytes(report_page())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import socket
 import ssl
@@ -236,6 +238,57 @@ def test_a_refusal_writes_no_pins(run: Run, url: str, tmp_path: Path) -> None:
     assert not (tmp_path / "pins.pem").exists()
 
 
+# The page.
+
+
+def test_a_page_is_written_beside_the_verdict(run: Run, url: str, tmp_path: Path) -> None:
+    shown = tmp_path / "report.html"
+    code, out, _ = run(url, "--html", str(shown))
+    assert (code, out.splitlines()[0]) == (0, "VERIFIED shop: topology version 3, epoch 1")
+    text = shown.read_text("ascii")
+    assert '<h1 class="good">VERIFIED shop</h1>' in text
+    assert "from now on pass --min-version 3" in text
+    assert shown.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_refusal_has_its_page_too(run: Run, url: str, tmp_path: Path) -> None:
+    shown = tmp_path / "report.html"
+    assert run(url, "--html", str(shown), "--min-version", "4")[0] == 4
+    assert '<h1 class="bad">NOT VERIFIED</h1>' in shown.read_text("ascii")
+
+
+def test_the_result_is_written_as_ear_claims(run: Run, url: str, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    assert run(url, "--ear", str(good))[0] == 0
+    found = json.loads(good.read_text("ascii"))
+    assert (found["ear_status"], len(found["submods"])) == ("warning", 4)
+    assert re.fullmatch(r"toposeal \d.*", found["ear_verifier_id"]["build"])
+    assert abs(found["iat"] - time.time()) < 60
+    assert run(url, "--ear", str(bad), "--min-version", "4")[0] == 4
+    assert json.loads(bad.read_text("ascii"))["submods"][MESH]["ear_status"] == "contraindicated"
+
+
+@pytest.mark.parametrize("option", ["--html", "--ca-out", "--ear"])
+def test_C3_nothing_is_overwritten_and_nobody_asked_where_a_file_is_there(
+    run: Run, mesh: Mesh, tmp_path: Path, option: str
+) -> None:
+    there, other = tmp_path / "there", tmp_path / "other"
+    there.write_text("mine")
+    with serve_documents(tmp_path, mesh.document) as server:
+        code, out, _ = run(server.url, option, str(there), "--json")
+        assert (code, json.loads(out)["mismatches"][0]["field"]) == (1, option)
+        assert server.requests == []
+        cannot = str(tmp_path / "missing" / "file")
+        code, out, _ = run(server.url, "--html", cannot, "--json")
+        assert (code, json.loads(out)["verified"]) == (1, False)
+    assert (there.read_text(), other.exists()) == ("mine", False)
+
+
+def test_an_argument_that_cannot_be_meant_writes_no_page(run: Run, url: str, tmp_path: Path) -> None:
+    assert run(url, "--html", str(tmp_path / "report.html"), "--min-version", "0")[0] == 1
+    assert not (tmp_path / "report.html").exists()
+
+
 # Exit codes.
 
 
@@ -337,10 +390,27 @@ def test_connect_reaches_a_member_behind_another_name(run: Run, mesh: Mesh, tmp_
 
 def test_it_loads_nothing_that_it_does_not_need() -> None:
     """Half a second from process start to verdict is the budget; these alone would take half of it."""
-    script = "import sys, toposeal.cli.main, toposeal.cli.verify; print(*sys.modules)"
+    loaded = "toposeal.cli.main, toposeal.cli.verify, toposeal.host.verifier, toposeal.outside.verdict"
+    script = f"import sys, {loaded}; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
     heavy = {"asyncio", "grpc", "yaml", "tomllib", "multiprocessing", "concurrent.futures", "hypothesis"}
     assert heavy & set(out.stdout.split()) == set()
+
+
+def test_a_terminal_shows_what_is_being_done_and_then_the_verdict_alone(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary, secondary = os.openpty()
+    with open(secondary, "w", encoding="ascii") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        code, out, _ = run(url, "--min-version", "3")
+    written = os.read(primary, 4096).decode("ascii")
+    os.close(primary)
+    lines = [line.rstrip() for line in written.split("\r")]
+    assert f"asking {url.removeprefix('https://')} for its attestation document" in lines
+    assert any(line.startswith("checking the document: ") for line in lines)
+    assert lines[-1] == lines[-2] == ""  # nothing of it is left
+    assert (code, out.splitlines()[0]) == (0, "VERIFIED shop: topology version 3, epoch 1")
 
 
 def at_home(mesh: Mesh, answers: dict[str, int]) -> Callable[..., bytes]:

@@ -82,3 +82,16 @@ def test_the_target_carries_the_nonce_in_lower_case_hex() -> None:
 )
 def test_the_host_to_connect_to_is_spelled_as_curl_wants_it(connect: str | None, expected: str) -> None:
     assert Endpoint.parse("https://shop", connect).dial_host == expected
+
+
+def test_a_target_is_a_host_and_a_port_and_names_its_document() -> None:
+    endpoint = Endpoint.parse_target("[fd00::1]:443")
+    assert (endpoint.host, endpoint.port, endpoint.dial) == ("fd00::1", 443, ("fd00::1", 443))
+    assert endpoint.url == "https://[fd00::1]:443"
+    assert Endpoint.parse(endpoint.url) == endpoint
+
+
+@pytest.mark.parametrize("target", ["web", "https://web:443", "web:443/", "", "user@web:443"])
+def test_a_target_that_is_not_host_and_port_is_a_usage_error(target: str) -> None:
+    with pytest.raises(UsageError):
+        Endpoint.parse_target(target)

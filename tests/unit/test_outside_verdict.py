@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -15,6 +16,7 @@ from toposeal.errors import Mismatch, PolicyError, Reason, RemoteProtocolError, 
 from toposeal.outside.model import VerifiedMesh
 from toposeal.outside.verdict import Verdict, curl_hint
 from toposeal.outside.verify import verify_document
+from toposeal.verification.model import GpuDevice
 
 
 @cache
@@ -58,6 +60,35 @@ def test_text_shows_admitted_advisories_beside_the_status() -> None:
     member = replace(verified().members[0], tcb_status="OutOfDate", advisories=("INTEL-SA-00001",))
     mesh = replace(verified(), members=(member, *verified().members[1:]))
     assert "OutOfDate INTEL-SA-00001" in Verdict(mesh).as_text()
+
+
+def table(mesh: VerifiedMesh) -> list[list[str]]:
+    lines = Verdict(mesh).as_text().split("\n\n")[1].splitlines()
+    return [re.split(r" {2,}", line) for line in lines]
+
+
+def test_the_table_says_who_runs_what_and_what_each_has_proven() -> None:
+    header, *rows = table(verified())
+    assert header == ["ROLE", "MEMBER", "PROVEN", "TEE", "TCB", "PLATFORM", "ADDRESS"]
+    assert [(row[0], row[2]) for row in rows] == [
+        ("api", "committed"),
+        ("api", "committed"),
+        ("db", "committed"),
+        ("web", "active now"),
+    ]
+    assert [row[5] for row in rows] == [member.platform.hex() for member in verified().members]
+    every = replace(verified(), proven=verified().members)
+    assert [row[2] for row in table(every)[1:]] == ["active now"] * 4
+
+
+def test_the_table_shows_gpus_and_as_much_of_a_chip_as_tells_it_from_others() -> None:
+    gpus = tuple(GpuDevice(model, bytes(32), "1", "1", 0) for model in ("H100", "H100", "NVSwitch"))
+    first, second, *others = verified().members
+    members = (replace(first, platform=bytes([7]) * 64, gpus=gpus), replace(second, platform=b""), *others)
+    header, *rows = table(replace(verified(), members=members))
+    assert header[5:] == ["PLATFORM", "GPUS", "ADDRESS"]
+    assert rows[0][5:] == ["07" * 16 + "..", "2 H100, 1 NVSwitch", "10.0.0.2"]
+    assert rows[1][5:] == ["not shown", "10.0.0.3"]
 
 
 def test_a_refusal_names_every_mismatch_in_both_renderings() -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shlex
+import sys
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from toposeal.cli.asked import add_trust, question, version_note
 from toposeal.cli.exits import Exit, exit_code
+from toposeal.cli.progress import Progress, progress_line
 from toposeal.errors import Reason, ToposealError, UsageError, printable
-from toposeal.host.files import write_new
-from toposeal.host.verifier import verify_with
-from toposeal.limits import DIGEST_SIZE
-from toposeal.outside.endpoint import Endpoint
-from toposeal.outside.model import VerifiedMesh
-from toposeal.outside.verdict import Verdict, curl_hint
 
-_FIRST_VERSION = 1
+if TYPE_CHECKING:
+    from toposeal.outside.model import VerifiedMesh
+    from toposeal.outside.verdict import Verdict
+
 _PUBLIC = 0o644
 
 
@@ -33,65 +33,87 @@ def register(subparsers: Any) -> None:
     )
     add = parser.add_argument
     add("url", metavar="URL", help="https://HOST:PORT of a member's attestation or ingress port")
-    add("--owner", metavar="FILE", required=True, help="owner root: the keys that must have signed")
-    add("--mesh", metavar="NAME", required=True, help="the mesh's name in the topology")
-    add("--min-version", metavar="N", type=int, help="refuse topologies below this version (default: 1)")
-    add("--ca-out", metavar="FILE", help="new file for the members' CA certificates, PEM")
-    add("--json", action="store_true", help="print one JSON object and nothing else")
-    add("--collateral", metavar="FILE", help="own TDX collateral instead of what the mesh sends")
+    add_trust(parser)
     add("--all", action="store_true", help="ask every other member too, at its own address")
-    add("--state", metavar="FILE", help="remember this visit, and refuse older numbers or another lineage")
-    add("--new-lineage", metavar="HEX", help="with --state: the lineage to expect instead of the last one")
     add("--connect", metavar="HOST:PORT", help="where to connect, if not to the URL's host")
+    add("--ca-out", metavar="FILE", help="new file for the members' CA certificates, PEM")
+    add("--html", metavar="FILE", help="new file for a page with the topology and each member's evidence")
+    add("--ear", metavar="FILE", help="new file for the result as EAR claims (JSON, not signed)")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    verdict = _decide(args)
+    with progress_line(sys.stderr) as progress:
+        verdict = _reported(args, _decide(args, progress))
     print(json.dumps(verdict.as_json()) if args.json else verdict.as_text())
     return exit_code(verdict.outcome) if isinstance(verdict.outcome, ToposealError) else Exit.OK
 
 
-def _decide(args: argparse.Namespace) -> Verdict:
+def _decide(args: argparse.Namespace, progress: Progress) -> Verdict:
+    """Imports late: a usage error need not wait for what checks evidence."""
+    from toposeal.outside.verdict import Verdict
+
     try:
-        if args.ca_out is not None and os.path.lexists(args.ca_out):
-            found = f"{args.ca_out}, which is there already"
-            raise UsageError.of(Reason.USAGE, "--ca-out", found, "a new file")
-        mesh = verify_with(
-            args.anchors,
-            args.url,
-            owner=args.owner,
-            mesh=args.mesh,
-            min_version=_FIRST_VERSION if args.min_version is None else args.min_version,
-            collateral=args.collateral,
-            connect=args.connect,
-            all_members=args.all,
-            state=args.state,
-            new_lineage=_lineage(args.new_lineage),
-        )
+        _expect_new(args)
+        progress("loading what checks evidence")
+        ask = question(args, args.url, args.connect, all_members=args.all, progress=progress)
+        mesh = ask()
         if args.ca_out is not None:
-            write_new(args.ca_out, mesh.pins.encode("ascii"), _PUBLIC)
+            _write(args.ca_out, mesh.pins.encode("ascii"))
     except ToposealError as error:
         return Verdict(error)
     return Verdict(mesh, tuple(_notes(args, mesh)))
 
 
-def _lineage(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    if re.fullmatch(rf"[0-9a-f]{{{2 * DIGEST_SIZE}}}", text, re.ASCII) is None:
-        expected = f"{DIGEST_SIZE} bytes in lower-case hexadecimal"
-        raise UsageError.of(Reason.USAGE, "--new-lineage", text, expected)
-    return bytes.fromhex(text)
+def _reported(args: argparse.Namespace, verdict: Verdict) -> Verdict:
+    """The verdict, written down where that is asked for; what cannot be is a usage error, and what
+    was one before is not written down."""
+    from toposeal.outside.verdict import Verdict
+
+    if isinstance(verdict.outcome, UsageError):
+        return verdict
+    now = int(time.time())
+    note = None if isinstance(verdict.outcome, ToposealError) else version_note(args, verdict.outcome)
+    shown = Verdict(verdict.outcome, () if note is None else (note,))
+    try:
+        if args.html is not None:
+            from toposeal.outside.page import page
+
+            _write(args.html, page(shown, now))
+        if args.ear is not None:
+            from importlib.metadata import version
+
+            from toposeal.outside.ear import ear
+
+            _write(args.ear, ear(verdict, args.mesh, now, f"toposeal {version('toposeal')}"))
+    except UsageError as error:
+        return Verdict(error)
+    return verdict
+
+
+def _expect_new(args: argparse.Namespace) -> None:
+    """Before anybody is asked: a verdict that cannot be written down is none."""
+    for option in ("ca_out", "html", "ear"):
+        path = getattr(args, option)
+        if path is not None and os.path.lexists(path):
+            found = f"{path}, which is there already"
+            raise UsageError.of(Reason.USAGE, f"--{option.replace('_', '-')}", found, "a new file")
+
+
+def _write(path: str, data: bytes) -> None:
+    from toposeal.host.files import write_new
+
+    write_new(path, data, _PUBLIC)
 
 
 def _notes(args: argparse.Namespace, mesh: VerifiedMesh) -> Iterator[str]:
-    version = mesh.topology_version
-    if args.min_version is None:
-        yield (
-            f"version {version} was accepted as any would be, for want of --min-version; "
-            f"from now on pass --min-version {version}"
-        )
+    from toposeal.outside.endpoint import Endpoint
+    from toposeal.outside.verdict import curl_hint
+
+    note = version_note(args, mesh)
+    if note is not None:
+        yield note
     if args.ca_out is not None:
         path = printable(args.ca_out)
         yield f"the CAs of {len(mesh.members)} members are pinned in {path}; use them for new connections"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -16,7 +17,12 @@ from toposeal.outside.verify import verify_document, with_answer
 _ASKED_AT_ONCE = 16
 
 
-def ask_others(mesh: VerifiedMesh, request: VerifyRequest, timeout_s: float) -> VerifiedMesh:
+def ask_others(
+    mesh: VerifiedMesh,
+    request: VerifyRequest,
+    timeout_s: float,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> VerifiedMesh:
     """`mesh`, proven by all of its members: each has to answer at its own address, within `timeout_s`, to a
     nonce of its own. The first refusal, in the manifest's order, is raised, naming the member.
     """
@@ -29,6 +35,7 @@ def ask_others(mesh: VerifiedMesh, request: VerifyRequest, timeout_s: float) -> 
 
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
         for member, answer in zip(others, [pool.submit(ask, each) for each in others], strict=True):
+            progress(f"asking every member: {len(mesh.proven)} of {len(mesh.members)} have answered")
             try:
                 mesh = with_answer(mesh, member, answer.result())
             except ToposealError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from toposeal.errors import Reason, TopologyError, UsageError
 from toposeal.evidence.bundle import EMPTY
@@ -21,6 +22,7 @@ from toposeal.verification.anchors import VENDOR_ANCHORS
 from toposeal.verification.model import AppraisalContext, TrustAnchors
 
 Path = str | os.PathLike[str]
+Progress = Callable[[str], None]  # is told what is being done, in a few words
 
 
 def verify(
@@ -75,6 +77,7 @@ def verify_with(
     state: Path | None = None,
     new_lineage: bytes | None = None,
     timeout_s: float = VERIFY_TIMEOUT / 1000,
+    progress: Progress = lambda doing: None,
 ) -> VerifiedMesh:
     """`verify` under the roots of a composition root; only the lab's are not the vendors'."""
     endpoint = Endpoint.parse(url, connect)
@@ -90,11 +93,14 @@ def verify_with(
         nonce=random_bytes(NONCE_SIZE),
         context=AppraisalContext(anchors, parts.tdx, int(time.time()), parts.crls),
     )
-    found = verify_document(fetch_document(endpoint, request.nonce, timeout_s), request)
+    progress(f"asking {endpoint.authority} for its attestation document")
+    document = fetch_document(endpoint, request.nonce, timeout_s)
+    progress(f"checking the document: {-(-len(document) // 1024)} KiB of evidence")
+    found = verify_document(document, request)
     if all_members:
         from toposeal.host.ask_all import ask_others  # threads, which one document does not need
 
-        found = ask_others(found, request, timeout_s)
+        found = ask_others(found, request, timeout_s, progress)
     if state is not None:
         remember(os.fspath(state), found, new_lineage)
     return found

@@ -34,7 +34,13 @@ class Endpoint:
         Raises UsageError. Plain HTTP is refused like any other scheme.
         """
         own = _parse_url(url)
-        return cls(*own, dial=own if connect is None else _parse_host_port(connect))
+        return cls(*own, dial=own if connect is None else _parse_host_port(connect, "connect"))
+
+    @classmethod
+    def parse_target(cls, text: str) -> Endpoint:
+        """`HOST:PORT` of an ingress port, IPv6 addresses in brackets. Raises UsageError."""
+        own = _parse_host_port(text, "target")
+        return cls(*own, dial=own)
 
     @classmethod
     def of_member(cls, domain: str, address: str, port: int) -> Endpoint:
@@ -46,6 +52,11 @@ class Endpoint:
     def authority(self) -> str:
         """The value of the Host header."""
         return f"{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Where its attestation document is asked for."""
+        return f"https://{self.authority}"
 
     @property
     def dial_host(self) -> str:
@@ -72,11 +83,11 @@ def _parse_url(url: str) -> tuple[str, int]:
     return _host(host, "url"), _port(_HTTPS_PORT if port is None else port, "url")
 
 
-def _parse_host_port(text: str) -> tuple[str, int]:
+def _parse_host_port(text: str, name: str) -> tuple[str, int]:
     match = _HOST_PORT.fullmatch(text)
     if match is None:
-        raise _usage("connect", text, "HOST:PORT")
-    return _host(match["v6"] or match["name"] or "", "connect"), _port(int(match["port"]), "connect")
+        raise _usage(name, text, "HOST:PORT")
+    return _host(match["v6"] or match["name"] or "", name), _port(int(match["port"]), name)
 
 
 def _bracketed(host: str) -> str:

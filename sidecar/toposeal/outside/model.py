@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from toposeal.errors import Reason, UsageError
 from toposeal.limits import MAX_VERSION, NONCE_SIZE
 from toposeal.names import is_name
+from toposeal.topology.model import Topology
 from toposeal.topology.owner import OwnerRoot
 from toposeal.verification.model import AppraisalContext, GpuDevice
 
@@ -47,6 +48,7 @@ class VerifiedMember:
     domain: str  # the only DNS name that this CA can certify
     addresses: tuple[str, ...]  # as the member announced them; nobody checks where it really is
     ingress: tuple[int, ...]  # ports open to outside clients, by the topology
+    quote: bytes  # the SEAL quote or report that was verified
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class VerifiedMesh:
     members: tuple[VerifiedMember, ...]  # ascending (role, iid)
     proven: tuple[VerifiedMember, ...]  # never empty
     expires_at: int  # Unix seconds: the earliest expiry of the collateral and certificates used
+    topology: Topology  # that the owner signed
 
     @property
     def proven_now(self) -> VerifiedMember:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from toposeal.errors import ToposealError
 from toposeal.outside.model import VerifiedMember, VerifiedMesh
+
+_HEADER = ("ROLE", "MEMBER", "PROVEN", "TEE", "TCB", "PLATFORM", "GPUS", "ADDRESS")
+_PLATFORM_SHOWN = 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Verdict:
     def as_json(self) -> dict[str, object]:
         """The object that `verify --json` prints; digests are lower-case hex."""
         if isinstance(self.outcome, ToposealError):
-            return _refused_json(self.outcome)
+            return refused_json(self.outcome)
         mesh = self.outcome
         return {
             "verified": True,
@@ -31,7 +35,7 @@ class Verdict:
             "lineage": mesh.lineage.hex(),
             "epoch": mesh.epoch,
             "manifest_digest": mesh.manifest_digest.hex(),
-            "members": [_member_json(member) for member in mesh.members],
+            "members": [member_json(member) for member in mesh.members],
             "proven": [member.iid.hex() for member in mesh.proven],
         }
 
@@ -42,6 +46,13 @@ class Verdict:
         else:
             lines = [*_mesh_lines(self.outcome)]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def proven_line(mesh: VerifiedMesh) -> str:
+    """Who answered now, and how many more there are."""
+    now, count = mesh.proven_now, len(mesh.proven)
+    proven = f"1 member ({now.role} {_label(now)})" if count == 1 else f"{count} members"
+    return f"proven now: {proven}; committed to this manifest: {len(mesh.members)}"
 
 
 def curl_hint(mesh: VerifiedMesh, host: str, pins: str) -> str | None:
@@ -57,7 +68,8 @@ def curl_hint(mesh: VerifiedMesh, host: str, pins: str) -> str | None:
     return f"curl --cacert {pins} --connect-to ::{where}:{port} https://{member.domain}:{port}/"
 
 
-def _refused_json(error: ToposealError) -> dict[str, object]:
+def refused_json(error: ToposealError) -> dict[str, object]:
+    """Every mismatch, and each reason once."""
     mismatches = [
         {"reason": m.reason.value, "field": m.field, "found": m.found, "expected": m.expected}
         for m in error.mismatches
@@ -66,7 +78,8 @@ def _refused_json(error: ToposealError) -> dict[str, object]:
     return {"verified": False, "reasons": reasons, "mismatches": mismatches}
 
 
-def _member_json(member: VerifiedMember) -> dict[str, object]:
+def member_json(member: VerifiedMember) -> dict[str, object]:
+    """What a program wants to know of one member."""
     return {
         "iid": member.iid.hex(),
         "role": member.role,
@@ -80,15 +93,11 @@ def _member_json(member: VerifiedMember) -> dict[str, object]:
 
 
 def _mesh_lines(mesh: VerifiedMesh) -> Iterator[str]:
-    now, count = mesh.proven_now, len(mesh.proven)
     yield f"VERIFIED {mesh.mesh}: topology version {mesh.topology_version}, epoch {mesh.epoch}"
-    proven = f"1 member ({now.role} {_label(now)})" if count == 1 else f"{count} members"
-    yield f"proven now: {proven}; committed to this manifest: {len(mesh.members)}"
+    yield proven_line(mesh)
     yield ""
-    rows = [("ROLE", "MEMBER", "TEE", "TCB", "PLATFORM", "ADDRESS"), *map(_row, mesh.members)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    proven_now = {member.iid for member in mesh.proven}
+    yield from _table(_HEADER, [_row(member, member.iid in proven_now) for member in mesh.members])
     yield ""
     yield f"owner root  {mesh.owner_root.hex()}"
     yield f"lineage     {mesh.lineage.hex()}"
@@ -96,16 +105,32 @@ def _mesh_lines(mesh: VerifiedMesh) -> Iterator[str]:
     yield f"collateral  in force until {datetime.fromtimestamp(mesh.expires_at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _row(member: VerifiedMember) -> tuple[str, ...]:
-    tcb = " ".join((member.tcb_status, *member.advisories))
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Left-aligned columns; those that say nothing in any row are left out."""
+    columns = [index for index in range(len(header)) if any(row[index] for row in rows)]
+    widths = [max(len(row[index]) for row in (header, *rows)) for index in columns]
+    for row in (header, *rows):
+        cells = (row[index].ljust(width) for index, width in zip(columns, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _row(member: VerifiedMember, proven: bool) -> tuple[str, ...]:
     return (
         member.role,
         _label(member),
+        "active now" if proven else "committed",
         member.tee,
-        tcb,
-        member.platform.hex(),
+        " ".join((member.tcb_status, *member.advisories)),
+        _platform(member.platform),
+        ", ".join(f"{count} {model}" for model, count in Counter(g.model for g in member.gpus).items()),
         ", ".join(member.addresses),
     )
+
+
+def _platform(platform: bytes) -> str:
+    """All of a PPID; of a CHIP_ID as much: no two chips share 128 bits, and a line should fit a screen."""
+    shown = platform[:_PLATFORM_SHOWN].hex()
+    return f"{shown}.." if len(platform) > _PLATFORM_SHOWN else shown or "not shown"
 
 
 def _label(member: VerifiedMember) -> str:

@@ -65,11 +65,7 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     manifest = _manifest(parts.manifest, topology, mesh_id(request.owner.canonical, request.mesh))  # (4)
     _check_bounds(manifest, topology)  # (5)
     listed = introductions(parts.members, manifest, topology)  # (6) (7) (8)
-    context = request.context
-    if not context.collateral:
-        context = replace(context, collateral=_stapled(parts, context))
-    if not context.crls:
-        context = replace(context, crls=accept_stapled_lists(parts.crls, context.anchors))
+    context = _supplied(parts, request.context)
     commits = [committed(r, m, manifest) for r, m in zip(parts.members, listed, strict=True)]  # (9)
     seals = [  # (10)
         appraise(commit.evidence, seal_of(manifest, entry), topology, context)
@@ -84,7 +80,10 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
     refuse_shared_gpus((name, gpu.device_id) for name, seal in named for gpu in seal.gpus)
     live = _live(parts.live, manifest, topology, context)  # (13)
     _expect_sealed_guest(live, seals)
-    members = tuple(_verified(m, s, topology) for m, s in zip(listed, seals, strict=True))
+    members = tuple(
+        _verified(member, seal, commit.evidence.quote, topology)
+        for member, seal, commit in zip(listed, seals, commits, strict=True)
+    )
     return VerifiedMesh(
         mesh=topology.mesh,
         mesh_id=manifest.mesh_id,
@@ -97,7 +96,17 @@ def verify_document(document: bytes, request: VerifyRequest) -> VerifiedMesh:
         members=members,
         proven=tuple(m for m in members if m.iid == live.binding.iid),
         expires_at=min(evidence.expires_at for evidence in (*seals, live)),
+        topology=topology,
     )
+
+
+def _supplied(parts: wire.AttestationDocument, context: AppraisalContext) -> AppraisalContext:
+    """What the caller has none of is the document's own, after the checks that any have to pass."""
+    if not context.collateral:
+        context = replace(context, collateral=_stapled(parts, context))
+    if not context.crls:
+        context = replace(context, crls=accept_stapled_lists(parts.crls, context.anchors))
+    return context
 
 
 def _stapled(parts: wire.AttestationDocument, context: AppraisalContext) -> tuple[bytes, ...]:
@@ -203,7 +212,7 @@ def _expect_sealed_guest(live: VerifiedEvidence, seals: Sequence[VerifiedEvidenc
     require_equal(Reason.IDENTITY_MISMATCH, *fields)
 
 
-def _verified(member: Introduced, seal: VerifiedEvidence, topology: Topology) -> VerifiedMember:
+def _verified(member: Introduced, seal: VerifiedEvidence, quote: bytes, topology: Topology) -> VerifiedMember:
     ca = member.identity.ca
     return VerifiedMember(
         iid=member.entry.iid,
@@ -218,4 +227,5 @@ def _verified(member: Introduced, seal: VerifiedEvidence, topology: Topology) ->
         domain=ca.domain,
         addresses=member.hello.addresses,
         ingress=tuple(entry.port for entry in topology.roles[seal.role].ingress),
+        quote=quote,
     )
