@@ -20,7 +20,7 @@ class Stream(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.discovery, self.version = Discovery(), 0
-        self.update: dict[Kind, str] = {}
+        self.update: dict[Kind, str] = {}  # what is in every resource
         self.nonces: set[str] = set()
         self.connect()
 
@@ -33,14 +33,17 @@ class Stream(RuleBasedStateMachine):
         self.refused: set[tuple[Kind, str]] = set()
         self.fault = False
 
-    @rule(kinds=st.sets(KINDS, min_size=1))
-    def offer(self, kinds: set[Kind]) -> None:
+    @rule(contents=st.dictionaries(KINDS, st.sampled_from("ab"), min_size=1))
+    def offer(self, contents: dict[Kind, str]) -> None:
+        """Now and then what Envoy runs already."""
         self.version += 1
-        self.update = dict.fromkeys(kinds, str(self.version))
+        self.update = contents
         self.fault = False
         offers = {
-            kind: Offer(str(self.version), {name: name.encode() for name in sorted(NAMES[kind])})
-            for kind in kinds
+            kind: Offer(
+                str(self.version), {name: f"{name} {inside}".encode() for name in sorted(NAMES[kind])}
+            )
+            for kind, inside in contents.items()
         }
         self.hear(self.discovery.offer({kind: offers[kind] for kind in Kind if kind in offers}))
 
@@ -66,10 +69,12 @@ class Stream(RuleBasedStateMachine):
         newest = all(Kind(other.type_url) is not kind for other in self.waiting)
         if takes and newest:
             for resource in response.resources:
-                self.runs[kind][resource.value.decode()] = response.version_info
+                name, inside = resource.value.decode().split()
+                self.runs[kind][name] = inside
         if not takes and newest:
             self.refused.add((kind, response.version_info))
-            self.fault = self.fault or self.update.get(kind) == response.version_info
+            standing = self.discovery._update.get(kind)  # the offer, or the same one before it
+            self.fault = self.fault or (standing is not None and standing.version == response.version_info)
         self.say(kind, words="" if takes else "no")
 
     @precondition(lambda self: self.old)
@@ -112,8 +117,8 @@ class Stream(RuleBasedStateMachine):
             return
         assert not self.fault
         if taken:
-            for kind, version in self.update.items():
-                assert self.runs[kind] == dict.fromkeys(NAMES[kind], version)
+            for kind, inside in self.update.items():
+                assert self.runs[kind] == dict.fromkeys(NAMES[kind], inside)
 
 
 Stream.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
