@@ -53,6 +53,21 @@ def test_the_renderer_answers_as_often_as_it_is_asked() -> None:
 
 
 @confined
+def test_envoy_comes_first_while_a_pod_serves() -> None:
+    """The child's import costs more than a second of CPU."""
+
+    async def run() -> int:
+        renderer = Renderer()
+        await renderer.prepare()
+        assert renderer._child is not None
+        niceness = os.getpriority(os.PRIO_PROCESS, renderer._child.pid)
+        await renderer.close()
+        return niceness
+
+    assert asyncio.run(run()) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@confined
 @pytest.mark.parametrize(
     ("command", "text"),
     [
