@@ -20,9 +20,9 @@ from toposeal_lab.measure import is_python, median, usage
 from toposeal_lab.member import Member
 from toposeal_lab.requirements import SHOP_PROGRAMS, check_machine
 from toposeal_lab.scenario import REDIS_PORT, Cast
+from toposeal_lab.scenes.held import held
 from toposeal_lab.scenes.load import load
 from toposeal_lab.scenes.mesh import CAST, TIMERS, Mesh
-from toposeal_lab.scenes.scenes import held
 from toposeal_lab.world import World, world
 
 Result = dict[str, Any]

@@ -48,12 +48,14 @@ ROLES: Mapping[str, RoleSpec] = {
 @dataclass(frozen=True)
 class Cast:
     """Which pods there may be, by role; how many of a role the owner allows, where that is no fixed number;
-    and timers in milliseconds, where they are not the defaults.
+    timers in milliseconds, where they are not the defaults; and calls that the shop has besides.
     """
 
     members: Mapping[str, str] = field(default_factory=lambda: MEMBERS)
     replicas: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # least, most
     timers: Mapping[str, int] = field(default_factory=dict)
+    calls: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)  # as in RoleSpec
+    version: int = VERSION
 
 
 # What every role demands of each kind of TEE.
@@ -98,7 +100,7 @@ def declare(
     root = OwnerRoot.of([([spki(key.public_key())], 1)])
     document = {
         "mesh": MESH,
-        "version": VERSION,
+        "version": cast.version,
         "issued_at": issued_at,
         "owner_root": root.digest.hex(),
         "attestation_port": ATTESTATION_PORT,
@@ -133,6 +135,6 @@ def _role(name: str, spec: RoleSpec, choice: TeeChoice, cast: Cast) -> dict[str,
         **{kind: [references[kind]] for kind in choice.kinds},
         "platforms": "any",
         "serves": [spec.serves],
-        "calls": [{"role": role, "port": port} for role, port in spec.calls],
+        "calls": [{"role": role, "port": port} for role, port in (*spec.calls, *cast.calls.get(name, ()))],
         "ingress": [{"port": port, "target": target} for port, target in spec.ingress],
     }

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -41,17 +42,19 @@ class World:
         declaration: Declaration,
         listener: Listener,
         files: Mapping[str, bytes],
-        roles: Mapping[str, str],
+        cast: Cast,
+        sign: Callable[[Cast], Declaration],
     ) -> None:
         self.directory = directory
         self.node = node
         self.vendor = vendor
         self.declaration = declaration
         self.outside = node.host()
+        self._cast, self._sign = cast, sign
         states = directory / "state"
         states.mkdir(mode=0o755)
         self.members = {
-            name: Member(node.pod(name), role, states / name, listener) for name, role in roles.items()
+            name: Member(node.pod(name), role, states / name, listener) for name, role in cast.members.items()
         }
         for name, content in files.items():
             path = self.file(name)
@@ -81,6 +84,17 @@ class World:
         """The outside verifier under the lab's roots, with JSON output."""
         flags = ["--owner", str(self.file("owner.json")), "--mesh", MESH, "--min-version", str(VERSION)]
         return [*self._toposeal("verify"), url, *flags, "--json", *more]
+
+    def newer(self, version: int, calls: Mapping[str, tuple[tuple[str, int], ...]]) -> Path:
+        """A file with another version of the same owner's topology, in which roles have these calls too."""
+        path = self.file(f"topology-{version}.json")
+        path.write_bytes(self._sign(replace(self._cast, version=version, calls=calls)).envelope)
+        return path
+
+    def push_command(self, url: str, file: Path) -> list[str]:
+        """What gives a running member a newer topology."""
+        program = [sys.executable, "-I", "-m", "toposeal", "topology", "push"]
+        return [*program, url, "--file", str(file), "--json"]
 
     def insider_key(self) -> Path:
         """Where the compromised member leaves its CA key."""
@@ -129,6 +143,11 @@ def world(
         os.chmod(directory, 0o755)  # noqa: S103 - every user of every pod reads its public files
         stack.enter_context(mounted(TsmConfig(vendor, tees, quote_delay_ms), directory))
         node = stack.enter_context(Node())
-        declaration = declare(now - _SIGNED_BEFORE_S, Ed25519PrivateKey.generate(), choice, cast)
+        key = Ed25519PrivateKey.generate()
+
+        def sign(cast: Cast) -> Declaration:
+            return declare(now - _SIGNED_BEFORE_S, key, choice, cast)
+
+        declaration = sign(cast)
         files = public_files(declaration, vendor, amd)
-        yield World(directory, node, vendor, declaration, listener, files, cast.members)
+        yield World(directory, node, vendor, declaration, listener, files, cast, sign)

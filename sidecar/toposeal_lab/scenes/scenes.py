@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import threading
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
+from toposeal_lab.attacks.stage import redis_ping
 from toposeal_lab.checks import CheckFailed, expect
-from toposeal_lab.member import Member
-from toposeal_lab.scenario import HTTP_PORT, REDIS_PORT
+from toposeal_lab.scenario import ATTESTATION_PORT, REDIS_PORT
+from toposeal_lab.scenes.held import held
 from toposeal_lab.scenes.load import load
-from toposeal_lab.scenes.mesh import SETTLE_S, START_S, Mesh, epoch, eventually, opened
+from toposeal_lab.scenes.mesh import SETTLE_S, Mesh, eventually, opened
 from toposeal_lab.timeline import boottime
 
-_CUT_S = 11.0  # the drain time and one more
-_ASKED = b"GET / HTTP/1.1\r\nhost: api\r\n\r\n"
+_DB = ("db", REDIS_PORT)
 
 
 def restart(mesh: Mesh) -> None:
@@ -59,6 +58,23 @@ def evict(mesh: Mesh) -> None:
         mesh.checks.check("the host freezes api-2's daemon: it is left out", lambda: _frozen(mesh, rest))
         mesh.checks.check("web's connection to it is cut", lambda: connection.was_cut(mesh["web"]))
         mesh.checks.check("web never reaches it again", lambda: _unreachable(mesh, "api-2"))
+
+
+def upgrade(mesh: Mesh) -> None:
+    """The owner signs newer versions: a call more, and the same call less. No pod is restarted."""
+    four = ("web", "api-1", "api-2", "db")
+    _seal(mesh, *four)
+    before = mesh.iids()
+    check = mesh.checks.check
+    with _undisturbed(mesh):
+        check("web may not call db", lambda: _calls_db(mesh, answered=False))
+        check("version 2 lets it: one member is given it", lambda: _given(mesh, 2, {"web": (_DB,)}))
+        check("all serve version 2, as who they were", lambda: _serves(mesh, 2, four, before))
+        check("web calls db", lambda: _calls_db(mesh, answered=True))
+        check("version 3 takes the call away", lambda: _given(mesh, 3, {}))
+        check("all serve version 3", lambda: _serves(mesh, 3, four, before))
+        check("web may not call db any more", lambda: _calls_db(mesh, answered=False))
+        check("version 2 is not taken again", lambda: _refused(mesh, 2, {"web": (_DB,)}))
 
 
 SCENES: Mapping[str, Callable[[Mesh], None]] = {
@@ -116,6 +132,46 @@ def _shrunk(mesh: Mesh, few: tuple[str, ...], more: tuple[str, ...]) -> str:
     return f"{mesh.settled(*few)}; each served until the others were active without it"
 
 
+def _given(mesh: Mesh, version: int, calls: Mapping[str, tuple[tuple[str, int], ...]]) -> str:
+    done = _push(mesh, version, calls)
+    expect(done.returncode == 0, done.stdout + done.stderr, "exit 0")
+    return f"toposeal topology push to api-1: {done.stdout.decode().strip()}"
+
+
+def _refused(mesh: Mesh, version: int, calls: Mapping[str, tuple[tuple[str, int], ...]]) -> str:
+    done = _push(mesh, version, calls)
+    expect(done.returncode != 0, done.stdout, "a refusal")
+    return f"exit {done.returncode}: {(done.stdout + done.stderr).decode().strip()[:200]}"
+
+
+def _push(
+    mesh: Mesh, version: int, calls: Mapping[str, tuple[tuple[str, int], ...]]
+) -> subprocess.CompletedProcess[bytes]:
+    url = f"https://{mesh['api-1'].pod.ipv4}:{ATTESTATION_PORT}"
+    file = mesh.world.newer(version, calls)
+    return mesh.world.outside.run(mesh.world.push_command(url, file), check=False)
+
+
+def _serves(mesh: Mesh, version: int, names: tuple[str, ...], before: set[str]) -> str:
+    """By the verdict of somebody outside who knows nothing but the owner's key."""
+    told = ""
+
+    def all_serve() -> bool:
+        nonlocal told
+        told = mesh.settled(*names)
+        return bool(mesh.verdict["topology_version"] == version)
+
+    eventually(all_serve, f"version {version}")
+    expect(mesh.iids() == before, "other members", "the same members")
+    return f"version {version}, {told}; the same identities"
+
+
+def _calls_db(mesh: Mesh, *, answered: bool) -> str:
+    answer = redis_ping(mesh["web"].pod)
+    expect((answer == "PONG") is answered, answer, "PONG" if answered else "no answer")
+    return f"redis-cli -h db PING in web: {answer!r}"
+
+
 def _cut_off(mesh: Mesh, name: str) -> str:
     _link(mesh, name, "down")
     at = boottime()
@@ -144,56 +200,3 @@ def _unreachable(mesh: Mesh, name: str) -> str:
     except CheckFailed as failure:
         return f"20 calls: {failure}"
     raise CheckFailed(answered)
-
-
-class HeldConnection:
-    """A program's connection from web to one member of api."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._ended: float | None = None
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def alive(self) -> str:
-        expect(self._ended is None, "it has ended", "a connection that stays")
-        return "an idle one, kept alive"
-
-    def was_cut(self, caller: Member) -> str:
-        after = self.cut_after(caller)
-        expect(after <= _CUT_S, f"{after:.3f} s", f"at most {_CUT_S} s")
-        return f"{1000 * after:.0f} ms after the manifest without api-2 was active at {caller.name}"
-
-    def cut_after(self, caller: Member) -> float:
-        """Seconds from the moment at which the manifest that `caller` serves by now was active there. Raises
-        CheckFailed.
-        """
-        eventually(lambda: self._ended is not None, "the end of the connection", START_S)
-        active = caller.wait("phase", START_S, phase="active", epoch=epoch(caller))
-        if self._ended is None:
-            raise CheckFailed("the connection has not ended")
-        return self._ended - active
-
-    def _read(self) -> None:
-        with suppress(OSError):
-            while self._connection.recv(4096):
-                pass
-        self._ended = boottime()
-
-
-@contextmanager
-def held(mesh: Mesh, name: str) -> Iterator[HeldConnection]:
-    """Kept by a program of web, with `name` at its other end."""
-    address = (mesh.address("web", "api"), HTTP_PORT)
-    for _ in range(100):
-        with mesh["web"].pod.inside():
-            connection = socket.create_connection(address, START_S)
-        connection.sendall(_ASKED)
-        if f"api {name}:".encode() in connection.recv(4096):
-            connection.settimeout(None)
-            try:
-                yield HeldConnection(connection)
-            finally:
-                connection.close()
-            return
-        connection.close()
-    raise CheckFailed(f"{name} never answered")
