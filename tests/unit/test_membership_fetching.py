@@ -502,6 +502,19 @@ def test_L4_the_number_of_certificates_is_bounded_and_the_oldest_go(mesh: Mesh) 
     assert epochs == list(range(4, 2 * MAX_TRAIL + 4))
 
 
+@pytest.mark.parametrize("ours", [0, 1, 2, 3])
+@pytest.mark.parametrize("theirs", [0, 1, 3])
+def test_L1_the_same_certificate_from_another_takes_no_seal_away(mesh: Mesh, ours: int, theirs: int) -> None:
+    """What was sealed while it was being fetched stays proven: nothing could follow it otherwise."""
+    held = link(None, 1, mesh.dbs, mesh.dbs[:ours])
+    sealed = link(None, 1, mesh.dbs, mesh.dbs[::-1][:theirs])
+    known = hold(mesh.bench.member, held)
+    fetched = replace(held, seals={iid: bytes(64) for iid in sealed.seals})
+    chain = hold(known, fetched).chain
+    assert {iid for iid, seal in chain[held.digest].seals.items() if any(seal)} == set(held.seals)
+    assert chain[held.digest].seals.keys() == held.seals.keys() | sealed.seals.keys()
+
+
 def line(mesh: Mesh, length: int) -> list[Certificate]:
     found: list[Certificate] = []
     for epoch in range(1, length + 1):
