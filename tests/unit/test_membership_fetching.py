@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.actors import Actor, Bench, of, sent_kind, subjects
+from support.actors import Actor, Bench, of, subjects
 from support.certificates import envelope, link, part
-from support.symbolic import signed_topology, symbolic_appraisal
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
@@ -31,6 +30,8 @@ from toposeal.membership.machine import deadline
 from toposeal.membership.manifest import Entry, build_manifest
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.signing import Tag
+from toposeal_lab.simulation.network import sent_kind
+from toposeal_lab.simulation.symbolic import signed_topology, symbolic_appraisal
 
 ROLES = {"db": (1, 5), "web": (0, 1)}
 PING = 1_000
