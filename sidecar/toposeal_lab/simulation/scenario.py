@@ -359,6 +359,7 @@ class Scenario:
         self.network.faults = Faults()
         for node in self._latest():
             node.crash_on = None
+            node.offset = self.network.clock(node) - self.network.now  # clocks that stood still go on
             self.network.resume(node)
         return max(self.invariants.highest.values(), default=0)
 
