@@ -34,10 +34,11 @@ test-netns:  ## real Envoy, rules and processes in network namespaces (root)
 test-sim:  ## the protocol under faults, seeded
 	@.ci/run prepare sim
 
-SEEDS := 5000
-sim:  ## the same for longer: make sim SEEDS=5000; a seed that fails prints itself and its last steps
+SEEDS := 10000
+FIRST := 0
+sim:  ## the same for longer: make sim SEEDS=1000000 FIRST=3000; a seed that fails is told with the fewest faults
 	@.ci/prepare dev
-	@$(BIN)/pytest -q tests/sim --seeds $(SEEDS)
+	@$(BIN)/toposeal-lab simulate --first-seed $(FIRST) --seeds $(SEEDS) $(ARGS)
 
 browser-test:  ## the verifier's page in a real Chromium (root, where that has to be installed)
 	@.ci/run prepare browser

@@ -1,4 +1,4 @@
-"""The `toposeal-lab` command: demo, benchmarks, and `run`, `verify`, `connect` under simulated roots.
+"""The `toposeal-lab` command: demo, bench, simulate, and `run`, `verify`, `connect` under simulated roots.
 
 Those three are the production commands; the lab adds other roots, another configfs directory and, for one
 member, a leaked key. Nothing of this is in the release image.
@@ -18,6 +18,7 @@ from toposeal.errors import ToposealError, printable
 COMMANDS = {
     "demo": ("three roles of real programs seal, serve and are attacked", "toposeal_lab.demo"),
     "bench": ("measure this machine", "toposeal_lab.bench"),
+    "simulate": ("the protocol under faults, seeded", "toposeal_lab.simulate"),
     "run": ("toposeal run on a simulated platform", "toposeal_lab.lab_run"),
     "verify": ("toposeal verify under a simulated vendor's root", "toposeal_lab.lab_verify"),
     "connect": ("toposeal connect under a simulated vendor's root", "toposeal_lab.lab_connect"),

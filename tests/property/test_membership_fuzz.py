@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.actors import Actor, Bench
 from support.certificates import envelope, link, part
-from support.invariants import deep_fingerprint
-from support.network import Network, signed_topology
 from support.reencode import at, fields, joined, within
 
 from toposeal._wire import peer_pb2 as wire
@@ -24,6 +22,8 @@ from toposeal.membership.events import Fence, Received
 from toposeal.membership.machine import MESSAGES, TRANSITIONS
 from toposeal.membership.signing import Tag
 from toposeal.membership.state import Fetch, Member, Phase
+from toposeal_lab.simulation.invariants import deep_fingerprint
+from toposeal_lab.simulation.network import Network, signed_topology
 
 PHASES = ("boot", "waiting", "gathering", "proposed", "committed", "sealed", "active", "fenced")
 UNSIGNED = ("introduction", "topology", "certificate")  # as a whole; what is inside them is signed

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from support.invariants import deep_fingerprint
-from support.network import make_own
-from support.symbolic import signed_topology, symbolic_appraisal, symbolic_evidence
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
@@ -46,12 +43,11 @@ from toposeal.membership.votes import (
     make_want,
 )
 from toposeal.topology.accept import SignedTopology
+from toposeal_lab.simulation.invariants import deep_fingerprint
+from toposeal_lab.simulation.network import make_own, sent_kind
+from toposeal_lab.simulation.symbolic import signed_topology, symbolic_appraisal, symbolic_evidence
 
 E = TypeVar("E", bound=Effect)
-
-
-def sent_kind(data: bytes) -> str:
-    return wire.Envelope.FromString(data).WhichOneof("message") or ""
 
 
 class Actor:

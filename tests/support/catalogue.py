@@ -158,7 +158,7 @@ CASES = {
     "S1": "no byte in clear, and none at all before ACTIVE",
     "S2": "no peer outside the sealed manifest, no seal without every member's evidence",
     "S3": "one commitment for an epoch, epochs only rise",
-    "S4": "both ends of a channel have sealed the same digest",
+    "S4": "each end of a channel has sealed a manifest that lists the other",
     "S5": "one successor of each manifest",
     "S6": "lineages share no live member",
     "S7": "keys stay where they belong",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from support.actors import Actor
-from support.symbolic import symbolic_evidence
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.evidence.binding import ZERO_DIGEST
@@ -15,6 +14,7 @@ from toposeal.membership.records import record_message
 from toposeal.membership.sealed import SealedManifest, SealedMember, seal_of
 from toposeal.membership.votes import make_commit, make_sealed
 from toposeal.verification.model import VerifiedEvidence
+from toposeal_lab.simulation.symbolic import symbolic_evidence
 
 
 def link(

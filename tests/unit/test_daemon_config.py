@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.network import owner, signed_topology
 
 from toposeal.cli.main import entry
 from toposeal.daemon.config import load_config, parse_peers
@@ -16,6 +15,7 @@ from toposeal.daemon.config_file import KEYS, MEASURED, read_config_file
 from toposeal.errors import Reason, ToposealError, UsageError
 from toposeal.kubernetes.initdata import PodIdentity, annotation, build
 from toposeal_lab.simtdx import LabPki
+from toposeal_lab.simulation.network import owner, signed_topology
 
 NOW = 1_800_000_000
 

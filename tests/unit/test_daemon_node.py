@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from support.network import Network, signed_topology, symbolic_appraisal, symbolic_evidence
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon.node import Node, Ports
@@ -29,6 +28,7 @@ from toposeal.membership.events import Appraise, Received, Refused, Subject, Tic
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Own
 from toposeal.verification.model import VerifiedEvidence
+from toposeal_lab.simulation.network import Network, signed_topology, symbolic_appraisal, symbolic_evidence
 
 
 class Platform:

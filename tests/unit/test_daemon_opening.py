@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from support.network import Network, signed_topology
 from support.shop import SHOP, member
 
 from toposeal.daemon import opening as opening_module
@@ -21,6 +20,7 @@ from toposeal.errors import PodError, Reason, ToposealError
 from toposeal.gate.machine import State
 from toposeal.host.gate import Contents, Gate
 from toposeal.membership.sealed import SealedManifest
+from toposeal_lab.simulation.network import Network, signed_topology
 
 
 class Turning:

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from support.network import Network, signed_topology
 from support.podparts import Parts, stand_ins
 
 from toposeal.daemon import pod
@@ -24,6 +23,7 @@ from toposeal.errors import Mismatch, PodError, Reason, RemoteProtocolError
 from toposeal.evidence.bundle import EMPTY
 from toposeal.host.collateral_source import FileSource
 from toposeal.host.peer_client import PeerClient
+from toposeal_lab.simulation.network import Network, signed_topology
 
 FAULT = Mismatch(Reason.FIREWALL_CHANGED, "rules", "another", "ours")
 STARTS = [

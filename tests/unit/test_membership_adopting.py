@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from support.actors import Actor, Bench, of, sent_kind
+from support.actors import Actor, Bench, of
 from support.certificates import envelope, link, part
 
 from toposeal._wire import peer_pb2 as wire
@@ -13,6 +13,7 @@ from toposeal.errors import Reason
 from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Effect, Fence, Send
 from toposeal.membership.state import Waiting, attempt_of
+from toposeal_lab.simulation.network import sent_kind
 
 ROLES = {"db": (1, 4), "web": (0, 2)}
 

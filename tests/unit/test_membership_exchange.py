@@ -8,7 +8,6 @@ import pytest
 from cryptography import x509
 from support.actors import Actor, Bench, kinds, of, subjects
 from support.forge import forge_ca, new_key
-from support.symbolic import signed_topology, symbolic_evidence
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
@@ -25,6 +24,7 @@ from toposeal.membership.sealed import join_of
 from toposeal.membership.signing import Tag
 from toposeal.membership.state import Boot, Gathering
 from toposeal.verification.model import VerifiedEvidence
+from toposeal_lab.simulation.symbolic import signed_topology, symbolic_evidence
 
 ROLES = {"db": (1, 2), "web": (1, 2)}
 

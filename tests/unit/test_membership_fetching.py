@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.actors import Actor, Bench, of, sent_kind, subjects
+from support.actors import Actor, Bench, of, subjects
 from support.certificates import envelope, link, part
-from support.symbolic import signed_topology, symbolic_appraisal
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
@@ -31,6 +30,8 @@ from toposeal.membership.machine import deadline
 from toposeal.membership.manifest import Entry, build_manifest
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.signing import Tag
+from toposeal_lab.simulation.network import sent_kind
+from toposeal_lab.simulation.symbolic import signed_topology, symbolic_appraisal
 
 ROLES = {"db": (1, 5), "web": (0, 1)}
 PING = 1_000
@@ -500,6 +501,19 @@ def test_L4_the_number_of_certificates_is_bounded_and_the_oldest_go(mesh: Mesh) 
         member = hold(member, link(None, epoch, mesh.dbs))
     epochs = sorted(held.manifest.epoch for held in member.chain.values())
     assert epochs == list(range(4, 2 * MAX_TRAIL + 4))
+
+
+@pytest.mark.parametrize("ours", [0, 1, 2, 3])
+@pytest.mark.parametrize("theirs", [0, 1, 3])
+def test_L1_the_same_certificate_from_another_takes_no_seal_away(mesh: Mesh, ours: int, theirs: int) -> None:
+    """What was sealed while it was being fetched stays proven: nothing could follow it otherwise."""
+    held = link(None, 1, mesh.dbs, mesh.dbs[:ours])
+    sealed = link(None, 1, mesh.dbs, mesh.dbs[::-1][:theirs])
+    known = hold(mesh.bench.member, held)
+    fetched = replace(held, seals={iid: bytes(64) for iid in sealed.seals})
+    chain = hold(known, fetched).chain
+    assert {iid for iid, seal in chain[held.digest].seals.items() if any(seal)} == set(held.seals)
+    assert chain[held.digest].seals.keys() == held.seals.keys() | sealed.seals.keys()
 
 
 def line(mesh: Mesh, length: int) -> list[Certificate]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from support.network import Faults, Network, signed_topology
-
 from toposeal.errors import Reason
+from toposeal_lab.simulation.network import Faults, Network, signed_topology
 
 
 def test_a_late_member_is_introduced_before_it_says_anything_else() -> None:

@@ -352,3 +352,28 @@ def test_an_active_one_that_cannot_be_shown_to_come_after_ours_is_no_way_on(mesh
     latest = mesh.held(between, 4, mesh.dbs, proven=True)
     found = sibling(mesh.bench.member, mesh.bench.member.chain[latest])
     assert found is not None and found.reason is Reason.SIBLING_ACTIVE
+
+
+def test_L1_who_has_sealed_nothing_stays_with_one_lineage_however_the_epochs_of_two_rise() -> None:
+    """It would leave the attempt of each for the other's newer manifest, for ever."""
+    mesh = Mesh(active=False)
+    lines = [link(None, epoch, [db]) for epoch, db in enumerate(mesh.dbs[:2], 1)]
+    mesh.bench.hold(*lines)
+    mesh.lives(*mesh.dbs)
+    lineages = [line.digest for line in lines]
+    chosen = {_lineage(mesh)}
+    for epoch in range(3, 9):
+        at = epoch % 2
+        lines[at] = link(lines[at], epoch, [mesh.dbs[at]])
+        mesh.bench.hold(lines[at])
+        chosen.add(_lineage(mesh))
+        assert mesh.head == lines[lineages.index(_lineage(mesh))].digest
+    assert len(chosen) == 1
+    # But for the other, once nobody lives who could carry that one on.
+    (stayed,) = chosen
+    mesh.lives(mesh.dbs[1 - lineages.index(stayed)])
+    assert _lineage(mesh) == lineages[1 - lineages.index(stayed)]
+
+
+def _lineage(mesh: Mesh) -> bytes:
+    return mesh.bench.member.chain[mesh.head].lineage

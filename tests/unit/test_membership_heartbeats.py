@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from support.actors import Actor, Bench, of, sent_kind
+from support.actors import Actor, Bench, of
 from support.certificates import link
-from support.symbolic import signed_topology
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
@@ -20,6 +19,8 @@ from toposeal.membership.heartbeats import lapses_at
 from toposeal.membership.machine import deadline
 from toposeal.membership.signing import Tag, verify_ik
 from toposeal.membership.state import Peer
+from toposeal_lab.simulation.network import sent_kind
+from toposeal_lab.simulation.symbolic import signed_topology
 
 ROLES = {"db": (1, 4), "web": (0, 2)}
 BEAT, LEASE, REATTEST, QUORUM, PING = 1_000, 10_000, 100_000, 30_000, 2_000

@@ -9,7 +9,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.actors import Actor, Bench
-from support.symbolic import owner, signed_topology
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
@@ -17,6 +16,7 @@ from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.membership.identity import SignedIdentity, verify_identity
 from toposeal.membership.signing import Tag
 from toposeal.names import instance_id, mesh_id
+from toposeal_lab.simulation.symbolic import owner, signed_topology
 
 BENCH = Bench()
 A, B = BENCH.actor("db"), BENCH.actor("db")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.actors import Actor, Bench, of, sent_kind
+from support.actors import Actor, Bench, of
 from support.certificates import link
 
 from toposeal._wire import peer_pb2 as wire
@@ -15,6 +15,7 @@ from toposeal.membership.events import Effect, Leave, Left, Send
 from toposeal.membership.heads import round_is_due
 from toposeal.membership.machine import deadline
 from toposeal.membership.state import Active, Gathering, Proposed
+from toposeal_lab.simulation.network import sent_kind
 
 TIMERS: dict[str, Any] = {"view_ms": 100, "heartbeat_ms": 1_000, "lease_ms": 10_000}
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from support.actors import Actor, Bench, kinds, of
-from support.symbolic import signed_topology
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.errors import Reason
 from toposeal.membership.events import Send
+from toposeal_lab.simulation.symbolic import signed_topology
 
 ROLES = {"db": (1, 2), "web": (1, 2)}
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from support.actors import Bench, kinds, of
-from support.network import make_own
-from support.symbolic import signed_topology, symbolic_evidence
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
@@ -35,6 +33,8 @@ from toposeal.membership.machine import MESSAGES, TRANSITIONS, check_transition,
 from toposeal.membership.sealed import join_of, seal_of
 from toposeal.membership.state import Active, Boot, Fenced, Phase, Sealed, Waiting, attempt_of
 from toposeal.verification.model import VerifiedEvidence
+from toposeal_lab.simulation.network import make_own
+from toposeal_lab.simulation.symbolic import signed_topology, symbolic_evidence
 
 ROLES = {"db": (2, 2), "web": (1, 1)}
 MISMATCH = Mismatch(Reason.QUOTE_SOURCE, "outblob", "EIO", "a quote")

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from support.actors import Actor, Bench, kinds, of
 from support.certificates import link
-from support.symbolic import signed_topology
 
 from toposeal.errors import Reason
 from toposeal.limits import (
@@ -17,6 +16,7 @@ from toposeal.limits import (
 from toposeal.membership.events import Send
 from toposeal.membership.peers import highest_epoch, reach
 from toposeal.membership.state import Gathering, Waiting, attempt_of
+from toposeal_lab.simulation.symbolic import signed_topology
 
 ROLES = {"db": (1, 2), "web": (1, 2)}
 

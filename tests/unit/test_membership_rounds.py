@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from support.actors import Actor, Bench, kinds, of, subjects
-from support.symbolic import signed_topology
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
@@ -19,6 +18,7 @@ from toposeal.membership.rounds import appraise, evaluate, own_seal
 from toposeal.membership.sealed import seal_of
 from toposeal.membership.signing import Tag
 from toposeal.membership.state import Committed, Gathering, Proposed
+from toposeal_lab.simulation.symbolic import signed_topology
 
 FIXED = {"db": (1, 1), "web": (1, 1)}
 ELASTIC = {"db": (1, 1), "web": (1, 3)}

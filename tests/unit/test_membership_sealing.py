@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.actors import Actor, Bench, kinds, of, sent_kind
+from support.actors import Actor, Bench, kinds, of
 from support.certificates import link
-from support.symbolic import symbolic_appraisal, symbolic_evidence
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
@@ -34,6 +33,8 @@ from toposeal.membership.signing import Tag, verify_ik
 from toposeal.membership.state import Committed, Sealed, Waiting
 from toposeal.membership.votes import decision_body, make_commit
 from toposeal.verification.model import VerifiedEvidence
+from toposeal_lab.simulation.network import sent_kind
+from toposeal_lab.simulation.symbolic import symbolic_appraisal, symbolic_evidence
 
 TWO_DBS = {"db": (2, 2), "web": (1, 1)}
 MISMATCH = Mismatch(Reason.REPORT_DATA, "quote.report_data", "another", "this")

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from support.actors import Actor, Bench, of, sent_kind
-from support.symbolic import symbolic_appraisal
+from support.actors import Actor, Bench, of
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
@@ -17,6 +16,8 @@ from toposeal.membership.candidates import select
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Fence, Quote, Send
 from toposeal.membership.state import attempt_of
 from toposeal.verification.model import GpuDevice
+from toposeal_lab.simulation.network import sent_kind
+from toposeal_lab.simulation.symbolic import symbolic_appraisal
 
 PING_MS = 1_000
 GUEST, OTHER = bytes([1]) * 32, bytes([2]) * 32

@@ -6,10 +6,10 @@ import random
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from support.network import p256
 
 from toposeal.errors import Reason, RemoteProtocolError
 from toposeal.membership.signing import SigningKeys, Tag, verify_ca, verify_ik
+from toposeal_lab.simulation.keys import p256
 
 KEYS = SigningKeys(Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32), p256(random.Random(1)))
 OTHER = SigningKeys(Ed25519PrivateKey.from_private_bytes(bytes([2]) * 32), p256(random.Random(2)))

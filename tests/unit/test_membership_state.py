@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from support.actors import Bench, sent_kind
-from support.invariants import deep_fingerprint
-from support.symbolic import symbolic_evidence
+from support.actors import Bench
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.errors import LocalProtocolError, Reason
@@ -15,6 +13,9 @@ from toposeal.membership import events, outbox, state
 from toposeal.membership.sealed import check_verified, join_of
 from toposeal.membership.state import Active, Committed, Sealed, attempt_of, sealed_of
 from toposeal.verification.model import VerifiedEvidence
+from toposeal_lab.simulation.invariants import deep_fingerprint
+from toposeal_lab.simulation.network import sent_kind
+from toposeal_lab.simulation.symbolic import symbolic_evidence
 
 
 def test_every_state_event_and_effect_is_frozen() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from support.actors import Bench
-from support.symbolic import symbolic_evidence
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
@@ -30,6 +29,7 @@ from toposeal.membership.votes import (
     parse_want,
     verify_commit,
 )
+from toposeal_lab.simulation.symbolic import symbolic_evidence
 
 BENCH = Bench()
 BENCH.gathering()

@@ -111,8 +111,8 @@ def on_record_verified(member: Member, event: Appraised, now: int) -> tuple[Memb
     fetch = replace(fetch, verified={**fetch.verified, entry.iid: event.verified}, asked_at=now, asked=1)
     if len(fetch.verified) < len(manifest.members):
         return replace(member, fetch=fetch), None
-    held = _certificate(member, fetch, manifest)
-    return hold(replace(member, fetch=None), held), held
+    member = hold(replace(member, fetch=None), _certificate(member, fetch, manifest))
+    return member, member.chain[manifest.digest]
 
 
 def on_record_refused(member: Member, event: Refused) -> Step:
@@ -123,7 +123,13 @@ def on_record_refused(member: Member, event: Refused) -> Step:
 
 
 def hold(member: Member, certificate: Certificate) -> Member:
-    """Keep `certificate`; of too many the oldest go, but none that our own seal rests on or that we serve."""
+    """Keep `certificate`; of too many the oldest go, but none that our own seal rests on or that we serve.
+
+    A SEALED that is known stays known: the same certificate from somebody else may have fewer of them.
+    """
+    known = member.chain.get(certificate.digest)
+    if known is not None:
+        certificate = replace(certificate, seals={**certificate.seals, **known.seals})
     chain = {**member.chain, certificate.digest: certificate}
     kept = {link.digest for link in trail(chain, member.sealed) or ()} | {certificate.digest, member.sealed}
     kept |= {member.serving.manifest.digest} if member.serving else set()

@@ -16,10 +16,15 @@ from toposeal.membership.state import Active, Member, Peer, Prospect
 def head(member: Member, now: int) -> bytes:
     """D of the highest certificate that check 9 can follow with those who live; else of what we sealed last.
 
-    Only one that comes after what we have sealed: branches are never changed. Zero for a genesis.
+    Only one that comes after what we have sealed: branches are never changed. Zero for a genesis. Who has
+    sealed nothing stays with one of several lineages, whichever of them has the higher epoch just now.
     """
     living = {iid for iid, peer in member.peers.items() if is_alive(member, peer, now)} | {member.own.iid}
-    held = sorted(member.chain.values(), key=lambda link: (link.manifest.epoch, link.digest), reverse=True)
+    held = sorted(
+        member.chain.values(),
+        key=lambda link: (link.lineage, link.manifest.epoch, link.digest),
+        reverse=True,
+    )
     for link in held:
         path = trail(member.chain, link.digest)
         if path and majority(path, living) and descends(member.chain, link.digest, member.sealed):

@@ -65,13 +65,14 @@ def verify_identity(
     body: bytes, ik_signature: bytes, ca_signature: bytes, mesh_id: bytes, mesh: str
 ) -> SignedIdentity:
     """Parse `body` and check both signatures. Raises RemoteProtocolError."""
-    identity = _parse(body, mesh_id, mesh)
+    identity = parse_identity(body, mesh_id, mesh)
     verify_ik(identity.ik, Tag.IDENTITY, body, ik_signature)
     verify_ca(identity.ca.public_key, Tag.IDENTITY, body, ca_signature)
     return SignedIdentity(identity, ik_signature, ca_signature)
 
 
-def _parse(body: bytes, mesh_id: bytes, mesh: str) -> Identity:
+def parse_identity(body: bytes, mesh_id: bytes, mesh: str) -> Identity:
+    """What `body` claims, before its signatures are checked. Raises RemoteProtocolError."""
     message = decode(wire.Identity, body, "identity", _MAX_IDENTITY_SIZE)
     if message.protocol != PROTOCOL:
         raise RemoteProtocolError.of(Reason.PROTOCOL_VERSION, "identity.protocol", message.protocol, PROTOCOL)

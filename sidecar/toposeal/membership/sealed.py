@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from toposeal.errors import LocalProtocolError, Reason
 from toposeal.evidence.binding import Binding, join_binding, seal_binding
@@ -49,7 +50,7 @@ class SealedManifest:
     topology: Topology
     members: tuple[SealedMember, ...]  # in the manifest's order
 
-    @property
+    @cached_property
     def iids(self) -> frozenset[bytes]:
         return frozenset(m.identity.iid for m in self.members)
 

@@ -2,7 +2,7 @@
 
 Digests, transcripts and signatures are computed here again from the wire bytes, and what a member
 was entitled to do is judged by what the network really delivered and what the platform was really
-asked for, never by the member's own bookkeeping. Names follow the invariants S1 to S9 of PROTOCOL.md 6.4.
+asked for, never by the member's own bookkeeping. Names are those of PROTOCOL.md 6.4.
 """
 
 from __future__ import annotations
@@ -14,25 +14,31 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from support.network import Network, Node, Step
 from toposeal._wire import peer_pb2 as wire
 from toposeal.errors import LocalProtocolError, Reason, ToposealError
 from toposeal.evidence.binding import Purpose
 from toposeal.limits import MAX_CANDIDATES_PER_ROLE
-from toposeal.membership.events import Activate, Fault, Fence, Left, Quote, Received, Suspend, Timer
+from toposeal.membership.events import (
+    Activate,
+    Alarm,
+    Announce,
+    Fault,
+    Fence,
+    Left,
+    Quote,
+    Received,
+    Send,
+    Suspend,
+    Timer,
+)
 from toposeal.membership.machine import TRANSITIONS
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Fenced, Member, Sealed, attempt_of
+from toposeal_lab.simulation.channels import Channels
+from toposeal_lab.simulation.network import Network, Node, Step
+from toposeal_lab.simulation.violation import Violation
 
 MESSAGES_PER_SECOND = 60  # from one member to one other, at most, whatever the faults
-
-
-class Violation(AssertionError):
-    """An invariant does not hold; `name` is its identifier."""
-
-    def __init__(self, name: str, text: str) -> None:
-        super().__init__(f"{name}: {text}")
-        self.name = name
 
 
 def lp(data: bytes) -> bytes:
@@ -67,6 +73,7 @@ class Invariants:
         self.seals: dict[bytes, list[SealedManifest]] = {}  # iid -> what it sealed, in order
         self.manifests: dict[bytes, wire.Manifest] = {}  # by D: sealed by somebody
         self.actives: dict[bytes, int] = {}  # D -> when it was active anywhere first
+        self.clocks: dict[bytes, dict[int, int]] = {}  # D -> what the members' clocks showed then
         self.mesh_of: dict[bytes, bytes] = {}  # iid -> lineage
         self.hellos: dict[
             bytes, tuple[bytes, bytes, int, bytes]
@@ -76,10 +83,14 @@ class Invariants:
         self.windows: Counter[tuple[int, int]] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.highest: defaultdict[int, int] = defaultdict(int)  # node -> epoch of its last HELLO
+        self.channels = Channels(network)
         network.observers.append(self.check)
 
     def check(self, step: Step) -> None:
+        self.channels.check(step.now)
+        self.channels.note(step)
         self._no_crash(step)
+        self._secrets(step)
         self._transition(step)
         self._monotone(step)
         self._own_hello(step)
@@ -98,16 +109,33 @@ class Invariants:
                 raise Violation("S9", f"{type(step.event).__name__} raised {step.error!r}")
             if step.after is not step.before:
                 raise Violation("S9", "a refusal changed the state")
+        if isinstance(step.event, Fault) and not isinstance(step.after.phase, Fenced):
+            raise Violation("S9", "a fault of the pod, and it went on")
+        if isinstance(step.before.phase, Fenced) and (step.effects or step.after is not step.before):
+            raise Violation("S9", "a fenced member acts")
         reasons = {e.mismatch.reason for e in step.effects if isinstance(e, Fence)}
         if reasons and not isinstance(step.event, Fault) and not reasons <= _EXPLAINED:
             raise Violation("S9", f"fenced for {reasons}")
+
+    def _secrets(self, step: Step) -> None:
+        """S7: no private key in anything that leaves a member, said to others or to its operator."""
+        for effect in step.effects:
+            match effect:
+                case Send(_, _, data) | Announce(data):
+                    told = data
+                case Alarm(mismatch) | Suspend(mismatch) | Fence(mismatch):
+                    told = str(mismatch).encode()
+                case _:
+                    continue
+            if any(secret in told or secret.hex().encode() in told for secret in step.node.boot.secrets):
+                raise Violation("S7", f"a private key in {type(effect).__name__}")
 
     def _transition(self, step: Step) -> None:
         before, after = type(step.before.phase), type(step.after.phase)
         if before is not after:
             self.transitions[before.__name__, after.__name__] += 1
             if after not in TRANSITIONS[before]:
-                raise Violation("6.1", f"{before.__name__} to {after.__name__}")
+                raise Violation("S9", f"{before.__name__} to {after.__name__}")
 
     def _monotone(self, step: Step) -> None:
         """S8: nothing that protects against rollback ever decreases."""
@@ -155,11 +183,11 @@ class Invariants:
             key = sender.member.own.identity.ik
             key.verify(envelope.propose.signature, b"toposeal/v1/sig/propose" + lp(envelope.propose.body))
         except InvalidSignature as error:
-            raise Violation("P1", "a PROPOSE without its sender's signature was accepted") from error
+            raise Violation("S2", "a PROPOSE without its sender's signature was accepted") from error
         self.proposed.add((step.node.index, body.sender, body.manifest_digest))
 
     def _quotes(self, step: Step) -> None:
-        """S3 and the order of phase 2: one SEAL quote per epoch, only after every PROPOSE of the same D."""
+        """S3: one SEAL quote an epoch. S8: under the newest topology. L4: after every PROPOSE of this D."""
         own = step.after.own
         for binding in [e.binding for e in step.effects if isinstance(e, Quote)]:
             if binding.purpose is not Purpose.SEAL:
@@ -169,7 +197,7 @@ class Invariants:
             if binding.epoch != self.highest[step.node.index]:
                 raise Violation("S3", "a commitment outside the current attempt")
             if step.after.blocked is not None:
-                raise Violation("T4", "a commitment under a superseded topology")
+                raise Violation("S8", "a commitment under a superseded topology")
             self.seal_quotes[own.iid, binding.epoch] = binding.manifest_digest
             phase = step.after.phase
             manifest = phase.sealed.manifest if isinstance(phase, (Sealed, Active)) else phase.manifest  # type: ignore[union-attr]
@@ -177,7 +205,7 @@ class Invariants:
             for entry in manifest.members:
                 heard = (step.node.index, entry.iid, binding.manifest_digest) in self.proposed
                 if entry.iid != own.iid and not heard:
-                    raise Violation("4.4", "a SEAL quote before every PROPOSE of the same D")
+                    raise Violation("L4", "a SEAL quote before every PROPOSE of the same D")
 
     def _sealing(self, step: Step) -> None:
         if step.after.sealed == step.before.sealed:
@@ -185,12 +213,12 @@ class Invariants:
         own, sealed = step.after.own, step.after.chain[step.after.sealed].sealed
         d = sha384("toposeal/v1/manifest", sealed.manifest.body)
         self.manifests.setdefault(d, wire.Manifest.FromString(sealed.manifest.body))
+        if self.mesh_of.setdefault(own.iid, self._lineage(d)) != self._lineage(d):
+            raise Violation("S6", "sealed in two lineages")
         before = self.seals.setdefault(own.iid, [])
         if before and not self._follows(d, before[-1].manifest.digest):
             raise Violation("S3", "sealed on two branches")
         before.append(sealed)
-        if self.mesh_of.setdefault(own.iid, self._lineage(d)) != self._lineage(d):
-            raise Violation("S6", "sealed in two lineages")
         latest = max((e for iid, e in self.seal_quotes if iid == own.iid), default=0)
         if sealed.manifest.epoch != latest or latest != self.highest[step.node.index]:
             raise Violation("S3", "a late seal")
@@ -262,20 +290,22 @@ class Invariants:
             raise Violation("S2", "a COMMIT without both signatures") from error
 
     def _activation(self, step: Step) -> None:
-        """S1: active manifests of a lineage form one chain. S6: SEALED of all; nobody is in two lineages."""
+        """S5: active manifests of a lineage form a chain, each sealed by all. S6: nobody is in two."""
         for effect in [e for e in step.effects if isinstance(e, Activate)]:
             d = effect.sealed.manifest.digest
             for entry in effect.sealed.manifest.members:
                 theirs = self.seals.get(entry.iid, [])
                 if d not in [sealed.manifest.digest for sealed in theirs]:
-                    raise Violation("S6", "active before every member has sealed")
+                    raise Violation("S5", "active before every member has sealed")
                 if self.mesh_of[entry.iid] != self._lineage(d):
                     raise Violation("S6", "two active lineages share a member")
-            self.actives.setdefault(d, step.now)
+            if d not in self.actives:
+                self.actives[d] = step.now
+                self.clocks[d] = {n.index: self.network.clock(n) for n in self.network.live()}
             for other in self.actives:
                 apart = not self._follows(d, other) and not self._follows(other, d)
                 if apart and self._lineage(other) == self._lineage(d):
-                    raise Violation("S1", "two active manifests side by side")
+                    raise Violation("S5", "two active manifests side by side")
 
     def _lineage(self, d: bytes) -> bytes:
         while any(self.manifests[d].previous):
@@ -289,35 +319,47 @@ class Invariants:
         while any(d):
             listed = {entry.iid for entry in self.manifests[d].members}
             if 2 * len(listed & iids) <= len(listed):
-                raise Violation("S1", "a commitment without a majority of an earlier manifest")
+                raise Violation("S5", "a commitment without a majority of an earlier manifest")
             if d in self.actives:
                 return
             d = self.manifests[d].previous
 
     def _leases(self, step: Step) -> None:
-        """L3: whom a manifest leaves out has stopped serving one lease after it is active anywhere."""
+        """L3: whom an active manifest leaves out has stopped serving one lease later, by its own clock."""
         node = step.node
-        serving = node.active.manifest.digest if node.active and not node.suspended else None
-        ends = any(isinstance(e, (Activate, Fence, Left, Suspend)) for e in step.effects)
-        if serving is None or not node.alive or node.fenced or step.error is not None or ends:
+        if node.active is None or node.suspended or not node.alive or node.fenced or step.error is not None:
             return
+        if len(self.actives) < 2 or any(isinstance(e, _ENDS) for e in step.effects):
+            return
+        serving = node.active.manifest.digest
         lease = step.after.own.topology.topology.timers.lease_ms
-        for d, since in self.actives.items():
-            listed = any(entry.iid == step.after.own.iid for entry in self.manifests[d].members)
-            if not listed and d != serving and self._follows(d, serving) and step.now > since + lease:
+        for d, clocks in self.clocks.items():
+            late = step.clock > clocks.get(node.index, step.clock) + lease
+            if (
+                late
+                and d != serving
+                and self._follows(d, serving)
+                and not self._listed(d, step.after.own.iid)
+            ):
                 raise Violation("L3", "still serves after it was left out")
+
+    def _listed(self, d: bytes, iid: bytes) -> bool:
+        return any(entry.iid == iid for entry in self.manifests[d].members)
 
     def _bounded(self, step: Step) -> None:
         """L4: the table of peers, the epoch number and the number of messages."""
-        roles = step.after.own.topology.topology.roles
-        table = Counter(p.identity.role for p in step.after.peers.values())
-        if any(table[n] > r.max_replicas + MAX_CANDIDATES_PER_ROLE for n, r in roles.items()):
-            raise Violation("L4", "the table of peers grows")
+        if len(step.after.peers) > len(step.before.peers):
+            roles = step.after.own.topology.topology.roles
+            table = Counter(p.identity.role for p in step.after.peers.values())
+            if any(table[n] > r.max_replicas + MAX_CANDIDATES_PER_ROLE for n, r in roles.items()):
+                raise Violation("L4", "the table of peers grows")
         if len(step.after.by_id_digest) != len(step.after.peers):
             raise Violation("L4", "the index of peers grows")
         key = (step.node.index, step.now // 1000)
         self.windows[key] += len(step.effects)
-        others = max(4, len({n.address for n in self.network.nodes}) - 1)
+        if self.windows[key] <= MESSAGES_PER_SECOND * 4:
+            return
+        others = len({n.address for n in self.network.nodes}) - 1
         if self.windows[key] > MESSAGES_PER_SECOND * others:
             raise Violation("L4", f"{self.windows[key]} effects in one second")
 
@@ -331,6 +373,7 @@ class Invariants:
         return next((n for n in self.network.nodes if n.member.own.iid == iid), None)
 
 
+_ENDS = (Activate, Fence, Left, Suspend)
 _EXPLAINED = {
     Reason.QUORUM_LOST,
     Reason.SIBLING_ACTIVE,

@@ -63,10 +63,14 @@ def signed_topology(
     owner_seed: int = 1,
     issued_at: int = WALL - 1000,
     on_quorum_loss: str = "regenesis",
+    calls: bool = False,
     **timers: int,
 ) -> SignedTopology:
-    """`roles` gives (min, max) by name; `timers` are the document's. `issued_at` changes the digest."""
+    """`roles` gives (min, max) by name; `timers` are the document's. `issued_at` changes the digest. With
+    `calls` every role calls every other, and itself.
+    """
     root, key = owner(owner_seed)
+    edges = [{"role": name, "port": 8080} for name in roles] if calls else []
     document = {
         "mesh": mesh,
         "version": version,
@@ -77,7 +81,8 @@ def signed_topology(
         "on_quorum_loss": on_quorum_loss,
         "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
         "roles": {
-            name: role_document(index, low, high) for index, (name, (low, high)) in enumerate(roles.items())
+            name: role_document(index, low, high, edges)
+            for index, (name, (low, high)) in enumerate(roles.items())
         },
     }
     return accept(sign(canonical(document), [key]), root, mesh, 1)

@@ -1,0 +1,1 @@
+"""The protocol under faults: production state machines in virtual time, and checkers apart from them."""

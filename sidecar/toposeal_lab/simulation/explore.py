@@ -1,0 +1,192 @@
+"""Every order of what can happen in a small scope of the shipped state machine, breadth first.
+
+The members of a scope serve their first manifest, or have just met. From there on whatever is held back
+(COMMIT and SEALED, in some scopes PROPOSE too) is delivered in any order or never. Besides, as often as the
+scope says, time passes for all or at one member alone, a member dies and its successor starts, a member is
+cut off and comes back. All else is said, heard, quoted and appraised at once. What is found twice is looked
+at once, and members are compared by what can decide anything: a nonce of a heartbeat makes no other state.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from time import process_time
+from typing import Any
+
+from toposeal.membership.state import Fenced
+from toposeal_lab.simulation.keys import symbolic_signatures
+from toposeal_lab.simulation.small import Message, Pod, World, first, pod_key
+from toposeal_lab.simulation.violation import Violation
+
+WAIT_MS = 3_500  # longer than a lease and an attempt of a small scope
+_ALL_HELD = frozenset({"propose", "commit", "sealed"})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much goes wrong in a scope, at most."""
+
+    waits: int = 0  # time passes at all
+    lags: int = 0  # or at one member alone
+    crashes: int = 0
+    cuts: int = 0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a search starts and what bounds it."""
+
+    name: str
+    bounds: tuple[int, int]  # of the one role
+    members: int
+    budget: Budget
+    sealed: bool = True  # the first manifest is active at all; else they have not met
+    held: frozenset[str] = frozenset({"commit", "sealed"})
+    epochs: int = 2  # no time passes for all once somebody is beyond
+
+
+# What CI looks at: those without an end within their time are cut short, and say so.
+SCOPES = (
+    Scope("one cut off", (1, 3), 3, Budget(waits=2, cuts=1)),
+    Scope("a restart", (1, 4), 3, Budget(waits=2, crashes=1)),
+    Scope("a restart, and nobody may be missing", (3, 3), 3, Budget(waits=2, crashes=1)),
+    Scope("genesis", (3, 3), 3, Budget(), sealed=False, held=_ALL_HELD, epochs=1),
+    Scope("genesis and a restart", (2, 3), 3, Budget(waits=1, crashes=1), sealed=False, epochs=1),
+    Scope("a restart, one cut off", (1, 4), 3, Budget(waits=2, crashes=1, cuts=1)),
+    Scope("one whose time runs ahead", (1, 3), 3, Budget(waits=1, lags=1, cuts=1)),
+    Scope("four, one cut off", (1, 4), 4, Budget(waits=2, cuts=1)),
+)
+
+
+@dataclass(frozen=True)
+class State:
+    world: World
+    budget: Budget
+
+
+@dataclass
+class Found:
+    """What a search has seen."""
+
+    scope: Scope
+    states: int = 0
+    steps: int = 0
+    depth: int = 0
+    seconds: float = 0.0  # of CPU time
+    complete: bool = False  # nothing within the bounds is left
+    manifests: int = 0  # active ones, of all states together
+    violation: Violation | None = None
+    path: list[str] = field(default_factory=list)  # to the violation
+
+    def line(self) -> str:
+        """For people: the bounds, and what was seen within them."""
+        bound, budget = self.scope, self.scope.budget
+        end = "all" if self.complete else "cut short: not all"
+        return (
+            f"{bound.name}: {bound.members} members, {budget.crashes} restarts, {budget.waits} waits of all, "
+            f"{budget.lags} of one, {budget.cuts} cuts, epochs up to {bound.epochs}: "
+            f"{self.states} states ({end}), {self.steps} steps, depth {self.depth}, "
+            f"{self.manifests} active manifests"
+        )
+
+
+def explore(scope: Scope, seconds: float) -> Found:
+    """All states of `scope`, or as many as `seconds` of CPU time allow; ends at the first violation."""
+    start, found = process_time(), Found(scope)
+    with symbolic_signatures():
+        _search(found, start + seconds)
+    found.seconds = process_time() - start
+    return found
+
+
+def _search(found: Found, end: float) -> None:
+    scope = found.scope
+    trail: Trail = None
+    active: set[bytes] = set()
+    try:
+        root = State(first(scope.bounds, scope.members, scope.sealed, scope.held), scope.budget)
+        seen = {_key(root)}
+        queue: deque[tuple[State, int, Trail]] = deque([(root, 0, None)])
+        while queue and process_time() < end:
+            state, found.depth, before = queue.popleft()
+            found.states += 1
+            active |= state.world.facts.active
+            for name, action in _actions(scope, state):
+                found.steps, trail = found.steps + 1, (before, name)
+                after = action()
+                key = _key(after)
+                if key not in seen:
+                    seen.add(key)
+                    queue.append((after, found.depth + 1, trail))
+        found.complete, found.manifests = not queue, len(active)
+    except Violation as violation:
+        found.violation, found.path = violation, _path(trail)
+
+
+Trail = tuple[Any, str] | None  # how a state was come to: the trail before, and the last action
+Action = Callable[[], State]
+
+
+def _path(trail: Trail) -> list[str]:
+    names: list[str] = []
+    while trail is not None:
+        trail, name = trail
+        names.append(name)
+    return names[::-1]
+
+
+def _actions(scope: Scope, state: State) -> Iterator[tuple[str, Action]]:
+    world, budget = state.world, state.budget
+    for message in sorted(world.held):
+        if world.reaches(message.source, message.target):
+            yield f"{message.kind} of {message.source} at {message.target}", partial(_deliver, state, message)
+    for pod in world.pods:
+        if not pod.alive:
+            continue
+        if budget.lags:
+            yield f"time passes at {pod.index}", partial(_lag, state, pod.index)
+        if budget.crashes:
+            yield f"{pod.index} dies and comes back", partial(_crash, state, pod.index)
+        if budget.cuts and world.alone is None:
+            yield f"{pod.index} is cut off", partial(_cut, state, pod.index)
+    if budget.waits and all(pod.member.last_epoch <= scope.epochs for pod in world.pods):
+        yield "time passes", partial(_wait, state)
+    if world.alone is not None:
+        yield f"{world.alone} is back", partial(_heal, state)
+
+
+def _deliver(state: State, message: Message) -> State:
+    return replace(state, world=state.world.deliver(message))
+
+
+def _wait(state: State) -> State:
+    budget, living = replace(state.budget, waits=state.budget.waits - 1), state.world.living
+    return State(state.world.wait(living, WAIT_MS), budget)
+
+
+def _lag(state: State, index: int) -> State:
+    budget = replace(state.budget, lags=state.budget.lags - 1)
+    return State(state.world.wait([index], WAIT_MS), budget)
+
+
+def _crash(state: State, index: int) -> State:
+    budget = replace(state.budget, crashes=state.budget.crashes - 1)
+    return State(state.world.restart(index), budget)
+
+
+def _cut(state: State, index: int) -> State:
+    budget = replace(state.budget, cuts=state.budget.cuts - 1)
+    return State(replace(state.world, alone=index), budget)
+
+
+def _heal(state: State) -> State:
+    return replace(state, world=replace(state.world, alone=None))
+
+
+def _key(state: State) -> int:
+    pods: tuple[Pod, ...] = state.world.pods
+    members = tuple(None if isinstance(p.member.phase, Fenced) or not p.alive else pod_key(p) for p in pods)
+    return hash((members, state.world.held, state.world.alone, state.budget, state.world.facts))

@@ -1,0 +1,350 @@
+"""A few members as one immutable value, so that a search can go on from it in every direction."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from toposeal._wire import peer_pb2 as wire
+from toposeal.errors import LocalProtocolError, ToposealError
+from toposeal.evidence.binding import ZERO_DIGEST, Purpose
+from toposeal.membership import machine
+from toposeal.membership.events import (
+    Activate,
+    Announce,
+    Appraise,
+    Effect,
+    Event,
+    Fence,
+    Left,
+    Quote,
+    Quoted,
+    Received,
+    Send,
+    Timer,
+)
+from toposeal.membership.manifest import Manifest
+from toposeal.membership.state import (
+    Committed,
+    Fenced,
+    Gathering,
+    Member,
+    Peer,
+    Proposed,
+    Sealed,
+    Waiting,
+)
+from toposeal_lab.simulation.dice import Dice
+from toposeal_lab.simulation.keys import own_of, pooled
+from toposeal_lab.simulation.parts import sent_kind
+from toposeal_lab.simulation.symbolic import signed_topology, symbolic_appraisal, symbolic_evidence
+from toposeal_lab.simulation.violation import Violation
+
+ROLE = "web"
+_TIMERS: dict[str, Any] = {
+    "view_ms": 200,
+    "quote_ms": 1_000,
+    "ping_ms": 1_000,
+    "attempt_ms": 2_000,
+    "heartbeat_ms": 1_000,
+    "lease_ms": 3_000,
+    "reattest_ms": 600_000,
+    "quorum_ms": 600_000,
+}
+_START_MS = 10_000
+_TURNS = 10_000  # events after one action; more would never end
+_FAR = 4_000  # ms: whatever lies further off has no other meaning
+
+
+class Message(NamedTuple):
+    """One that is held back."""
+
+    kind: str
+    source: int
+    target: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One boot; its clock is its own."""
+
+    index: int
+    member: Member
+    clock: int
+    alive: bool = True
+
+
+class Facts(NamedTuple):
+    """What has happened, whoever still knows of it."""
+
+    commitments: frozenset[tuple[bytes, int, bytes]] = frozenset()  # iid, epoch, D
+    seals: frozenset[tuple[bytes, bytes]] = frozenset()  # iid, D
+    active: frozenset[bytes] = frozenset()  # D
+
+
+_NOTHING = Facts()
+_MANIFESTS: dict[bytes, Manifest] = {}  # by D, which says all of it
+
+
+@dataclass(frozen=True)
+class World:
+    """Its methods give the world after something has happened. Raises Violation."""
+
+    pods: tuple[Pod, ...]
+    bounds: tuple[int, int]
+    keeps: frozenset[str]  # kinds of messages that are held back
+    held: frozenset[Message] = frozenset()
+    alone: int | None = None  # who is cut off
+    facts: Facts = _NOTHING
+
+    def reaches(self, source: int, target: int) -> bool:
+        return source == target or self.alone not in (source, target)
+
+    @property
+    def living(self) -> tuple[int, ...]:
+        return tuple(pod.index for pod in self.pods if pod.alive)
+
+    def deliver(self, message: Message) -> World:
+        """One of those held back; it is not said again by itself."""
+        return _Turn(replace(self, held=self.held - {message})).events(
+            [(message.target, Received(message.data))]
+        )
+
+    def wait(self, indices: Sequence[int], ms: int) -> World:
+        """The clocks of these members go on by `ms`, and their timers end on the way, in order."""
+        turn, starts = _Turn(self), {index: self.pods[index].clock for index in indices}
+        while True:
+            wanted = [(at - starts[i], i) for i in indices if (at := turn.deadline(i)) is not None]
+            if not wanted or min(wanted)[0] > ms:
+                return turn.at({index: start + ms for index, start in starts.items()})
+            after, index = min(wanted)
+            turn.timer(index, starts[index] + after)
+
+    def restart(self, index: int) -> World:
+        """The pod dies, whatever it has said, and starts again as another instance."""
+        turn = _Turn(self)
+        turn.pods[index] = replace(turn.pods[index], alive=False)
+        return turn.boot(turn.pods[index].member.own.addresses[0], turn.pods[index].clock)
+
+
+def first(bounds: tuple[int, int], members: int, sealed: bool, keeps: frozenset[str]) -> World:
+    """`members` of one role that serve their first manifest, or have just met."""
+    world = World((), bounds, frozenset() if sealed else keeps)
+    for number in range(members):
+        world = _Turn(world).boot(f"10.0.0.{number + 1}", _START_MS)
+    world = world.wait(range(members), _START_MS if sealed else _TIMERS["view_ms"] + 50)
+    if sealed and (len(world.facts.active) != 1 or len(world.facts.seals) != members):
+        raise Violation("L1", "they do not meet although nothing goes wrong")
+    return replace(world, keeps=keeps)
+
+
+class _Turn:
+    """What follows from one action, until nothing is left to be said at once."""
+
+    def __init__(self, world: World) -> None:
+        self.pods = list(world.pods)
+        self._world, self._held = world, set(world.held)
+        self._commitments, self._seals = set(world.facts.commitments), set(world.facts.seals)
+        self._active = set(world.facts.active)
+        self._queue: deque[tuple[int, Event]] = deque()
+
+    def boot(self, address: str, clock: int) -> World:
+        index = len(self.pods)
+        boot, signed = pooled(index), signed_topology({ROLE: self._world.bounds}, **_TIMERS)
+        member, effects = machine.start(own_of(boot, boot.symbolic, ROLE, address, signed), clock)
+        self.pods.append(Pod(index, member, clock))
+        self._perform(index, effects)
+        return self.events([])
+
+    def events(self, events: Iterable[tuple[int, Event]]) -> World:
+        self._queue.extend(events)
+        turns = 0
+        while self._queue:
+            index, event = self._queue.popleft()
+            self._step(index, event)
+            turns += 1
+            if turns > _TURNS:
+                raise Violation("L4", "they never stop talking")
+        return self._done()
+
+    def deadline(self, index: int) -> int | None:
+        pod = self.pods[index]
+        return machine.deadline(pod.member) if pod.alive else None
+
+    def timer(self, index: int, wanted: int) -> None:
+        pod = self.pods[index]
+        self.pods[index] = replace(pod, clock=max(pod.clock, wanted))
+        # A HELLO has the nonce of its epoch, along every path.
+        entropy = Dice("explore", index, pod.member.last_epoch).randbytes(64)
+        self.events([(index, Timer(entropy))])
+
+    def at(self, clocks: Mapping[int, int]) -> World:
+        for index, clock in clocks.items():
+            self.pods[index] = replace(self.pods[index], clock=clock)
+        return self._done()
+
+    def _done(self) -> World:
+        facts = Facts(frozenset(self._commitments), frozenset(self._seals), frozenset(self._active))
+        held = frozenset(m for m in self._held if self._matters(m))
+        return replace(self._world, pods=tuple(self.pods), held=held, facts=facts)
+
+    def _matters(self, message: Message) -> bool:
+        """Nobody hears it, or who has begun a higher attempt: to that one it says nothing any more."""
+        pod = self.pods[message.target]
+        if not pod.alive or message.kind == "sealed":
+            return pod.alive
+        envelope = wire.Envelope.FromString(message.data)
+        body = envelope.commit.body if message.kind == "commit" else envelope.propose.body
+        return wire.Decision.FromString(body).epoch >= pod.member.last_epoch
+
+    def _step(self, index: int, event: Event) -> None:
+        pod = self.pods[index]
+        if not pod.alive:
+            return
+        try:
+            member, effects = machine.step(pod.member, event, pod.clock)
+        except LocalProtocolError as error:
+            raise Violation("S9", str(error)) from error
+        except ToposealError:
+            return
+        self.pods[index] = replace(pod, member=member)
+        self._sealed(pod.member, member)
+        self._perform(index, effects)
+
+    def _perform(self, index: int, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case Quote(binding):
+                    if binding.purpose is Purpose.SEAL:
+                        self._committed(self.pods[index].member, binding.epoch, binding.manifest_digest)
+                    self._queue.append((index, Quoted(binding, symbolic_evidence(binding, ROLE))))
+                case Appraise():
+                    self._queue.append((index, symbolic_appraisal(effect)))
+                case Send(_, addresses, data):
+                    self._send(index, data, addresses)
+                case Announce(data):
+                    self._send(index, data, None)
+                case Activate(sealed):
+                    self._activated(sealed.manifest)
+                case Fence() | Left():
+                    self.pods[index] = replace(self.pods[index], alive=False)
+                case _:
+                    pass
+
+    def _send(self, source: int, data: bytes, addresses: tuple[str, ...] | None) -> None:
+        kind = sent_kind(data)
+        for pod in self.pods:
+            wanted = addresses is None or pod.member.own.addresses[0] in addresses
+            if pod.index == source or not pod.alive or not wanted:
+                continue
+            if kind in self._world.keeps:
+                self._held.add(Message(kind, source, pod.index, data))
+            elif self._world.reaches(source, pod.index):
+                self._queue.append((pod.index, Received(data)))
+
+    def _committed(self, member: Member, epoch: int, d: bytes) -> None:
+        """S3: one commitment for an epoch, and epochs only rise."""
+        iid = member.own.iid
+        if any(who == iid and at >= epoch for who, at, _ in self._commitments):
+            raise Violation("S3", f"a second commitment at or below epoch {epoch}")
+        self._commitments.add((iid, epoch, d))
+
+    def _sealed(self, before: Member, after: Member) -> None:
+        """S2: all of them have committed to it. S3: on one branch. S6: in one lineage."""
+        if after.sealed == before.sealed:
+            return
+        manifest, iid = after.chain[after.sealed].manifest, after.own.iid
+        _MANIFESTS[manifest.digest] = manifest
+        committed = {who for who, _, d in self._commitments if d == manifest.digest}
+        if not {entry.iid for entry in manifest.members} <= committed:
+            raise Violation("S2", "sealed without everybody's commitment")
+        for d in [d for who, d in self._seals if who == iid]:
+            if _lineage(d) != _lineage(manifest.digest):
+                raise Violation("S6", "sealed in two lineages")
+            if not _follows(manifest.digest, d):
+                raise Violation("S3", "sealed on two branches")
+        self._seals.add((iid, manifest.digest))
+
+    def _activated(self, manifest: Manifest) -> None:
+        """S5: all have sealed it, and active manifests of a lineage form one chain."""
+        d = manifest.digest
+        if not {(entry.iid, d) for entry in manifest.members} <= self._seals:
+            raise Violation("S5", "active before every member has sealed")
+        for other in self._active:
+            if _lineage(other) == _lineage(d) and not (_follows(d, other) or _follows(other, d)):
+                raise Violation("S5", "two active manifests side by side")
+        self._active.add(d)
+
+
+def _follows(d: bytes, ancestor: bytes) -> bool:
+    while d != ancestor and d in _MANIFESTS:
+        d = _MANIFESTS[d].previous
+    return d == ancestor
+
+
+def _lineage(d: bytes) -> bytes:
+    while _MANIFESTS[d].previous != ZERO_DIGEST:
+        d = _MANIFESTS[d].previous
+    return d
+
+
+# What of a member can decide anything.
+
+
+def pod_key(pod: Pod) -> tuple[object, ...]:
+    """Two pods with the same key go on in the same way, but for numbers that mean nothing."""
+    member, clock = pod.member, pod.clock
+    return (
+        _phase_key(pod),
+        member.last_commitment,
+        member.last_epoch,
+        member.failures > 0,
+        member.sealed,
+        member.serving and member.serving.manifest.digest,
+        member.suspended_at is None,
+        member.fetch and member.fetch.digest,
+        member.prospect and member.prospect.iids,
+        frozenset((d, frozenset(link.seals)) for d, link in member.chain.items()),
+        frozenset(_peer_key(peer, clock) for peer in member.peers.values()),
+    )
+
+
+def _phase_key(pod: Pod) -> tuple[object, ...]:
+    match pod.member.phase:
+        case Waiting(epoch, until):
+            return ("waiting", epoch, _off(until, pod.clock))
+        case Gathering(attempt, selection, since):
+            return ("gathering", attempt.hello.hello_digest, selection, _off(since, pod.clock))
+        case Proposed(_, manifest, deadline):
+            return ("proposed", manifest.digest, _off(deadline, pod.clock))
+        case Committed() as phase:
+            ends = _off(phase.deadline, pod.clock)
+            return ("committed", phase.manifest.digest, frozenset(phase.members), ends)
+        case Sealed(sealed, deadline):
+            return ("sealed", sealed.manifest.digest, _off(deadline, pod.clock))
+        case Fenced():
+            return ("fenced",)
+        case phase:
+            return (type(phase).__name__,)
+
+
+def _peer_key(peer: Peer, clock: int) -> tuple[object, ...]:
+    return (
+        peer.identity.iid,
+        peer.admitted is None,
+        peer.hello.hello_digest,
+        peer.proposed,
+        peer.commit and peer.commit.decision.manifest_digest,
+        peer.sealed,
+        peer.head,
+        _off(peer.pong_at, clock),
+        _off(peer.alive_at, clock),
+        _off(peer.lease_until, clock),
+    )
+
+
+def _off(time: int | None, clock: int) -> int | None:
+    return None if time is None else max(-_FAR, min(_FAR, time - clock))

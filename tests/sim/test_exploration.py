@@ -1,0 +1,74 @@
+"""Small scopes of the shipped state machine, exhaustively; and rules left out, which must be found there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from toposeal.membership import candidates, checks, heads, sealing
+from toposeal.membership.events import Activate
+from toposeal.membership.state import Active, Sealed
+from toposeal_lab.simulation.explore import SCOPES, Budget, Found, Scope, explore
+
+SECONDS = 45.0  # of CPU time, for all scopes together
+COMPLETE = {"one cut off", "a restart", "genesis", "one whose time runs ahead"}
+Patch = pytest.MonkeyPatch
+
+
+def test_S2_S3_S5_S6_no_order_of_events_in_small_scopes_breaks_anything(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Active manifests form one chain, and nobody seals beside its own seal; the bounds are printed."""
+    found: list[Found] = []
+    for number, scope in enumerate(SCOPES):
+        # What the small ones do not need the large ones get.
+        left = SECONDS - sum(one.seconds for one in found)
+        share = left if scope.name in COMPLETE else left / (len(SCOPES) - number)
+        found.append(explore(scope, share))
+        with capsys.disabled():
+            print(f"\n{found[-1].line()}", end="")
+    assert [(one.scope.name, one.violation, one.path) for one in found if one.violation] == []
+    assert {one.scope.name for one in found if one.complete} >= COMPLETE
+    assert all(one.states > 100 for one in found)
+    assert {one.scope.members for one in found} == {3, 4}
+    # It is not peace that is explored: where members serve at the start, other manifests follow.
+    assert all(one.manifests > one.scope.sealed for one in found if one.complete)
+
+
+def no_majority_asked_for(patch: Patch) -> None:
+    for module in (candidates, checks, heads):
+        patch.setattr(module, "majority", lambda path, iids: True)
+
+
+def active_without_sealed_of_all(patch: Patch) -> None:
+    def activate(member: Any, now: int) -> Any:
+        phase = member.phase
+        if not isinstance(phase, Sealed):
+            return member, ()
+        return replace(member, phase=Active(phase.sealed), serving=phase.sealed), (Activate(phase.sealed),)
+
+    patch.setattr(sealing, "activate_if_all_sealed", activate)
+
+
+CUT = Scope("one cut off", (1, 3), 3, Budget(waits=2, cuts=1))
+GENESIS = Scope("genesis", (2, 2), 2, Budget(waits=1), sealed=False, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("ablation", "scope", "name"),
+    [
+        (no_majority_asked_for, CUT, "S5"),
+        (active_without_sealed_of_all, GENESIS, "S5"),
+    ],
+)
+def test_without_a_rule_the_search_finds_what_it_prevents(
+    ablation: Callable[[Patch], None], scope: Scope, name: str, monkeypatch: Patch
+) -> None:
+    assert explore(scope, 20.0).violation is None
+    ablation(monkeypatch)
+    found = explore(scope, 20.0)
+    assert found.violation is not None and found.violation.name == name
+    assert found.path and not found.complete
