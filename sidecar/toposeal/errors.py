@@ -27,6 +27,7 @@ class Reason(StrEnum):
     TOPOLOGY_EQUIVOCATION = "topology_equivocation"
     TOPOLOGY_MISMATCH = "topology_mismatch"
     TOPOLOGY_FAST_FORWARD = "topology_fast_forward"
+    TOPOLOGY_SUPERSEDED = "topology_superseded"
     ROLES_INDISTINGUISHABLE = "roles_indistinguishable"
 
     # Evidence: is it authentic?

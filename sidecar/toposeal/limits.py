@@ -115,6 +115,7 @@ TIMER_BOUNDS = {  # milliseconds; the defaults are model.Timers
     "lease_ms": (1_000, 600_000),
     "reattest_ms": (5_000, 7 * 86_400_000),
     "quorum_ms": (1_000, 7 * 86_400_000),
+    "topology_ms": (1_000, 7 * 86_400_000),
     "leaf_lifetime_ms": (10_000, 30 * 86_400_000),  # half of it leaves time for an acknowledged update
 }
 

@@ -16,6 +16,7 @@ from support.shop import role, topology
 
 from toposeal.dataplane.dns import Names, names
 from toposeal.dataplane.firewall import Backend
+from toposeal.dataplane.vips import Places
 from toposeal.errors import PodError, Reason
 from toposeal.host import dns_server
 from toposeal.host.dns_server import DnsServer
@@ -24,7 +25,7 @@ from toposeal_lab.capture import Wire
 from toposeal_lab.pods import Node, Pod
 
 SHOP = topology(role("web", 1), role("db", 1), role("api", 2))
-TABLE = names(SHOP, SHOP.roles)
+TABLE = names(SHOP, SHOP.roles, Places.of(SHOP))
 QUESTION = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x02db\0\0\x01\0\x01"
 KUBERNETES = (
     "nameserver 10.77.0.1\nsearch ns1.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"

@@ -14,10 +14,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -98,6 +99,7 @@ class Place:
     """A pod, who is in it, and what opens it."""
 
     iid = b""  # for the opening, to ask a manifest for its own entry
+    topology = SimpleNamespace(topology=MESH)
 
     def __init__(self, world: World, pod: Pod, name: str, state: Path) -> None:
         self.world, self.pod, self.name, self.state = world, pod, name, state
@@ -126,8 +128,8 @@ class Place:
         view = pod_view(MESH, self.known(), [self.known(), *others])
         await self.opening.open(cast(SealedManifest, Manifest(view)))
 
-    def publish(self, roles: Collection[str]) -> None:
-        self.names = set(roles)
+    def publish(self, view: PodView) -> None:
+        self.names = {member.role for member in view.members}
 
     def change(self, *others: MeshMember) -> float:
         """When it was asked for."""
@@ -191,7 +193,7 @@ def mesh() -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch, Node() as node, contextlib.ExitStack() as stack:
         patch.setattr("toposeal.gate.restarts.RESTART_PAUSE", 50)
         patch.setattr("toposeal.daemon.opening.pod_view", lambda sealed, iid, generation: sealed.view)
-        patch.setattr("toposeal.daemon.opening.new_leaves", lambda own: leaf_secrets(own.member))
+        patch.setattr("toposeal.daemon.opening.new_leaves", lambda own, ms: leaf_secrets(own.member))
         world.outside = node.host()
         for name in ("web", "batch", "api-a", "api-b"):
             pod = node.pod(name)

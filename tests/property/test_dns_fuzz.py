@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from support.shop import role, topology
 
 from toposeal.dataplane.dns import MAX_ANSWER, answer, names
+from toposeal.dataplane.vips import Places
 
 SHOP = topology(role("web", 1), role("db", 1))
-TABLE = names(SHOP, SHOP.roles)
+TABLE = names(SHOP, SHOP.roles, Places.of(SHOP))
 ADDRESSES = {bytes([240, 10, 0, 1]), bytes([240, 10, 0, 2])}
 
 labels = st.lists(st.sampled_from([b"db", b"WEB", b"shop", b"", b"a" * 63, b"x.y"]), max_size=6)

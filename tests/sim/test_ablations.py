@@ -26,6 +26,7 @@ from toposeal.membership import (
     rounds,
     sealing,
     timers,
+    updates,
 )
 from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Activate, Alarm, Announce, Appraise, Appraised, Received, Timer
@@ -65,6 +66,33 @@ def topology_alarm_ignored(patch: Patch) -> None:
     patch.setattr(
         liveness, "attempt_open_to", lambda member, peer: answer(replace(member, blocked=None), peer)
     )
+
+
+def an_older_topology_taken(patch: Patch) -> None:
+    patch.setattr(updates, "check_succession", lambda *_: None)
+
+
+def a_superseded_topology_served_for_ever(patch: Patch) -> None:
+    real = heartbeats.lapses_at
+    patch.setattr(heartbeats, "lapses_at", lambda member: real(replace(member, adopted=())))
+
+
+def who_was_admitted_once_stays_so(patch: Patch) -> None:
+    """Evidence is judged by the first topology for ever, and nobody asks whether the newest has the role."""
+    real = harness.symbolic_appraisal
+    first: dict[str, Any] = {}
+
+    def appraisal(event: Appraise) -> Any:
+        return real(replace(event, topology=first.setdefault("topology", event.topology)))
+
+    patch.setattr(harness, "symbolic_appraisal", appraisal)
+    patch.setattr(checks, "bounds_mismatches", lambda *_: [])
+    patch.setattr(rounds, "look_ahead", lambda member, now: member)
+    patch.setattr(candidates, "_choose", _everybody)
+
+
+def _everybody(roles: Any, entries: Any, incumbents: Any) -> candidates.Selection:
+    return candidates.Selection(tuple(sorted(entries)), full=True)
 
 
 def report_data_not_compared(patch: Patch) -> None:
@@ -286,14 +314,38 @@ def any_story(seed: int) -> None:
 
 
 def two_topologies(seed: int) -> None:
-    """Two members under version 6 have heard of version 7 before they can propose."""
+    """Two members under one content of version 7 have seen another before they can propose."""
     network = _network({"db": (1, 1), "web": (1, 1)}, seed)
-    old = signed_topology({"db": (1, 1), "web": (1, 1)}, version=6)
+    other = signed_topology({"db": (1, 1), "web": (1, 1)}, version=7, issued_at=1)
     network.boot("db")
-    network.boot("web", old)
+    network.boot("web", other)
     network.run(500)
-    network.boot("db", old)
+    network.boot("db", other)
     network.run(30_000)
+
+
+def an_older_topology_comes_again(seed: int) -> None:
+    """The owner's version 8 is in force, and somebody shows version 7 again."""
+    network = _roomy(seed)
+    network.push(network.nodes[seed % 5], signed_topology(_ROOMY, version=8, **_BRISK))
+    network.run(network.now + 10_000)
+    network.push(network.nodes[0], network.signed)
+    network.run(network.now + 10_000)
+
+
+def a_role_without_pods(seed: int) -> None:
+    """Version 8 demands a role that nobody has, so nothing can be sealed under it."""
+    network = _roomy(seed)
+    roles = {**_ROOMY, "cache": (1, 1)}
+    network.push(network.nodes[0], signed_topology(roles, version=8, topology_ms=5_000, **_BRISK))
+    network.run(network.now + 20_000)
+
+
+def a_role_less(seed: int) -> None:
+    """Version 8 has no place for the web, whose pods go on."""
+    network = _roomy(seed)
+    network.push(network.nodes[0], signed_topology({"db": (1, 4)}, version=8, **_BRISK))
+    network.run(network.now + 20_000)
 
 
 def corrupted_evidence(seed: int) -> None:
@@ -379,14 +431,16 @@ def two_meshes(seed: int) -> None:
     network.run(20_000)
 
 
+_ROOMY = {"db": (1, 4), "web": (1, 2)}
+_BRISK: dict[str, Any] = {
+    "calls": True, "view_ms": 300, "quote_ms": 2_000, "ping_ms": 300, "attempt_ms": 3_000,
+    "heartbeat_ms": 500, "lease_ms": 2_000, "quorum_ms": 60_000,
+}  # fmt: skip
+
+
 def _roomy(seed: int, faults: Faults | None = None) -> harness.Network:
     """Five members agree, and there is room for one more."""
-    roles = {"db": (1, 4), "web": (1, 2)}
-    signed = signed_topology(
-        roles, version=7, calls=True, view_ms=300, quote_ms=2_000, ping_ms=300, attempt_ms=3_000,
-        heartbeat_ms=500, lease_ms=2_000, quorum_ms=60_000,
-    )  # fmt: skip
-    network = harness.Network(signed, seed, faults, symbolic=True)
+    network = harness.Network(signed_topology(_ROOMY, version=7, **_BRISK), seed, faults, symbolic=True)
     Invariants(network)
     for role in ("db", "web", "db", "web", "db"):
         network.boot(role)
@@ -397,6 +451,9 @@ def _roomy(seed: int, faults: Faults | None = None) -> harness.Network:
 ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]] = [
     (propose_not_awaited, any_story, {"L4"}),
     (topology_alarm_ignored, two_topologies, {"S8"}),
+    (an_older_topology_taken, an_older_topology_comes_again, {"S8"}),
+    (a_superseded_topology_served_for_ever, a_role_without_pods, {"T4"}),
+    (who_was_admitted_once_stays_so, a_role_less, {"T4"}),
     (report_data_not_compared, corrupted_evidence, {"S2"}),
     (commit_signatures_not_checked, corrupted_evidence, {"S2"}),
     (propose_signature_not_checked, any_story, {"S2"}),
@@ -424,7 +481,7 @@ ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]]
 ]
 OWN_STORIES = (
     *(two_topologies, corrupted_evidence, an_impostor, a_member_far_behind, a_partition, a_sibling),
-    *(a_frozen_member, two_meshes),
+    *(a_frozen_member, two_meshes, an_older_topology_comes_again, a_role_without_pods, a_role_less),
 )
 
 

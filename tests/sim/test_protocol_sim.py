@@ -10,6 +10,7 @@ import pytest
 from toposeal.errors import Reason
 from toposeal.membership.events import Leave, Timer
 from toposeal.membership.state import Waiting
+from toposeal.topology.accept import SignedTopology
 from toposeal_lab.simulation.invariants import Invariants
 from toposeal_lab.simulation.network import Faults, Network, sent_kind, signed_topology
 
@@ -375,3 +376,102 @@ def test_L1_who_has_sealed_what_nobody_lives_to_make_active_gives_up_too(rule: s
         assert newcomer.fenced is None
         return
     assert newcomer.fenced is not None and newcomer.fenced.reason is Reason.QUORUM_LOST
+
+
+# Topology updates.
+
+
+def newer(
+    roles: dict[str, tuple[int, int]] | None = None, version: int = 2, **document: Any
+) -> SignedTopology:
+    return signed_topology(roles or SHOP, version=version, **{**QUICK, **document})
+
+
+def served(network: Network) -> set[int]:
+    """Topology versions that somebody serves under."""
+    return {n.active.manifest.topology_version for n in network.live() if n.active and not n.suspended}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_topology_given_to_one_member_is_served_by_all_without_a_pause(seed: int) -> None:
+    network = shop("api", "api", "db", "web", seed=seed, faults=Faults(delay=(1, 40), loss=0.1))
+    lineages = {n.active.manifest.digest for n in network.live() if n.active}
+    network.push(network.nodes[seed % 4], newer({**SHOP, "api": (1, 4)}))
+    network.run(network.now + 30_000, lambda: served(network) == {2} and network.agree())
+    assert served(network) == {2} and network.agree()
+    assert {n.active.manifest.lineage for n in network.live() if n.active} == lineages
+    assert network.happened["suspend"] == 0
+    assert not any(n.fenced for n in network.nodes)
+
+
+def test_a_newcomer_with_an_older_file_learns_the_newest_and_comes_in() -> None:
+    network = shop("api", "db", "web")
+    network.push(network.nodes[0], newer())
+    network.run(network.now + 10_000, lambda: served(network) == {2})
+    network.boot("api", network.signed)
+    network.run(network.now + 20_000, lambda: len(network.live()) == 4 and network.agree())
+    assert network.agree() and served(network) == {2}
+
+
+def test_a_newcomer_with_a_newer_file_brings_it_to_all() -> None:
+    network = shop("api", "db", "web")
+    network.boot("api", newer())
+    network.run(network.now + 20_000, lambda: served(network) == {2} and network.agree())
+    assert served(network) == {2} and network.agree()
+
+
+def test_who_slept_through_an_update_learns_it_when_it_wakes() -> None:
+    network = shop("api", "api", "db", "web")
+    sleeper = network.nodes[0]
+    network.pause(sleeper, 15_000)
+    network.push(network.nodes[1], newer())
+    network.run(network.now + 14_000)
+    assert served(network) == {1, 2}  # its own clock stands still too
+    network.run(network.now + 30_000, network.agree)
+    assert network.agree() and served(network) == {2}
+
+
+def test_a_role_that_is_removed_is_cut_and_the_others_serve_on() -> None:
+    network = shop("api", "api", "db", "web", topology_ms=600_000)
+    gone = network.nodes[2]
+    network.push(gone, newer({"api": (1, 3), "web": (1, 1)}))
+    rest = [n for n in network.nodes if n is not gone]
+    network.run(network.now + 10_000, lambda: all(n.active and len(n.active.iids) == 3 for n in rest))
+    assert all(n.active and n.active.manifest.topology_version == 2 for n in rest)
+    network.run(network.now + QUICK["lease_ms"] + 1_000)
+    assert gone.suspended and network.happened["suspend"] == 1
+
+
+def test_a_topology_that_cannot_be_met_suspends_after_topology_ms_and_its_pods_end_that() -> None:
+    network = shop("api", "api", "db", "web")
+    signed = newer({**SHOP, "cache": (1, 1)}, topology_ms=5_000)
+    network.push(network.nodes[0], signed)
+    network.run(network.now + 4_000)
+    assert served(network) == {1}
+    network.run(network.now + 3_000)
+    assert served(network) == set() and network.happened["suspend"] == 4
+    network.boot("cache", signed)
+    network.run(network.now + 15_000, lambda: served(network) == {2} and network.agree())
+    assert network.agree() and network.happened["resume"] == 4
+
+
+def test_two_contents_of_one_version_seal_nothing_until_a_higher_version() -> None:
+    network = shop("api", "api", "db", "web")
+    network.push(network.nodes[0], newer(issued_at=1))
+    network.push(network.nodes[1], newer(issued_at=2))
+    network.run(network.now + 15_000)
+    assert served(network) == {1} and all(n.member.blocked for n in network.live())
+    network.push(network.nodes[2], newer(version=3))
+    network.run(network.now + 20_000, lambda: served(network) == {3})
+    assert served(network) == {3} and network.agree()
+
+
+def test_L4_a_newcomer_that_may_not_commit_causes_no_rounds() -> None:
+    network = shop("api", "db", "web")
+    (epoch,) = epochs(network)
+    newcomer = network.boot("api")
+    network.run(network.now + 50)
+    network.push(newcomer, newer(version=1, issued_at=1))
+    network.run(network.now + 20_000)
+    assert newcomer.member.blocked is not None and newcomer.phase == "gathering"
+    assert epochs(network) == {epoch}

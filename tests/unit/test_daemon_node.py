@@ -27,6 +27,7 @@ from toposeal.membership import machine
 from toposeal.membership.events import Appraise, Received, Refused, Subject, Ticket
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Own
+from toposeal.topology.model import Topology
 from toposeal.verification.model import VerifiedEvidence
 from toposeal_lab.simulation.network import Network, signed_topology, symbolic_appraisal, symbolic_evidence
 
@@ -65,8 +66,8 @@ class Wire:
             node.receive(data)
 
 
-def appraise(evidence: wire_evidence.Evidence, binding: Binding) -> VerifiedEvidence:
-    answer = symbolic_appraisal(Appraise(Ticket(Subject.JOIN, b"", b""), evidence, binding))
+def appraise(evidence: wire_evidence.Evidence, binding: Binding, topology: Topology) -> VerifiedEvidence:
+    answer = symbolic_appraisal(Appraise(Ticket(Subject.JOIN, b"", b""), evidence, binding, topology))
     if isinstance(answer, Refused):
         raise RemoteProtocolError(answer.mismatch)
     return answer.verified
@@ -140,7 +141,7 @@ def test_two_nodes_seal_and_answer_live_and_a_fault_ends_one() -> None:
         assert mesh.platforms["web"].asked == [Purpose.JOIN, Purpose.SEAL]
         quoted_at = nodes[0].quoted_at
         assert quoted_at is not None
-        sealed, evidence = await nodes[0].live(b"\x07" * 32)
+        _, sealed, evidence = await nodes[0].live(b"\x07" * 32)
         assert quoted_at <= (nodes[0].quoted_at or 0) <= clock_ms()
         assert sealed.manifest.digest == mesh.active[0].manifest.digest
         assert mesh.platforms["web"].asked[-1] is Purpose.LIVE

@@ -57,7 +57,7 @@ def run_opening(
 
     async def go() -> BaseException | None:
         own = Network(signed_topology({"db": (1, 1), "web": (1, 1)}, leaf_lifetime_ms=100_000)).boot("web")
-        opening = Opening(cast(Gate, gate), own.member.own, lambda roles: None)
+        opening = Opening(cast(Gate, gate), own.member.own, lambda view: None)
         waiting = asyncio.create_task(opening.rotate())
         await asyncio.sleep(0)
         assert gate.rotated == 0
@@ -66,7 +66,7 @@ def run_opening(
         await asyncio.wait({waiting})
         return None if waiting.cancelled() else waiting.exception()
 
-    monkeypatch.setattr(opening_module, "new_leaves", lambda own: {})
+    monkeypatch.setattr(opening_module, "new_leaves", lambda own, ms: {})
     monkeypatch.setattr(opening_module, "clock_ms", lambda: int(clock[0]))
     return pauses, asyncio.run(go())
 
@@ -127,7 +127,7 @@ def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
         own = network.boot("web").member.own
         view = PodView(own.topology.topology, cast(MeshMember, None), (), 1)
         monkeypatch.setattr(opening_module, "pod_view", lambda sealed, iid, generation: view)
-        opening = Opening(cast(Gate, gate), own, lambda roles: None)
+        opening = Opening(cast(Gate, gate), own, lambda view: None)
         taken = [await opening.resolved({"api.example.com": ("8.8.8.8",)})]
         sealed = SimpleNamespace(members=(), manifest=SimpleNamespace(epoch=1))
         await opening.open(cast(SealedManifest, sealed))
@@ -136,7 +136,9 @@ def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
         assert taken == [True, False, True]
 
     minted = itertools.count(1)
-    monkeypatch.setattr(opening_module, "new_leaves", lambda own: {Kind.SECRET: Offer(str(next(minted)), {})})
+    monkeypatch.setattr(
+        opening_module, "new_leaves", lambda own, ms: {Kind.SECRET: Offer(str(next(minted)), {})}
+    )
     asyncio.run(go())
     assert gate.contents is not None
     found = gate.contents()  # for an Envoy that replaces one that has ended: all of it as it is now
@@ -215,7 +217,10 @@ class Rig:
         self.doors = Doors()
         self.published: list[set[str]] = []
         own = Network(signed_topology({"db": (1, 1), "web": (1, 1)})).boot("web").member.own
-        self.opening = Opening(cast(Gate, self.doors), own, lambda roles: self.published.append(set(roles)))
+        self.opening = Opening(cast(Gate, self.doors), own, self.publish)
+
+    def publish(self, view: PodView) -> None:
+        self.published.append({member.role for member in view.members})
 
     async def open(self, epoch: int, *roles: str) -> None:
         await self.opening.open(cast(SealedManifest, Manifest(epoch, roles)))
@@ -236,7 +241,7 @@ def run(test: Callable[[Rig], Awaitable[None]], monkeypatch: pytest.MonkeyPatch)
 
     minted = itertools.count(1)
     monkeypatch.setattr(
-        opening_module, "new_leaves", lambda own: {Kind.SECRET: Offer(f"leaf-{next(minted)}", {})}
+        opening_module, "new_leaves", lambda own, ms: {Kind.SECRET: Offer(f"leaf-{next(minted)}", {})}
     )
     monkeypatch.setattr(opening_module, "pod_view", seen)
     return asyncio.run(go())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -38,6 +37,7 @@ STARTS = [
     "address",
     "keys",
     "answers",
+    "figures at /run/toposeal/sockets/metrics.sock for 1337",
 ]
 STEPS = [step for step in STARTS if step != "watch rules"]
 
@@ -294,25 +294,6 @@ def test_D3_a_pod_that_has_an_address_of_somebody_else_ends(check: Callable[[Tes
         assert mismatch is not None
         assert (mismatch.reason, mismatch.field) == (Reason.ADDRESS_REFUSED, "pod.addresses")
         assert mismatch.found == "240.10.0.1, 240.10.0.7"
-        assert_all_ended(parts)
-
-    check(test)
-
-
-def test_figures_are_served_only_where_the_role_has_a_port_for_them(check: Callable[[Test], None]) -> None:
-    """Without one, `test_the_order_of_the_start` sees that nothing else is started."""
-
-    async def test(made: pod.Pod, parts: Parts) -> None:
-        signed = made._config.topology
-        roles = {name: replace(role, metrics=9464) for name, role in signed.topology.roles.items()}
-        measured = replace(signed, topology=replace(signed.topology, roles=roles))
-        made._config = replace(made._config, topology=measured)
-        running = asyncio.create_task(made.run())
-        await started(parts, "node")
-        assert parts.done[-2:] == ["figures at /run/toposeal/sockets/metrics.sock for 1337", "node"]
-        made.stop()
-        await running
-        assert "no figures" in parts.done
         assert_all_ended(parts)
 
     check(test)

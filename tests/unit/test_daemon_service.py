@@ -136,14 +136,12 @@ def test_O2_evidence_is_never_judged_before_the_topology_was_issued(
     monkeypatch.setattr(service, "appraise", refuse)
     monkeypatch.setattr("time.time", lambda: float(clock))
 
-    class Config:
-        class topology:
-            class topology:
-                issued_at = 1000
+    class Topology:
+        issued_at = 1000
 
     source = FileSource(Bundle(tdx=(b"collateral",), crls=(b"list",)))
-    verify = service.appraiser(Config, PLATFORM, source)  # type: ignore[arg-type]
+    verify = service.appraiser(PLATFORM, source)
     with pytest.raises(EvidenceError):
-        verify(wire_evidence.Evidence(), None)  # type: ignore[arg-type]
+        verify(wire_evidence.Evidence(), None, Topology)  # type: ignore[arg-type]
     (context,) = contexts
     assert context == AppraisalContext(PLATFORM.anchors, (b"collateral",), judged_at, (b"list",))

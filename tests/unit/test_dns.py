@@ -8,11 +8,12 @@ import pytest
 from support.shop import role, topology
 
 from toposeal.dataplane.dns import MAX_ANSWER, answer, host_names, names
+from toposeal.dataplane.vips import Places
 from toposeal.limits import DNS_TTL
 from toposeal.topology.egress import Egress
 
 SHOP = topology(role("web", 1), role("db", 1), role("api", 2))
-TABLE = names(SHOP, SHOP.roles)
+TABLE = names(SHOP, SHOP.roles, Places.of(SHOP))
 
 A, NS, PTR, MX, TXT, AAAA, SRV, OPT, IXFR, AXFR, ANY = 1, 2, 12, 15, 16, 28, 33, 41, 251, 252, 255
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
@@ -114,7 +115,7 @@ def test_N1_a_dot_inside_a_label_is_not_a_boundary() -> None:
 
 
 def test_N4_a_role_without_members_has_no_name() -> None:
-    table = names(SHOP, {"web"})
+    table = names(SHOP, {"web"}, Places.of(SHOP))
     assert parsed(answer(query("web"), table))[0] == NOERROR
     assert parsed(answer(query("db"), table))[0] == NXDOMAIN
     assert DNS_TTL <= 5
@@ -240,5 +241,6 @@ def test_recursion_desired_is_echoed() -> None:
 def test_hosts_outside_are_names_of_their_own_role_alone() -> None:
     egress = (Egress(443, host="api.example.com"), Egress(25, cidr="192.0.2.0/24"))
     shop = topology(role("web", 1, egress=egress), role("db", 1))
-    assert host_names(shop, "web") == {b"\x03api\x07example\x03com\x00": bytes((240, 10, 128, 1))}
-    assert host_names(shop, "db") == {}
+    places = Places.of(shop)
+    assert host_names(shop, "web", places) == {b"\x03api\x07example\x03com\x00": bytes((240, 10, 128, 1))}
+    assert host_names(shop, "db", places) == {}

@@ -16,13 +16,12 @@ from toposeal.errors import LocalProtocolError, Mismatch, Reason
 from toposeal.limits import (
     MAX_ENVELOPE_SIZE,
     MAX_QUOTE_SIZE,
-    MAX_VERSION_STEP,
 )
 from toposeal.membership.events import Alarm, Appraise, Appraised, Refused, Subject, Ticket
 from toposeal.membership.identity import verify_identity
 from toposeal.membership.sealed import join_of
 from toposeal.membership.signing import Tag
-from toposeal.membership.state import Boot, Gathering
+from toposeal.membership.state import Boot
 from toposeal.verification.model import VerifiedEvidence
 from toposeal_lab.simulation.symbolic import signed_topology, symbolic_evidence
 
@@ -213,7 +212,7 @@ def test_a_verdict_about_somebody_unknown_or_already_admitted_is_ignored(bench: 
     mismatch = Mismatch(Reason.REPORT_DATA, "x", "y", "z")
 
     def verdict(digest: bytes = identity.id_digest) -> Appraised | Refused:
-        ticket = Ticket(Subject.JOIN, actor.iid, digest)
+        ticket = Ticket(Subject.JOIN, actor.iid, digest, bench.signed.topology.digest)
         return Appraised(ticket, verified) if event == "appraised" else Refused(ticket, mismatch)
 
     def ignored(verdict: Appraised | Refused) -> bool:
@@ -314,62 +313,8 @@ def test_a_hello_goes_to_admitted_peers_alone(bench: Bench) -> None:
 # Topologies.
 
 
-def envelope(version: int = 7, issued_at: int = 1_800_000_000 - 1000) -> bytes:
-    signed = signed_topology(ROLES, version=version, issued_at=issued_at)
-    return encode(wire.Envelope(topology=signed.envelope))
-
-
-def test_T4_an_older_topology_is_ignored_and_a_newer_one_stops_commitments(bench: Bench) -> None:
-    before = bench.member
-    assert bench.receive(envelope(version=6)) == [] and bench.member == before
-    alarms = of(bench.receive(envelope(version=9)), Alarm)
-    assert [a.mismatch.reason for a in alarms] == [Reason.TOPOLOGY_ROLLBACK]
-    assert bench.member.highest_version == 9
-    bench.receive(envelope(version=8))
-    assert bench.member.highest_version == 9
-    actor = bench.actor("db")
-    bench.meet(actor)
-    bench.tick(10_000)
-    assert isinstance(bench.member.phase, Gathering)
-
-
-def test_our_own_topology_shown_to_us_says_nothing(bench: Bench) -> None:
-    before = bench.member
-    own = encode(wire.Envelope(topology=bench.signed.envelope))
-    assert bench.receive(own) == [] and bench.member == before
-
-
-def test_T4_without_the_newer_topology_the_same_member_proposes(bench: Bench) -> None:
-    bench.proposed(bench.actor("db"))
-
-
-def test_T5_two_contents_of_one_version_are_an_alarm_and_stop_commitments(bench: Bench) -> None:
-    other = envelope(issued_at=1)
-    alarms = of(bench.receive(other), Alarm)
-    assert [a.mismatch.reason for a in alarms] == [Reason.TOPOLOGY_EQUIVOCATION]
-    assert bench.receive(other) == []
-    first = bench.member.blocked
-    assert of(bench.receive(envelope(version=8)), Alarm) and bench.member.blocked == first
-
-
-def test_T6_a_version_far_above_is_refused_and_not_remembered(bench: Bench) -> None:
-    far = 7 + MAX_VERSION_STEP
-    assert bench.refuse(envelope(version=far + 1)).reason is Reason.TOPOLOGY_FAST_FORWARD
-    bench.receive(envelope(version=far))
-    assert bench.member.highest_version == far
-
-
-def test_T3_a_topology_that_the_owner_did_not_sign_does_not_count(bench: Bench) -> None:
-    foreign = signed_topology(ROLES, version=9, owner_seed=2)
-    error = bench.refuse(encode(wire.Envelope(topology=foreign.envelope)))
-    assert error.reason in (Reason.TOPOLOGY_THRESHOLD, Reason.TOPOLOGY_SIGNATURE)
-    staging = signed_topology(ROLES, version=9, mesh="staging")
-    error = bench.refuse(encode(wire.Envelope(topology=staging.envelope)))
-    assert error.reason is Reason.TOPOLOGY_MESH
-
-
 def test_M9_a_peer_with_another_topology_is_shown_ours_and_is_no_candidate(bench: Bench) -> None:
-    actor = bench.actor("db", signed=signed_topology(ROLES, version=6))
+    actor = bench.actor("db", signed=signed_topology(ROLES, version=7, issued_at=1))
     effects = bench.appraise(bench.receive(actor.introduction()))
     assert kinds(effects) == ["introduction", "topology"]
     assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.TOPOLOGY_MISMATCH]

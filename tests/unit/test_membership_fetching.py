@@ -27,7 +27,7 @@ from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Send, Subject
 from toposeal.membership.fetching import hold
 from toposeal.membership.machine import deadline
-from toposeal.membership.manifest import Entry, build_manifest
+from toposeal.membership.manifest import Entry, build_manifest, parse_manifest
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.signing import Tag
 from toposeal_lab.simulation.network import sent_kind
@@ -76,7 +76,7 @@ def wanted(effects: Sequence[Effect]) -> list[tuple[bytes, bytes, int]]:
     for send in of(effects, Send):
         if sent_kind(send.data) == "want":
             body = wire.Want.FromString(wire.Envelope.FromString(send.data).want.body)
-            found.append((send.iid, body.manifest_digest, body.first))
+            found.append((send.iid, body.digest, body.first))
     return found
 
 
@@ -410,10 +410,18 @@ def foreign(mesh: Mesh, **topology: Any) -> Certificate:
     return link(None, 1, [mesh.bench.actor("db", signed=signed, owner_seed=seed) for _ in range(2)])
 
 
+def lying(mesh: Mesh) -> Certificate:
+    """Of a manifest that gives our topology another version."""
+    true = link(None, 1, [mesh.bench.actor("db")])
+    body = wire.Manifest.FromString(true.manifest.body)
+    body.topology_version += 1
+    return replace(true, sealed=replace(true.sealed, manifest=parse_manifest(encode(body))))
+
+
 def test_P10_T4_certificates_of_other_meshes_and_topologies_are_refused(mesh: Mesh) -> None:
     for held, reason in (
         (foreign(mesh, owner_seed=2), Reason.MESH_MISMATCH),
-        (foreign(mesh, issued_at=1_700_000_000), Reason.TOPOLOGY_MISMATCH),
+        (lying(mesh), Reason.TOPOLOGY_MISMATCH),
     ):
         mesh.bench.member = replace(mesh.bench.member, fetch=None)
         assert mesh.asking(held).refused(part(held)) is reason

@@ -72,7 +72,7 @@ def messages(mesh: Mesh) -> dict[str, bytes]:
         "propose": mesh.a.propose(manifest),
         "commit": mesh.a.commit(manifest, evidence),
         "sealed": mesh.a.sealed(manifest),
-        "topology": encode(wire.Envelope(topology=signed_topology(ROLES, version=6).envelope)),
+        "topology": encode(wire.Envelope(topology=signed_topology(ROLES, version=7).envelope)),
         "heartbeat": mesh.a.heartbeat(mesh.bench.own.iid),
         "want": mesh.a.want(mesh.bench.own.iid, manifest.digest),
         "certificate": encode(wire.Envelope(certificate=wire.CertificatePart(first=1))),
@@ -172,7 +172,7 @@ def test_without_join_evidence_there_is_no_member() -> None:
 def test_join_evidence_that_does_not_pass_our_own_appraisal_fences() -> None:
     bench = Bench(ROLES)
     bench.quote(bench.effects)
-    ticket = Ticket(Subject.JOIN, bench.own.iid, bench.own.identity.id_digest)
+    ticket = Ticket(Subject.JOIN, bench.own.iid, bench.own.identity.id_digest, bench.signed.topology.digest)
     assert bench.event(Refused(ticket, MISMATCH)) == [Fence(MISMATCH)]
 
 
@@ -181,7 +181,15 @@ def test_a_second_verdict_about_ourselves_changes_nothing() -> None:
     identity = bench.own.identity
     verified = VerifiedEvidence("tdx", "web", join_of(identity), "UpToDate", (), bytes(16), 0)
     before = bench.member
-    assert bench.event(Appraised(Ticket(Subject.JOIN, bench.own.iid, identity.id_digest), verified)) == []
+    assert (
+        bench.event(
+            Appraised(
+                Ticket(Subject.JOIN, bench.own.iid, identity.id_digest, bench.signed.topology.digest),
+                verified,
+            )
+        )
+        == []
+    )
     assert bench.member == before
 
 

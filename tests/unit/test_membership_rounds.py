@@ -193,8 +193,8 @@ def test_M9_a_topology_alarm_after_propose_withdraws_it() -> None:
     bench = fixed()
     db = bench.actor("db")
     manifest = bench.proposed(db)
-    newer = signed_topology(FIXED, version=8)
-    bench.receive(encode(wire.Envelope(topology=newer.envelope)))
+    other = signed_topology(FIXED, version=7, issued_at=1)
+    bench.receive(encode(wire.Envelope(topology=other.envelope)))
     bench.receive(db.propose(manifest))
     assert bench.phase == "gathering" and not of(bench.effects, Quote)[1:]
 
@@ -248,7 +248,7 @@ def test_only_listed_members_are_appraised() -> None:
     kept = bench.member.peers[db.iid].commit
     assert kept is not None
     with pytest.raises(RemoteProtocolError):
-        appraise(bytes(48), manifest, kept)
+        appraise(bench.member, bytes(48), manifest, kept)
 
 
 @pytest.mark.parametrize("phase", ["boot", "waiting", "committed", "sealed", "active"])

@@ -571,6 +571,7 @@ def test_our_evidence_is_counted_only_with_our_commit(mesh: Mesh) -> None:
         Ticket(Subject.COMMIT, own.iid, mesh.manifest.digest),
         made.evidence,
         mesh.bench.last(Quote)[0].binding,
+        mesh.bench.member.topology,
     )
     mesh.bench.event(symbolic_appraisal(appraise))
     assert isinstance(mesh.bench.member.phase, Committed) and not mesh.bench.member.phase.members

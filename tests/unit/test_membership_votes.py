@@ -96,9 +96,9 @@ def test_a_want_names_both_ends_the_manifest_and_the_first_record() -> None:
     assert parse_want(message.body) == want
 
 
-@pytest.mark.parametrize("change", [{"sender": b""}, {"receiver": bytes(47)}, {"manifest_digest": b""}])
+@pytest.mark.parametrize("change", [{"sender": b""}, {"receiver": bytes(47)}, {"digest": b""}])
 def test_want_fields_have_their_form(change: dict[str, Any]) -> None:
-    body = wire.Want(sender=A.iid, receiver=B.iid, manifest_digest=MANIFEST.digest)
+    body = wire.Want(sender=A.iid, receiver=B.iid, digest=MANIFEST.digest)
     assert parse_want(encode(body)).first == 0
     ((name, value),) = change.items()
     setattr(body, name, value)

@@ -86,16 +86,16 @@ class Heartbeat(_message.Message):
     def __init__(self, sender: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., answer: _Optional[bytes] = ..., head: _Optional[bytes] = ..., leaving: bool = ...) -> None: ...
 
 class Want(_message.Message):
-    __slots__ = ("sender", "receiver", "manifest_digest", "first")
+    __slots__ = ("sender", "receiver", "digest", "first")
     SENDER_FIELD_NUMBER: _ClassVar[int]
     RECEIVER_FIELD_NUMBER: _ClassVar[int]
-    MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     sender: bytes
     receiver: bytes
-    manifest_digest: bytes
+    digest: bytes
     first: int
-    def __init__(self, sender: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., manifest_digest: _Optional[bytes] = ..., first: _Optional[int] = ...) -> None: ...
+    def __init__(self, sender: _Optional[bytes] = ..., receiver: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., first: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("sender", "epoch", "manifest_digest")

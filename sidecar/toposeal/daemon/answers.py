@@ -21,7 +21,7 @@ class Answers:
     async def answer(self, nonce: bytes) -> Callable[[], bytes]:
         """What makes the attestation document for `nonce` (32 bytes). Raises ToposealError unless active."""
         answered = await self._windows.ask(nonce)
-        sealed, evidence = answered.live
+        signed, sealed, evidence = answered.live
         live = LiveAnswer(self._own.iid, answered.nonces, evidence)
-        envelope, parts = self._own.topology.envelope, self._collateral.current()
+        envelope, parts = signed.envelope, self._collateral.current()
         return lambda: build_document(envelope, sealed, live, answered.leaf, parts.tdx, parts.crls)

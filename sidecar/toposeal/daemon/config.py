@@ -54,6 +54,7 @@ class RunConfig:
     services: Services | None = None  # none: the file is all there is
     event_log: str | None = None  # what the measured guest logs of RTMR3, if it does
     initdata: Initdata | None = None  # from whomever: true if the hardware reports its digest
+    min_version: int = 1  # no older topology counts
 
 
 def load_config(values: Mapping[str, str]) -> RunConfig:
@@ -71,7 +72,8 @@ def load_config(values: Mapping[str, str]) -> RunConfig:
     owner = _owner(values, initdata)
     envelope = read_once(values["topology"], _MAX_ENVELOPE)
     told = {**values, **measured}
-    signed = accept(envelope, owner, told["mesh"], _version(told["min_version"]))
+    min_version = _version(told["min_version"])
+    signed = accept(envelope, owner, told["mesh"], min_version)
     role = told["role"]
     if role not in signed.topology.roles:
         raise UsageError.of(Reason.ROLE_UNKNOWN, "role", role, "a role of the topology")
@@ -87,6 +89,7 @@ def load_config(values: Mapping[str, str]) -> RunConfig:
         services=_services(values),
         event_log=values.get("event_log"),
         initdata=initdata,
+        min_version=min_version,
     )
 
 

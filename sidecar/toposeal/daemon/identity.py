@@ -18,4 +18,4 @@ def new_boot(config: RunConfig, addresses: tuple[str, ...]) -> Own:
     ca = mint_ca(keys.ca, config.mesh, serial_number(random_bytes(20)), int(time.time()))
     mesh = mesh_id(config.owner.canonical, config.mesh)
     signed = make_identity(keys, mesh, config.mesh, config.role, ca)
-    return Own(signed, keys, config.owner, config.topology, addresses)
+    return Own(signed, keys, config.owner, config.topology, addresses, config.min_version)

@@ -15,9 +15,9 @@ from toposeal.membership.state import Own
 from toposeal.pki.mint import mint_ingress_leaf, mint_mesh_leaf, serial_number
 
 
-def new_leaves(own: Own) -> Update:
-    """Both leaves with fresh keys, valid for the topology's leaf lifetime from now."""
-    lifetime_s = own.topology.topology.timers.leaf_lifetime_ms // 1000
+def new_leaves(own: Own, lifetime_ms: int) -> Update:
+    """Both leaves with fresh keys, valid for `lifetime_ms` from now."""
+    lifetime_s = lifetime_ms // 1000
     now, ca = int(time.time()), own.identity.ca.der
     mesh_key, ingress_key = new_key(), new_key()
     mesh = mint_mesh_leaf(

@@ -43,6 +43,8 @@ from toposeal.membership.events import (
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Member, Own, attempt_of, sealed_of
 from toposeal.membership.timers import ENTROPY_SIZE
+from toposeal.topology.accept import SignedTopology
+from toposeal.topology.model import Topology
 from toposeal.verification.model import VerifiedEvidence
 
 
@@ -66,7 +68,7 @@ class Ports:
 
     quotes: Quotes
     link: Link
-    appraise: Callable[[wire_evidence.Evidence, Binding], VerifiedEvidence]
+    appraise: Callable[[wire_evidence.Evidence, Binding, Topology], VerifiedEvidence]
     random: Callable[[int], bytes]
     clock: Callable[[], int]
     activate: Callable[[SealedManifest], Coroutine[Any, Any, None]]
@@ -152,13 +154,16 @@ class Node:
         """Something in the pod failed: fence."""
         self._step(Fault(mismatch))
 
-    async def live(self, challenge: bytes) -> tuple[SealedManifest, wire_evidence.Evidence]:
-        """LIVE evidence on an outside verifier's challenge. Raises ToposealError for who may not serve."""
+    async def live(self, challenge: bytes) -> tuple[SignedTopology, SealedManifest, wire_evidence.Evidence]:
+        """LIVE evidence on an outside verifier's challenge, and what is served, under which topology. Raises
+        ToposealError for who may not serve.
+        """
         member = self._member
         if member is None or member.serving is None:
             raise not_active(member)
         binding = machine.live(member, challenge)
-        return member.serving, await self._quote(binding)
+        signed = member.topologies[member.serving.manifest.topology_digest]
+        return signed, member.serving, await self._quote(binding)
 
     def _step(self, event: Event) -> None:
         if self._member is None:
@@ -167,6 +172,8 @@ class Node:
         self._member, effects = machine.step(before, event, self._ports.clock())
         if type(self._member.phase) is not type(before.phase):
             self._log_phase()
+        if self._member.own.topology is not before.own.topology:
+            journal.event("topology", version=self._member.topology.version)
         if _begins(before, self._member):
             self._spawn(self._ports.expect())
         self._changed.set()
@@ -230,7 +237,8 @@ class Node:
             self._step(Quoted(binding, evidence))
 
     async def _quote(self, binding: Binding) -> wire_evidence.Evidence:
-        deadline_s = self._own.topology.topology.timers.quote_ms / 1000
+        topology = self._own.topology.topology if self._member is None else self._member.topology
+        deadline_s = topology.timers.quote_ms / 1000
         started = self._ports.clock()
         loop = asyncio.get_running_loop()
         evidence = await loop.run_in_executor(self._quoting, self._ports.quotes.quote, binding, deadline_s)
@@ -242,7 +250,7 @@ class Node:
         loop = asyncio.get_running_loop()
         try:
             verified = await loop.run_in_executor(
-                self._appraising, self._ports.appraise, effect.evidence, effect.binding
+                self._appraising, self._ports.appraise, effect.evidence, effect.binding, effect.topology
             )
         except ToposealError as error:
             self._step(Refused(effect.ticket, error.mismatches[0]))

@@ -5,13 +5,14 @@ and whether the pod may serve at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from toposeal.daemon.leaves import new_leaves
 from toposeal.dataplane.discovery import Update
 from toposeal.dataplane.from_sealed import pod_view
 from toposeal.dataplane.view import PodView
+from toposeal.dataplane.vips import Places
 from toposeal.errors import PodError, ToposealError
 from toposeal.gate.machine import State
 from toposeal.host import journal
@@ -23,12 +24,12 @@ from toposeal.pki.rotation import schedule
 
 
 class Opening:
-    """Opens `gate` for the member `own`; `publish` is told the roles that can be reached from then on.
+    """Opens `gate` for the member `own`; `publish` is told what the pod goes by from then on.
 
     Calls take effect in their order. While suspended, whatever changes is remembered for `resume`.
     """
 
-    def __init__(self, gate: Gate, own: Own, publish: Callable[[Collection[str]], None]) -> None:
+    def __init__(self, gate: Gate, own: Own, publish: Callable[[PodView], None]) -> None:
         self._gate, self._own, self._publish = gate, own, publish
         self._opened = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()  # the gate carries one change
@@ -37,16 +38,19 @@ class Opening:
         self._generation = 0
         self._epoch = 0
         self._hosts: Mapping[str, tuple[str, ...]] = {}
+        self._places = Places.of(own.topology.topology)
 
     async def open(self, sealed: SealedManifest) -> None:
         """At first leaves, configuration, acknowledgement, probe; then the application has its network. Later
-        the members of another manifest, without cutting those that stay.
+        what another manifest and its topology say, without cutting what stays.
 
         Raises ToposealError; the gate is fenced then. A later manifest that takes no trust away and that
         Envoy does not take is an alarm, and the one before serves on.
         """
         async with self._one_at_a_time:
-            before, view = self._view, self._following(pod_view(sealed, self._own.iid, 1))
+            made = replace(pod_view(sealed, self._own.iid, 1), kept=self._places)
+            self._places = made.places  # also of a view that Envoy refuses: DNS has told nobody otherwise
+            before, view = self._view, self._following(made)
             self._view = view  # also for an Envoy that has to be replaced before this one has it
             if self._suspended:
                 self._epoch = sealed.manifest.epoch
@@ -110,18 +114,22 @@ class Opening:
         suspended gate has none, and resumes with new ones.
         """
         await self._opened.wait()
-        lifetime_ms = self._own.topology.topology.timers.leaf_lifetime_ms
-        leaves = schedule(clock_ms(), lifetime_ms)
+        leaves = schedule(clock_ms(), self._leaf_ms)
         while True:
             await asyncio.sleep((leaves.due_at - clock_ms()) / 1000)
             try:
                 async with self._one_at_a_time:
                     if not self._suspended:
-                        await self._gate.rotate(new_leaves(self._own))
-                leaves = schedule(clock_ms(), lifetime_ms)
+                        await self._gate.rotate(new_leaves(self._own, self._leaf_ms))
+                leaves = schedule(clock_ms(), self._leaf_ms)
             except ToposealError as error:
                 journal.mismatch("alarm", error.mismatches[0])
                 leaves = leaves.retry(clock_ms())
+
+    @property
+    def _leaf_ms(self) -> int:
+        topology = self._own.topology.topology if self._view is None else self._view.topology
+        return topology.timers.leaf_lifetime_ms
 
     def _following(self, view: PodView) -> PodView:
         """`view` as the next update. No number is used twice: Envoy is not offered again what it refused."""
@@ -132,7 +140,7 @@ class Opening:
         """What the gate opens with now, if it may."""
         if self._suspended or self._view is None:
             return None
-        return self._view, new_leaves(self._own)
+        return self._view, new_leaves(self._own, self._leaf_ms)
 
     async def _take(self, view: PodView) -> bool:
         """Whether Envoy has it. Raises ToposealError when the gate is fenced."""
@@ -147,7 +155,7 @@ class Opening:
         return True
 
     def _announce(self, view: PodView) -> None:
-        self._publish({member.role for member in view.members})
+        self._publish(view)
         self._opened.set()
         journal.event("gate", state=self._gate.state.value, epoch=self._epoch)
 

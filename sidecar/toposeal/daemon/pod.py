@@ -27,7 +27,8 @@ from toposeal.dataplane.dns import host_names, names
 from toposeal.dataplane.dns_client import Kind
 from toposeal.dataplane.firewall import Backend
 from toposeal.dataplane.layout import layout_under
-from toposeal.dataplane.vips import is_taken
+from toposeal.dataplane.view import PodView
+from toposeal.dataplane.vips import Places, is_taken
 from toposeal.errors import Mismatch, PodError, Reason
 from toposeal.evidence.binding import Binding
 from toposeal.host import journal, netlink
@@ -51,9 +52,10 @@ from toposeal.host.tasks import watched
 from toposeal.host.throwaway import make_throwaway
 from toposeal.host.xds_files import XdsDirectory
 from toposeal.limits import ENVOY_UID, LEAVE_LINGER, LEAVE_TIMEOUT, PEER_PORT
+from toposeal.topology.model import Topology
 from toposeal.verification.model import VerifiedEvidence
 
-Appraiser = Callable[[wire_evidence.Evidence, Binding], VerifiedEvidence]
+Appraiser = Callable[[wire_evidence.Evidence, Binding, Topology], VerifiedEvidence]
 _ADDRESS_POLL_S = 0.2
 
 
@@ -76,6 +78,10 @@ class Pod:
         self._node: Node | None = None
         self._names = DnsServer()
         self._client: PeerClient | None = None
+        self._topology = config.topology.topology  # what the gate is, or will be, open under
+        self._hosts: OutsideHosts | None = None
+        self._kinds: list[Kind] = []
+        self._local: Collection[str] = ()
         self._leaving: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[Mismatch | None] = asyncio.get_running_loop().create_future()
 
@@ -151,8 +157,7 @@ class Pod:
             )
             node = self._node = Node(own, ports)
             await self._attestation(stack, Answers(node, own, self._collateral))
-            if role.metrics is not None:
-                await self._metrics(stack, Metrics(gate, node))
+            await self._metrics(stack, Metrics(gate, node))  # a later topology may ask for a port of them
             stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first
             watches += [
                 tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),
@@ -161,7 +166,7 @@ class Pod:
                 ),
                 tasks.create_task(_for_ever("names", link.run())),
                 tasks.create_task(_for_ever("leaves", opening.rotate())),
-                tasks.create_task(_for_ever("egress", self._hosts(own.addresses, opening).run())),
+                tasks.create_task(_for_ever("egress", self._outside_hosts(own.addresses, opening).run())),
             ]
             mismatch = await node.run()
             for watch in watches:
@@ -194,21 +199,34 @@ class Pod:
         netlink.reuse_time_wait()
         await self._names.start()
         stack.callback(self._names.close)
-        self._publish(self._config.topology.topology.roles)
-
-    def _publish(self, roles: Collection[str]) -> None:
-        """Names that the pod's DNS knows: every role before the seal, then those with members (N4)."""
         topology = self._config.topology.topology
-        self._names.names = {**names(topology, roles), **host_names(topology, self._config.role)}
+        self._name(topology, topology.roles, Places.of(topology))
 
-    def _hosts(self, addresses: Collection[str], opening: Opening) -> OutsideHosts:
+    def _name(self, topology: Topology, roles: Collection[str], places: Places) -> None:
+        """What the pod's DNS knows: every role before the seal, then those with members (N4)."""
+        own = self._config.role
+        self._names.names = {**names(topology, roles, places), **host_names(topology, own, places)}
+
+    def _publish(self, view: PodView) -> None:
+        """What the gate is open for; a newer topology comes with another view."""
+        self._name(view.topology, {member.role for member in view.members}, view.places)
+        if view.topology.digest != self._topology.digest:
+            self._topology = view.topology
+            self._check_local(self._local)
+            if self._hosts is not None:
+                self._hosts.follow(view.topology.roles[self._config.role].egress, self._resolver())
+
+    def _outside_hosts(self, addresses: Collection[str], opening: Opening) -> OutsideHosts:
         """Asked for from the start, so that they are known when the gate opens."""
-        topology = self._config.topology.topology
         versions = {ipaddress.ip_address(address).version for address in addresses}
-        kinds = [kind for version, kind in ((4, Kind.A), (6, Kind.AAAA)) if version in versions]
-        servers = nameservers() if topology.resolver is None else (topology.resolver,)
-        egress = topology.roles[self._config.role].egress
-        return OutsideHosts(egress, HostResolver(servers, kinds), opening.resolved)
+        self._kinds = [kind for version, kind in ((4, Kind.A), (6, Kind.AAAA)) if version in versions]
+        egress = self._topology.roles[self._config.role].egress
+        self._hosts = OutsideHosts(egress, self._resolver(), opening.resolved)
+        return self._hosts
+
+    def _resolver(self) -> HostResolver:
+        resolver = self._topology.resolver
+        return HostResolver(nameservers() if resolver is None else (resolver,), self._kinds)
 
     async def _addresses(self) -> tuple[str, ...]:
         """The pod's own addresses; the network may still be on its way."""
@@ -237,8 +255,8 @@ class Pod:
 
     def _check_local(self, addresses: Collection[str]) -> None:
         """The host gives a pod its addresses: none may be one that the application calls somebody else by."""
-        topology = self._config.topology.topology
-        taken = sorted(address for address in addresses if is_taken(topology, address))
+        self._local = addresses
+        taken = sorted(address for address in addresses if is_taken(self._topology, address))
         if taken:
             found, expected = ", ".join(taken), "no address that stands for a role or a host outside"
             self._fault(Mismatch(Reason.ADDRESS_REFUSED, "pod.addresses", found, expected))

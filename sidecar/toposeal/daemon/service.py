@@ -35,6 +35,7 @@ from toposeal.host.renderer import Child
 from toposeal.host.rtmr import FILE, MEASUREMENTS, Rtmr3
 from toposeal.host.tasks import watched
 from toposeal.host.verdict_cache import VerdictCache
+from toposeal.topology.model import Topology
 from toposeal.verification.appraise import appraise
 from toposeal.verification.model import AppraisalContext, TrustAnchors, VerifiedEvidence
 
@@ -70,7 +71,7 @@ async def _run(config: RunConfig, platform: Platform, backend: Backend, child: C
     journal.event("start", role=config.role, mesh=config.mesh, version=config.topology.topology.version)
     source, endorser = open_collateral(config, platform.anchors)
     quotes = pod_evidence(config, platform, source, endorser)
-    pod = Pod(config, backend, quotes, appraiser(config, platform, source), child, source)
+    pod = Pod(config, backend, quotes, appraiser(platform, source), child, source)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: pod.unhandled(context))
     watched(source.run())
@@ -106,15 +107,14 @@ def pod_evidence(
     return PodEvidence(tsm, endorser, GpuSource(), events, interfaces, source, config.initdata)
 
 
-def appraiser(config: RunConfig, platform: Platform, source: CollateralSource) -> Appraiser:
-    """Verification with this pod's topology, collateral and clock; the clock is never before issued_at.
+def appraiser(platform: Platform, source: CollateralSource) -> Appraiser:
+    """Verification with this pod's collateral and clock; the clock is never before issued_at.
 
     For one thread, since it remembers its verdicts.
     """
-    topology = config.topology.topology
     verdicts = VerdictCache(appraise)
 
-    def verify(evidence: wire_evidence.Evidence, binding: Binding) -> VerifiedEvidence:
+    def verify(evidence: wire_evidence.Evidence, binding: Binding, topology: Topology) -> VerifiedEvidence:
         now = max(int(time.time()), topology.issued_at)
         current = source.current()
         context = AppraisalContext(platform.anchors, current.tdx, now, current.crls)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from toposeal.dataplane.vips import host_vip, vip
+from toposeal.dataplane.vips import Places
 from toposeal.limits import DNS_TTL
 from toposeal.topology.model import Topology
 
@@ -52,23 +52,23 @@ class _Question:
     end: int  # offset of what follows
 
 
-def names(topology: Topology, roles: Collection[str]) -> Names:
+def names(topology: Topology, roles: Collection[str], places: Places) -> Names:
     """`<role>` and `<role>.<mesh>` of those `roles`. Role and mesh names have no dots: nothing collides.
 
     Before the seal these are all roles of the topology, afterwards those that have members (N4).
     """
     table = {}
     for role in roles:
-        address = ipaddress.IPv4Address(vip(topology, role)).packed
+        address = ipaddress.IPv4Address(places.role(role)).packed
         table[_wire_name(role)] = address
         table[_wire_name(role, topology.mesh)] = address
     return table
 
 
-def host_names(topology: Topology, role: str) -> Names:
+def host_names(topology: Topology, role: str, places: Places) -> Names:
     """The hosts outside the mesh that members of `role` may call."""
     return {
-        _wire_name(*entry.host.split(".")): ipaddress.IPv4Address(host_vip(topology, entry.host)).packed
+        _wire_name(*entry.host.split(".")): ipaddress.IPv4Address(places.host(entry.host)).packed
         for entry in topology.roles[role].egress
         if entry.host is not None
     }

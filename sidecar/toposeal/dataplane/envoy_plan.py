@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from toposeal.dataplane.shares import callers, ingress_share, is_crowd, member_share
 from toposeal.dataplane.view import MeshMember, PodView
-from toposeal.dataplane.vips import host_vip, vip
 from toposeal.errors import LocalProtocolError, Reason
 from toposeal.names import spiffe_id
 from toposeal.topology.addresses import all_addresses
@@ -158,6 +157,7 @@ def _ingress(own: Role) -> Iterator[OutsidePort]:
 
 
 def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
+    places = view.places
     for call in own.calls:
         called = view.topology.roles[call.role]
         servers = tuple(_peer(m) for m in _others(view) if m.role == call.role)
@@ -166,7 +166,7 @@ def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
             yield Outbound(
                 role=call.role,
                 port=call.port,
-                vip=vip(view.topology, call.role),
+                vip=places.role(call.role),
                 addresses=called.addresses,
                 servers=servers,
                 includes_self=includes_self,
@@ -179,7 +179,7 @@ def _hosts(view: PodView, own: Role) -> Iterator[OutsideHost]:
     """A name that leads to a member is no way around its identity: neither its addresses count nor those
     of its role.
     """
-    taken = _mesh_addresses(view)
+    taken, places = _mesh_addresses(view), view.places
     for entry in own.egress:
         if entry.host is not None:
             addresses = tuple(
@@ -187,7 +187,7 @@ def _hosts(view: PodView, own: Role) -> Iterator[OutsideHost]:
                 for address in view.resolved.get(entry.host, ())
                 if address not in taken and is_destination(ipaddress.ip_address(address), entry.within)
             )
-            address = host_vip(view.topology, entry.host)
+            address = places.host(entry.host)
             yield OutsideHost(entry.host, entry.port, address, addresses, entry.tls_ca or "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from toposeal.dataplane.vips import Places
 from toposeal.topology.model import Topology
 
 
@@ -28,6 +29,12 @@ class PodView:
     members: tuple[MeshMember, ...]  # all of the manifest, own included, ascending (role, iid)
     generation: int  # names the update; rises with each one
     resolved: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # egress host -> IP literals
+    kept: Places | None = None  # of the topologies before this one; None: there was none
+
+    @property
+    def places(self) -> Places:
+        """The synthetic addresses of this pod."""
+        return (self.kept or Places((), ())).extended(self.topology)
 
 
 @dataclass(frozen=True)

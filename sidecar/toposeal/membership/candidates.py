@@ -11,7 +11,7 @@ from toposeal.membership.certificate import majority, trail
 from toposeal.membership.heads import is_alive
 from toposeal.membership.leaving import leavers, with_fewest
 from toposeal.membership.manifest import Entry, Manifest, build_manifest
-from toposeal.membership.state import Attempt, Member, Peer
+from toposeal.membership.state import Attempt, Member, Peer, is_eligible
 from toposeal.topology.model import Role
 from toposeal.verification.model import VerifiedEvidence
 
@@ -21,7 +21,7 @@ _MISSED_PINGS = 3  # a candidate that missed this many in a row is not live
 @dataclass(frozen=True)
 class Selection:
     """The members that the next manifest would have. `full`: no further instance could be in it. `awaited`:
-    it leaves out a member of the predecessor that lives.
+    it leaves out a member of the predecessor that lives and that the topology still admits.
     """
 
     entries: tuple[Entry, ...]
@@ -44,7 +44,9 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     if attempt.previous != ZERO_DIGEST and not path:
         return None
     incumbents = path[0].sealed.iids if path else frozenset()
-    roles = member.own.topology.topology.roles
+    roles = member.topology.roles
+    if member.accepted != member.topology.digest:
+        return None  # we have no place in it ourselves
     live = [p for p in member.peers.values() if is_candidate(member, attempt, p, now)]
     live = _apart(member, live)
     count = Counter([member.own.identity.role, *(p.identity.role for p in live)])
@@ -67,7 +69,7 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
         return None
     left_out = incumbents.difference(selection.iids)
     awaited = any(
-        is_alive(member, peer, now) and not peer.leaving
+        is_alive(member, peer, now) and not peer.leaving and peer.refused != member.topology.digest
         for iid, peer in member.peers.items()
         if iid in left_out
     )
@@ -84,10 +86,10 @@ def manifest_of(member: Member, attempt: Attempt, selection: Selection) -> Manif
 
 
 def is_candidate(member: Member, attempt: Attempt, peer: Peer, now: int) -> bool:
-    """Admitted, current (our topology, epoch and predecessor) and live (a recent PONG in this attempt)."""
+    """Eligible, current (our topology, epoch and predecessor) and live (a recent PONG in this attempt)."""
     limit = _MISSED_PINGS * member.own.topology.topology.timers.ping_ms
     return (
-        peer.admitted is not None
+        is_eligible(member, peer)
         and peer.hello.target_epoch == attempt.epoch
         and peer.hello.previous == attempt.previous
         and peer.hello.topology_digest == member.own.topology.topology.digest

@@ -13,7 +13,7 @@ from toposeal.membership.state import Attempt, Member
 
 def commit_mismatches(member: Member, attempt: Attempt, manifest: Manifest, now: int) -> list[Mismatch]:
     """Everything that speaks against committing to `manifest`; empty when nothing does."""
-    topology = member.own.topology.topology
+    topology = member.topology
     found: list[Mismatch] = []
     # (1) The topology is mine, and no verified one is newer or contradicts it.
     if manifest.topology_digest != topology.digest or manifest.topology_version != topology.version:
@@ -25,6 +25,8 @@ def commit_mismatches(member: Member, attempt: Attempt, manifest: Manifest, now:
     # (2) My own entry is exactly my current HELLO.
     if manifest.entry(member.own.iid) != attempt.hello.entry(member.own.identity):
         found.append(_mismatch(Reason.MANIFEST_OWN_ENTRY, "members", "another entry for us"))
+    if member.accepted != topology.digest:
+        found.append(_mismatch(Reason.ROLE_MISMATCH, "members", "us, whom the topology does not admit"))
     # (3) Sorted and unique: `parse_manifest` makes no other.
     # (4) Every other entry is a candidate: identity, JOIN evidence, HELLO, role, platform, epoch.
     if manifest.epoch != attempt.epoch:
@@ -54,6 +56,8 @@ def _follows(member: Member, manifest: Manifest) -> Iterator[Mismatch]:
         return
     if manifest.epoch <= path[0].manifest.epoch:
         yield _mismatch(Reason.COMMIT_REPEATED, "epoch", str(manifest.epoch))
+    if manifest.topology_version < path[0].manifest.topology_version:
+        yield _mismatch(Reason.TOPOLOGY_ROLLBACK, "topology_version", str(manifest.topology_version))
     if manifest.lineage != path[0].lineage:
         yield _mismatch(Reason.MANIFEST_LINEAGE, "lineage", manifest.lineage.hex())
     if not majority(path, [entry.iid for entry in manifest.members]):

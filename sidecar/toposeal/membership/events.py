@@ -7,8 +7,9 @@ from enum import StrEnum
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.errors import Mismatch
-from toposeal.evidence.binding import Binding, Purpose
+from toposeal.evidence.binding import ZERO_DIGEST, Binding, Purpose
 from toposeal.membership.sealed import SealedManifest
+from toposeal.topology.model import Topology
 from toposeal.verification.model import VerifiedEvidence
 
 
@@ -27,6 +28,7 @@ class Ticket:
     subject: Subject
     iid: bytes
     digest: bytes
+    topology: bytes = ZERO_DIGEST  # of JOIN evidence alone: by which topo_digest; a manifest names its own
 
 
 # Events.
@@ -107,11 +109,12 @@ class Quote:
 
 @dataclass(frozen=True)
 class Appraise:
-    """Verify `evidence` against `binding` outside the machine; answer with the ticket."""
+    """Verify `evidence` against `binding` and `topology` outside the machine; answer with the ticket."""
 
     ticket: Ticket
     evidence: wire_evidence.Evidence
     binding: Binding
+    topology: Topology
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,20 @@
-"""Phase 1: INTRODUCTION, HELLO, TOPOLOGY, and what each asks of us (PROTOCOL.md 4.1, 4.2, 4.7). No IO."""
+"""Phase 1: INTRODUCTION and HELLO, and what each asks of us (PROTOCOL.md 4.1, 4.2). No IO."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import digest
-from toposeal.errors import Mismatch, Reason, RemoteProtocolError, TopologyError, printable
+from toposeal.errors import Mismatch, Reason, RemoteProtocolError, printable
 from toposeal.evidence.auxiliary import aux_digest
-from toposeal.limits import MAX_VERSION_STEP
 from toposeal.membership import fetching, heartbeats, outbox
 from toposeal.membership.candidates import held
-from toposeal.membership.events import Alarm, Appraise, Appraised, Refused, Subject, Ticket
+from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Subject, Ticket
 from toposeal.membership.fields import evidence_field, gpus_field
 from toposeal.membership.hello import Hello, peek_id_digest, verify_hello
-from toposeal.membership.identity import verify_identity
+from toposeal.membership.identity import Identity, verify_identity
 from toposeal.membership.liveness import attempt_open_to, ping_current
 from toposeal.membership.manifest import Manifest
 from toposeal.membership.peers import Step, follow, reach, stale, unknown, with_room
@@ -28,15 +28,16 @@ from toposeal.membership.state import (
     Sealed,
     Waiting,
     attempt_of,
+    is_eligible,
+    mesh_iids,
 )
-from toposeal.topology.accept import accept
 
 
 def on_introduction(member: Member, message: wire.Introduction, now: int) -> Step:
     """Authenticate an instance by signature; its JOIN evidence is appraised outside (P1, P3, P10)."""
     known = member.by_id_digest.get(digest("toposeal/v1/identity", message.identity))
     if known is not None:
-        return _on_hello(member, member.peers[known], message.hello, now)
+        return _on_known(member, member.peers[known], message.hello, now)
     own = member.own
     signed = verify_identity(
         message.identity,
@@ -50,19 +51,32 @@ def on_introduction(member: Member, message: wire.Introduction, now: int) -> Ste
     evidence = evidence_field(message.join, "introduction.join")
     gpus = gpus_field(evidence, "introduction.join")
     _expect_aux(hello, aux_digest(gpus))
-    ticket = Ticket(Subject.JOIN, signed.identity.iid, signed.identity.id_digest)
-    peer = Peer(signed, hello, gpus)
-    return member.with_peer(peer), (Appraise(ticket, evidence, join_of(signed.identity)),)
+    peer = Peer(signed, hello, gpus, evidence)
+    return member.with_peer(peer), judge(member, signed.identity, evidence)
+
+
+def judge(member: Member, identity: Identity, evidence: wire_evidence.Evidence | None) -> tuple[Effect, ...]:
+    """JOIN evidence of a peer, or our own, by the present topology; a verdict by another counts no more."""
+    if evidence is None:
+        return ()
+    ticket = Ticket(Subject.JOIN, identity.iid, identity.id_digest, member.topology.digest)
+    return (Appraise(ticket, evidence, join_of(identity), member.topology),)
 
 
 def on_admitted(member: Member, event: Appraised, now: int) -> Step:
     """JOIN evidence verified: the instance is what it says. Introduce ourselves, answer and ask."""
-    peer = member.peers.get(event.ticket.iid)
-    if peer is None or peer.identity.id_digest != event.ticket.digest or peer.admitted:
+    peer = _judged(member, event.ticket)
+    if peer is None or is_eligible(member, peer):
         return member, ()
     check_verified(event.verified, join_of(peer.identity))
+    admitted = AdmittedPeer(peer.signed, event.verified, event.ticket.topology)
+    if peer.admitted is not None:
+        peer = replace(peer, admitted=admitted)
+        member = member.with_peer(peer)
+        # Who has not said since that it knows our topology sees it in our HELLO, and asks for it.
+        current = peer.hello.topology_digest == member.topology.digest
+        return _consider(member, peer, now) if current else (member, ())
     asked, data = peer.asked, outbox.introduction(member)
-    admitted = AdmittedPeer(peer.signed, event.verified)
     peer = replace(peer, admitted=admitted, asked=None, greeted=data is not None)
     greeting = (outbox.send(peer, data),) if data else ()
     member, effects = _consider(member.with_peer(peer), peer, now)
@@ -73,11 +87,24 @@ def on_admitted(member: Member, event: Appraised, now: int) -> Step:
 
 
 def on_not_admitted(member: Member, event: Refused) -> Step:
-    """JOIN evidence refused: forget the instance, so that strangers hold no memory."""
-    peer = member.peers.get(event.ticket.iid)
-    if peer is None or peer.identity.id_digest != event.ticket.digest or peer.admitted:
+    """JOIN evidence refused: forget the instance, so that strangers hold no memory. One that a certificate
+    of ours lists is known for as long as it does, and chosen no more.
+    """
+    peer = _judged(member, event.ticket)
+    if peer is None or is_eligible(member, peer):
         return member, ()
-    return member.without_peer(event.ticket.iid), (Alarm(event.mismatch),)
+    if peer.admitted is None or peer.identity.iid not in mesh_iids(member):
+        return member.without_peer(event.ticket.iid), (Alarm(event.mismatch),)
+    alarms = () if peer.refused == event.ticket.topology else (Alarm(event.mismatch),)
+    return member.with_peer(replace(peer, refused=event.ticket.topology)), alarms
+
+
+def _judged(member: Member, ticket: Ticket) -> Peer | None:
+    """Whom a verdict is about; None for one by a topology that is ours no more."""
+    peer = member.peers.get(ticket.iid)
+    if peer is None or (peer.identity.id_digest, member.topology.digest) != (ticket.digest, ticket.topology):
+        return None
+    return peer
 
 
 def on_hello(member: Member, message: wire.Signed, now: int) -> Step:
@@ -88,33 +115,17 @@ def on_hello(member: Member, message: wire.Signed, now: int) -> Step:
     return _on_hello(member, member.peers[iid], message, now)
 
 
-def on_topology(member: Member, envelope: bytes) -> Step:
-    """A peer shows another signed topology: a newer one or an equivocation stops commitments (T4, T5).
-
-    A version counts only after the owner's threshold is verified; anything else is a TopologyError.
-    """
-    own = member.own.topology.topology
-    seen = accept(envelope, member.own.owner, own.mesh, 1).topology
-    if seen.version - own.version > MAX_VERSION_STEP:
-        expected = f"at most {own.version + MAX_VERSION_STEP}"
-        raise TopologyError.of(Reason.TOPOLOGY_FAST_FORWARD, "topology.version", seen.version, expected)
-    if seen.version == own.version and seen.digest != own.digest:
-        mismatch = Mismatch(
-            Reason.TOPOLOGY_EQUIVOCATION, "topology.version", str(seen.version), "one content per version"
-        )
-    elif seen.version > own.version:
-        mismatch = Mismatch(Reason.TOPOLOGY_ROLLBACK, "topology.version", str(own.version), str(seen.version))
-    else:
-        return member, ()
-    if mismatch == member.blocked:
-        return member, ()
-    version = max(member.highest_version, seen.version)
-    return replace(member, highest_version=version, blocked=member.blocked or mismatch), (Alarm(mismatch),)
+def _on_known(member: Member, peer: Peer, message: wire.Signed, now: int) -> Step:
+    """Its HELLO, and another look at evidence that our topology refused: collateral may have come since."""
+    refused = peer.refused == member.topology.digest and not is_eligible(member, peer)
+    again = judge(member, peer.identity, peer.join) if refused else ()
+    member, effects = _on_hello(member, peer, message, now)
+    return member, (*again, *effects)
 
 
 def _on_hello(member: Member, peer: Peer, message: wire.Signed, now: int) -> Step:
-    if message.body == peer.hello.body:
-        return member, ()
+    if message.body == peer.hello.body:  # said again, perhaps since an answer was lost
+        return _on_other_topology(member, peer, now) if peer.admitted else (member, ())
     hello = verify_hello(message.body, message.signature, peer.identity)
     _expect_aux(hello, peer.hello.aux_digest)
     if hello.target_epoch <= peer.hello.target_epoch:
@@ -135,15 +146,31 @@ def _consider(member: Member, peer: Peer, now: int) -> Step:
     """What an admitted peer's HELLO asks of us: follow its epoch, show our topology, or ping it."""
     if peer.admitted is None:
         return member, ()
-    if peer.hello.topology_digest != member.own.topology.topology.digest:
-        return member, (*outbox.topology(member, peer), Alarm(_other_topology(peer, peer.hello)))
-    member = follow(_hurry(_abandon(member, peer, now), peer, now), now)
+    member = _abandon(member, peer, now)
+    if peer.hello.topology_digest != member.topology.digest:
+        return _on_other_topology(member, peer, now)
+    member = follow(_hurry(member, peer, now), now)
     alarms = tuple(Alarm(m) for m in (*_same_nonce(member, peer), *_shared(member, peer)))
     member, wanted = fetching.want(member, peer, peer.hello.previous, now)
     if isinstance(member.phase, (Gathering, Proposed)):
         member, effects = ping_current(member, member.phase.attempt, peer)
         return member, alarms + wanted + effects
     return member, alarms + wanted
+
+
+def _on_other_topology(member: Member, peer: Peer, now: int) -> Step:
+    """Ask for a newer topology, and show ours to who has another that is not; once in `ping_ms`."""
+    theirs, ours = peer.hello, member.topology
+    if theirs.topology_digest == ours.digest:
+        return member, ()
+    if theirs.topology_version > ours.version:
+        return fetching.want_topology(member, peer, now)
+    if peer.shown_at is not None and now - peer.shown_at < ours.timers.ping_ms:
+        return member, ()
+    shown = outbox.topology(member, peer)
+    hopeless = theirs.topology_version == ours.version or not shown
+    alarms = (Alarm(_other_topology(peer)),) if peer.shown_at is None and hopeless else ()
+    return member.with_peer(replace(peer, shown_at=now)), (*shown, *alarms)
 
 
 def _hurry(member: Member, peer: Peer, now: int) -> Member:
@@ -196,10 +223,10 @@ def _shared(member: Member, peer: Peer) -> list[Mismatch]:
     return [Mismatch(Reason.SHARED_CVM, field, found, expected)]
 
 
-def _other_topology(peer: Peer, hello: Hello) -> Mismatch:
+def _other_topology(peer: Peer) -> Mismatch:
     return Mismatch(
         Reason.TOPOLOGY_MISMATCH,
         f"hello.topology_digest of {peer.identity.role}",
-        printable(hello.topology_digest),
+        printable(peer.hello.topology_digest),
         "the digest of our topology",
     )

@@ -1,4 +1,4 @@
-"""WANT and CERTIFICATE: how a member comes by a certificate that others hold (PROTOCOL.md 4.9). No IO."""
+"""WANT and CERTIFICATE: how a member comes by what others hold (PROTOCOL.md 4.9). No IO."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.errors import EvidenceError, Reason, RemoteProtocolError
 from toposeal.evidence.auxiliary import aux_digest, read_gpus
+from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.evidence.gpu_certs import GpuEvidence
-from toposeal.limits import CERTIFICATE_PART, MAX_PARTS, MAX_TRAIL
+from toposeal.limits import CERTIFICATE_PART, MAX_ENVELOPE_SIZE, MAX_PARTS, MAX_TRAIL, MAX_VERSION_STEP
 from toposeal.membership.certificate import Certificate, missing, trail
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Send, Subject, Ticket
 from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches, parse_manifest
@@ -17,8 +18,10 @@ from toposeal.membership.peers import Step, admitted_peer, stale
 from toposeal.membership.records import committed, introduced, record_message, require_equal
 from toposeal.membership.sealed import SealedManifest, SealedMember, check_verified, seal_of
 from toposeal.membership.signing import Tag, verify_ik
-from toposeal.membership.state import Fetch, Member, Peer
+from toposeal.membership.state import Committed, Fetch, Member, Peer, Proposed
 from toposeal.membership.votes import Want, decision_body, make_want, parse_want
+from toposeal.topology.accept import SignedTopology
+from toposeal.topology.model import Topology
 
 _PATIENCE = 3  # questions in a row without an answer, then somebody else is asked
 _HELD = 2 * MAX_TRAIL  # certificates at most
@@ -31,6 +34,38 @@ def want(member: Member, peer: Peer, digest: bytes, now: int) -> Step:
         return member, ()
     member = replace(member, fetch=Fetch(lacking, peer.identity.iid, now))
     return member, _ask(member)
+
+
+def want_topology(member: Member, peer: Peer, now: int) -> Step:
+    """Ask `peer` for the topology of its HELLO if that is newer than ours, and nothing else is asked for."""
+    newer = peer.hello.topology_version - member.topology.version
+    if member.fetch is not None or not 0 < newer <= MAX_VERSION_STEP:
+        return member, ()
+    member = replace(member, fetch=Fetch(peer.hello.topology_digest, peer.identity.iid, now))
+    return member, _ask(member)
+
+
+def with_topology(member: Member, signed: SignedTopology, now: int) -> Step:
+    """Keep a topology that was asked for, and go on with what it is needed for."""
+    digest, fetch = signed.topology.digest, member.fetch
+    member = replace(member, topologies={**member.topologies, digest: signed})
+    if fetch is None or digest not in (fetch.digest, fetch.topology):
+        return member, ()
+    if fetch.digest == digest:
+        return replace(member, fetch=None), ()
+    member = replace(member, fetch=replace(fetch, topology=ZERO_DIGEST, asked_at=now, asked=1))
+    return member, _ask(member)
+
+
+def known_topologies(member: Member) -> Member:
+    """Without those topologies that nothing held is under."""
+    manifests = [held.manifest for held in member.chain.values()]
+    manifests += [member.phase.manifest] if isinstance(member.phase, (Proposed, Committed)) else []
+    manifests += [member.serving.manifest] if member.serving else []
+    manifests += [member.fetch.manifest] if member.fetch and member.fetch.manifest else []
+    kept = {member.topology.digest, *(manifest.topology_digest for manifest in manifests)}
+    known = {digest: signed for digest, signed in member.topologies.items() if digest in kept}
+    return replace(member, topologies=known)
 
 
 def retry(member: Member, now: int) -> Step:
@@ -50,11 +85,7 @@ def on_want(member: Member, message: wire.Signed, now: int) -> Step:
     peer = admitted_peer(member, asked.sender, "want.sender")
     require_equal(Reason.IDENTITY_MISMATCH, ("want.receiver", asked.receiver, member.own.iid))
     verify_ik(peer.identity.ik, Tag.WANT, message.body, message.signature)
-    held = member.chain.get(asked.manifest_digest)
-    if held is None or asked.first >= len(held.sealed.members):
-        raise RemoteProtocolError.of(
-            Reason.CERTIFICATE_UNKNOWN, "want.manifest_digest", asked.manifest_digest, "one that we hold"
-        )
+    data = _answer(member, asked)
     since, count = peer.parts
     if now - since >= member.own.topology.topology.timers.ping_ms:
         since, count = now, 0
@@ -63,17 +94,24 @@ def on_want(member: Member, message: wire.Signed, now: int) -> Step:
             Reason.RATE_LIMITED, "want.sender", f"{count} parts", f"{MAX_PARTS} in ping_ms"
         )
     member = member.with_peer(replace(peer, parts=(since, count + 1)))
-    data = encode(wire.Envelope(certificate=_part(held, asked.first)))
     return member, (Send(peer.identity.iid, peer.hello.addresses, data),)
 
 
 def on_part(member: Member, message: wire.CertificatePart, now: int) -> Step:
     """Some records: signatures are checked here, SEAL evidence outside. Raises RemoteProtocolError."""
     fetch = member.fetch
-    if fetch is None or message.manifest_digest != fetch.digest or message.first != len(fetch.records):
+    awaited = fetch is not None and fetch.topology == ZERO_DIGEST and message.first == len(fetch.records)
+    if fetch is None or not awaited or message.manifest_digest != fetch.digest:
         raise stale("certificate.manifest_digest", message.manifest_digest)
-    topology = member.own.topology.topology
     manifest = fetch.manifest or _manifest(member, message.manifest, fetch.digest)
+    signed = member.topologies.get(manifest.topology_digest)
+    if signed is None:  # nothing of it can be judged before
+        member = replace(
+            member, fetch=replace(fetch, topology=manifest.topology_digest, asked_at=now, asked=1)
+        )
+        return member, _ask(member)
+    topology = signed.topology
+    _require_bounds(manifest, topology)
     entries = manifest.members[message.first : message.first + len(message.members)]
     if not 0 < len(message.members) == len(message.seals) == len(entries):
         expected = f"1 to {len(manifest.members) - message.first}, each with its seal or none"
@@ -91,7 +129,7 @@ def on_part(member: Member, message: wire.CertificatePart, now: int) -> Step:
         gpus = _gpus(record, entry)
         records.append((found, commit, gpus))
         ticket = Ticket(Subject.RECORD, entry.iid, manifest.digest)
-        effects.append(Appraise(ticket, commit.evidence, seal_of(manifest, entry)))
+        effects.append(Appraise(ticket, commit.evidence, seal_of(manifest, entry), topology))
     fetch = replace(fetch, manifest=manifest, records=tuple(records), seals=seals, asked_at=now, asked=1)
     member = replace(member, fetch=fetch)
     more = len(records) < len(manifest.members)
@@ -116,7 +154,7 @@ def on_record_verified(member: Member, event: Appraised, now: int) -> tuple[Memb
 
 
 def on_record_refused(member: Member, event: Refused) -> Step:
-    """What was sent is no certificate, or not under our topology."""
+    """What was sent is no certificate, or not under its topology."""
     if member.fetch is None or event.ticket.digest != member.fetch.digest:
         return member, ()
     return replace(member, fetch=None), (Alarm(event.mismatch),)
@@ -136,7 +174,7 @@ def hold(member: Member, certificate: Certificate) -> Member:
     spare = sorted((c.manifest.epoch, d) for d, c in chain.items() if d not in kept)
     for _, digest in spare[: max(0, len(chain) - _HELD)]:
         del chain[digest]
-    return replace(member, chain=chain)
+    return known_topologies(replace(member, chain=chain))
 
 
 def _ask(member: Member) -> tuple[Effect, ...]:
@@ -146,9 +184,24 @@ def _ask(member: Member) -> tuple[Effect, ...]:
         return ()
     if fetch.manifest is not None and len(fetch.records) == len(fetch.manifest.members):
         return ()  # all are here, and their evidence is being appraised
-    asked = Want(member.own.iid, fetch.source, fetch.digest, len(fetch.records))
+    missing_topology = fetch.topology != ZERO_DIGEST
+    digest, first = (fetch.topology, 0) if missing_topology else (fetch.digest, len(fetch.records))
+    asked = Want(member.own.iid, fetch.source, digest, first)
     data = encode(wire.Envelope(want=make_want(member.own.keys, asked)))
     return (Send(fetch.source, peer.hello.addresses, data),)
+
+
+def _answer(member: Member, asked: Want) -> bytes:
+    """What was asked for, as one envelope. Digests of manifests and of topologies are never the same."""
+    held, signed = member.chain.get(asked.digest), member.topologies.get(asked.digest)
+    if held is not None and asked.first < len(held.sealed.members):
+        return encode(wire.Envelope(certificate=_part(held, asked.first)))
+    data = encode(wire.Envelope(topology=signed.envelope)) if signed and not asked.first else b""
+    if not 0 < len(data) <= MAX_ENVELOPE_SIZE:
+        raise RemoteProtocolError.of(
+            Reason.CERTIFICATE_UNKNOWN, "want.digest", asked.digest, "one that we hold"
+        )
+    return data
 
 
 def _part(held: Certificate, first: int) -> wire.CertificatePart:
@@ -167,18 +220,20 @@ def _part(held: Certificate, first: int) -> wire.CertificatePart:
 
 
 def _manifest(member: Member, body: bytes, digest: bytes) -> Manifest:
-    """The manifest that was asked for, of our mesh and topology and within its bounds."""
+    """The manifest that was asked for, of our mesh."""
     manifest = parse_manifest(body)
-    topology = member.own.topology.topology
     require_equal(Reason.MANIFEST_MISMATCH, ("certificate.manifest", manifest.digest, digest))
     require_equal(Reason.MESH_MISMATCH, ("manifest.mesh_id", manifest.mesh_id, member.own.identity.mesh_id))
+    return manifest
+
+
+def _require_bounds(manifest: Manifest, topology: Topology) -> None:
     require_equal(
-        Reason.TOPOLOGY_MISMATCH, ("manifest.topology_digest", manifest.topology_digest, topology.digest)
+        Reason.TOPOLOGY_MISMATCH, ("manifest.topology_version", manifest.topology_version, topology.version)
     )
     wrong = bounds_mismatches(manifest.members, topology)
     if wrong:
         raise RemoteProtocolError(*wrong)
-    return manifest
 
 
 def _gpus(record: wire.MemberRecord, entry: Entry) -> tuple[GpuEvidence, ...]:
@@ -196,4 +251,5 @@ def _certificate(member: Member, fetch: Fetch, manifest: Manifest) -> Certificat
         SealedMember(found.signed, found.hello, commit, fetch.verified[found.identity.iid], gpus)
         for found, commit, gpus in fetch.records
     )
-    return Certificate(SealedManifest(manifest, member.own.topology.topology, members), fetch.seals)
+    topology = member.topologies[manifest.topology_digest].topology
+    return Certificate(SealedManifest(manifest, topology, members), fetch.seals)

@@ -10,7 +10,7 @@ from toposeal.membership.certificate import Certificate, descends, majority, tra
 from toposeal.membership.events import Left
 from toposeal.membership.leaving import leavers, with_fewest
 from toposeal.membership.manifest import Entry, bounds_mismatches
-from toposeal.membership.state import Active, Member, Peer, Prospect
+from toposeal.membership.state import Active, Member, Peer, Prospect, is_eligible, superseded
 
 
 def head(member: Member, now: int) -> bytes:
@@ -40,20 +40,23 @@ def is_alive(member: Member, peer: Peer, now: int) -> bool:
 def is_ready(member: Member, peer: Peer, following: bytes, now: int) -> bool:
     """A living instance that would take part in the attempt that follows `following`."""
     return (
-        peer.admitted is not None
-        and peer.hello.topology_digest == member.own.topology.topology.digest
+        is_eligible(member, peer)
+        and peer.hello.topology_digest == member.topology.digest
         and peer.head == following
         and is_alive(member, peer, now)
     )
 
 
 def round_is_due(member: Member, now: int) -> bool:
-    """Whether a member at rest has to begin an attempt: a newer certificate, a seal that is old, or another
-    set of members within reach, which has stood for view_ms so that who comes together gets in together.
+    """Whether a member at rest has to begin an attempt: a newer certificate or topology, a seal that is old,
+    or another set of members within reach, which has stood for view_ms so that who comes together gets in
+    together.
     """
     if member.sealed not in member.chain or member.blocked is not None:
         return False
-    timers = member.own.topology.topology.timers
+    timers = member.topology.timers
+    if superseded(member):
+        return True
     if head(member, now) != member.sealed or now >= member.sealed_at + timers.reattest_ms:
         return True
     return member.prospect is not None and now >= member.prospect.since + timers.view_ms
@@ -114,8 +117,11 @@ def _prospect(member: Member, own: Certificate, now: int) -> frozenset[bytes] | 
     as check 9 needs; None where it could not be, or not without them later on.
     """
     path, leaving, listed = trail(member.chain, member.sealed), leavers(member), own.sealed.iids
-    there = [entry for entry in own.manifest.members if entry.iid == member.own.iid]
+    admitted = member.accepted == member.topology.digest
+    there = [entry for entry in own.manifest.members if entry.iid == member.own.iid and admitted]
     for iid, peer in member.peers.items():
+        if not is_eligible(member, peer):
+            continue
         if is_alive(member, peer, now) if iid in listed else is_ready(member, peer, member.sealed, now):
             there.append(peer.hello.entry(peer.identity))
 

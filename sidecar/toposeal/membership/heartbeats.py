@@ -45,7 +45,9 @@ def on_heartbeat(member: Member, message: wire.Signed, now: int) -> Step:
     if _renews(member, peer):
         lease = member.own.topology.topology.timers.lease_ms
         peer = replace(peer, lease_until=max(peer.lease_until, sent_at + lease))
-    member, effects = fetching.want(member.with_peer(peer), peer, beat.head, now)
+    member, newer = fetching.want_topology(member.with_peer(peer), peer, now)
+    member, effects = fetching.want(member, peer, beat.head, now)
+    effects = (*newer, *effects)
     return begin_if_due(member, now) if news else member, effects
 
 
@@ -94,6 +96,8 @@ def lapses_at(member: Member) -> int | None:
     )
     needed = len(serving.iids) // 2  # with ourselves more than half
     lease = member.serving_since + 2 * timers.reattest_ms
+    if member.adopted:  # something newer than what we serve is known
+        lease = min(lease, member.adopted[0][1] + timers.topology_ms)
     if needed > len(others):
         return 0
     return min(lease, others[needed - 1]) if needed else lease
@@ -133,12 +137,18 @@ def quorum_deadline(member: Member) -> int | None:
 def _lapsed(member: Member, now: int) -> Mismatch:
     if now >= member.serving_since + 2 * member.own.topology.topology.timers.reattest_ms:
         return Mismatch(Reason.SEAL_TOO_OLD, "sealed", "older than twice reattest_ms", "a newer seal")
+    if member.adopted and now >= member.adopted[0][1] + member.topology.timers.topology_ms:
+        found, expected = str(member.adopted[-1][0]), "a manifest under the newest topology"
+        return Mismatch(Reason.TOPOLOGY_SUPERSEDED, "topology.version", found, expected)
     return Mismatch(Reason.NO_MAJORITY, "leases", "too few", "leases with a majority of the manifest")
 
 
 def _following(member: Member, now: int) -> bytes:
-    """What we would follow if others began an attempt now; who has committed takes part in no other."""
-    return member.sealed if isinstance(member.phase, Committed) else head(member, now)
+    """What we would follow if others began an attempt now; what we sealed if we would take part in none: who
+    has committed, who sees two topologies of one version, whom the newest does not admit.
+    """
+    admitted = member.accepted == member.topology.digest and member.blocked is None
+    return head(member, now) if admitted and not isinstance(member.phase, Committed) else member.sealed
 
 
 def _renews(member: Member, peer: Peer) -> bool:
@@ -152,7 +162,7 @@ def _renews(member: Member, peer: Peer) -> bool:
 
 
 def _concerns(member: Member, peer: Peer) -> bool:
-    if peer.admitted is None or peer.hello.topology_digest != member.own.topology.topology.digest:
+    if peer.admitted is None:
         return False
     return bool(member.chain) or peer.head != ZERO_DIGEST
 

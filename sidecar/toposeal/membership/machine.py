@@ -24,9 +24,10 @@ from toposeal.membership import (
     rounds,
     sealing,
     timers,
+    updates,
 )
 from toposeal.membership.events import (
-    Appraise,
+    Alarm,
     Appraised,
     Event,
     Fence,
@@ -37,7 +38,6 @@ from toposeal.membership.events import (
     Received,
     Refused,
     Subject,
-    Ticket,
     Timer,
 )
 from toposeal.membership.fields import gpus_field
@@ -195,7 +195,7 @@ def _received(member: Member, data: bytes, now: int) -> Step:
         case "certificate":
             return fetching.on_part(member, envelope.certificate, now)
         case _:
-            return exchange.on_topology(member, envelope.topology)
+            return updates.on_topology(member, envelope.topology, now)
 
 
 def _quoted(member: Member, event: Quoted, now: int) -> Step:
@@ -207,9 +207,8 @@ def _quoted(member: Member, event: Quoted, now: int) -> Step:
         )
     # Our own JOIN evidence passes the same appraisal as a peer's before anybody else sees it.
     identity = member.own.identity
-    ticket = Ticket(Subject.JOIN, identity.iid, identity.id_digest)
     member = replace(member, join=event.evidence, gpus=gpus_field(event.evidence, "join"))
-    return member, (Appraise(ticket, event.evidence, event.binding),)
+    return member, exchange.judge(member, identity, event.evidence)
 
 
 def _quote_failed(member: Member, event: QuoteFailed, now: int) -> Step:
@@ -226,10 +225,13 @@ def _appraised(member: Member, event: Appraised, now: int) -> Step:
         return adopting.on_record_verified(member, event, now)
     if event.ticket.iid != member.own.iid:
         return exchange.on_admitted(member, event, now)
+    if event.ticket.topology != member.topology.digest:
+        return member, ()
+    member = replace(member, accepted=event.ticket.topology)
     if isinstance(member.phase, Boot):
         epoch = max(FIRST_EPOCH, min(peers.highest_epoch(member), MAX_EPOCH_STEP))
         return replace(member, phase=Waiting(epoch, now), admitted=event.verified), ()
-    return member, ()
+    return rounds.evaluate(member, now)
 
 
 def _refused(member: Member, event: Refused) -> Step:
@@ -238,5 +240,18 @@ def _refused(member: Member, event: Refused) -> Step:
     if event.ticket.subject is Subject.RECORD:
         return fetching.on_record_refused(member, event)
     if event.ticket.iid == member.own.iid:
-        return rounds.fence(member, Fence(event.mismatch))
+        return _own_refused(member, event)
     return exchange.on_not_admitted(member, event)
+
+
+def _own_refused(member: Member, event: Refused) -> Step:
+    """Who was never admitted is no member. A later topology that admits us no more leaves us out of what
+    comes next; we serve what was sealed for as long as leases last.
+    """
+    if event.ticket.topology != member.topology.digest:
+        return member, ()
+    if isinstance(member.phase, Boot):
+        return rounds.fence(member, Fence(event.mismatch))
+    if member.refused == event.ticket.topology:
+        return member, ()
+    return replace(member, refused=event.ticket.topology), (Alarm(event.mismatch),)

@@ -154,15 +154,20 @@ def appraisals(member: Member, phase: Committed, iids: Iterable[bytes]) -> tuple
     for iid in iids:
         commit = member.peers[iid].commit
         if commit is not None and commit.decision.manifest_digest == phase.manifest.digest:
-            effects.append(appraise(iid, phase.manifest, commit))
+            effects.append(appraise(member, iid, phase.manifest, commit))
     return tuple(effects)
 
 
-def appraise(iid: bytes, manifest: Manifest, commit: SignedCommit) -> Appraise:
+def appraise(member: Member, iid: bytes, manifest: Manifest, commit: SignedCommit) -> Appraise:
+    """By the topology of `manifest`, which is the one that we committed under."""
     entry = manifest.entry(iid)
     if entry is None:
         raise RemoteProtocolError.of(Reason.UNKNOWN_MEMBER, "commit.sender", iid, "a member of the manifest")
-    return Appraise(Ticket(Subject.COMMIT, iid, manifest.digest), commit.evidence, seal_of(manifest, entry))
+    ticket, topology = (
+        Ticket(Subject.COMMIT, iid, manifest.digest),
+        member.topologies[manifest.topology_digest],
+    )
+    return Appraise(ticket, commit.evidence, seal_of(manifest, entry), topology.topology)
 
 
 def own_seal(member: Member, manifest: Manifest) -> Binding:

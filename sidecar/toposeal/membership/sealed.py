@@ -25,6 +25,7 @@ class AdmittedPeer:
 
     signed: SignedIdentity
     join: VerifiedEvidence
+    topology: bytes  # topo_digest that admits it
 
 
 @dataclass(frozen=True)

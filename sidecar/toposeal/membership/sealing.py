@@ -10,7 +10,7 @@ from toposeal.errors import Mismatch, Reason, RemoteProtocolError, printable
 from toposeal.membership import outbox
 from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Activate, Alarm, Appraised, Fence, Quoted, QuoteFailed, Refused
-from toposeal.membership.fetching import hold
+from toposeal.membership.fetching import hold, known_topologies
 from toposeal.membership.peers import Step, admitted_peer, stale
 from toposeal.membership.rounds import appraisals, appraise, fence, own_seal, while_possible
 from toposeal.membership.sealed import SealedManifest, SealedMember, check_verified, seal_of
@@ -44,7 +44,7 @@ def on_seal_quoted(member: Member, event: Quoted) -> Step:
     commit = make_commit(member.own.keys, member.own.iid, phase.manifest, event.evidence)
     member = replace(member, phase=replace(phase, commit=commit))
     data = encode(wire.Envelope(commit=commit_message(commit)))
-    own = appraise(member.own.iid, phase.manifest, commit)
+    own = appraise(member, member.own.iid, phase.manifest, commit)
     return member, (*outbox.to_listed(member, phase.manifest, data), own)
 
 
@@ -150,8 +150,10 @@ def activate_if_all_sealed(member: Member, now: int) -> Step:
     kept = {d: link for d, link in member.chain.items() if link.manifest.epoch >= held.manifest.epoch}
     phase = Active(held.sealed) if isinstance(member.phase, Sealed) else member.phase
     member = replace(member, serving=held.sealed, serving_since=member.sealed_at, peers=peers)
-    member = replace(member, phase=phase, chain=kept, beat_at=now)
-    return member, (Activate(held.sealed),)
+    version = held.manifest.topology_version
+    newer = tuple((known, since) for known, since in member.adopted if known > version)
+    member = replace(member, phase=phase, chain=kept, beat_at=now, adopted=newer)
+    return known_topologies(member), (Activate(held.sealed),)
 
 
 def _sealed_member(member: Member, phase: Committed, event: Appraised) -> SealedMember | None:
@@ -199,7 +201,7 @@ def _seal(member: Member, phase: Committed, now: int) -> Step:
         )
     sealed = SealedManifest(
         manifest=phase.manifest,
-        topology=member.own.topology.topology,
+        topology=member.topologies[phase.manifest.topology_digest].topology,
         members=tuple(phase.members[e.iid] for e in phase.manifest.members),
     )
     deadline = now + member.own.topology.topology.timers.attempt_ms

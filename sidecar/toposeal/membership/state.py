@@ -19,19 +19,21 @@ from toposeal.membership.sealed import AdmittedPeer, SealedManifest, SealedMembe
 from toposeal.membership.signing import SigningKeys
 from toposeal.membership.votes import SignedCommit
 from toposeal.topology.accept import SignedTopology
+from toposeal.topology.model import Topology
 from toposeal.topology.owner import OwnerRoot
 from toposeal.verification.model import VerifiedEvidence
 
 
 @dataclass(frozen=True)
 class Own:
-    """What stays the same for the whole boot."""
+    """What stays the same for the whole boot, but for the topology, whose version only rises."""
 
     signed: SignedIdentity
     keys: SigningKeys
     owner: OwnerRoot
-    topology: SignedTopology
+    topology: SignedTopology  # the newest that is verified
     addresses: tuple[str, ...]
+    min_version: int = 1  # as measured: an older topology proves nothing, not even what was
 
     @property
     def identity(self) -> Identity:
@@ -61,12 +63,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Fetch:
-    """A certificate on its way from `source`, record by record."""
+    """A certificate on its way from `source`, record by record; or a topology, which is one message."""
 
     digest: bytes
     source: bytes  # iid
     asked_at: int  # ms
     asked: int = 1  # times in a row without an answer
+    topology: bytes = ZERO_DIGEST  # topo_digest that its manifest names and that has to come first
     manifest: Manifest | None = None
     records: tuple[
         tuple[Introduced, SignedCommit, tuple[GpuEvidence, ...]], ...
@@ -90,7 +93,10 @@ class Peer:
     signed: SignedIdentity
     hello: Hello
     gpus: tuple[GpuEvidence, ...] = ()  # what came with JOIN; `hello.aux_digest` is of it
+    join: wire_evidence.Evidence | None = None  # judged again under every topology
     admitted: AdmittedPeer | None = None
+    refused: bytes = ZERO_DIGEST  # topo_digest under which its JOIN evidence was refused last
+    shown_at: int | None = None  # ms: when it last was sent our topology
     greeted: bool = False  # was sent our Introduction: before it a HELLO of ours is a stranger's
     asked: bytes | None = None  # the nonce of its PING that waits for its admission
     pings: int = 0  # sent in the current attempt
@@ -198,9 +204,14 @@ class Member:
     resend_at: int  # ms: when to introduce, ping or repeat votes again
     last_commitment: int  # epoch of the highest commitment, 0 before the first (S3)
     last_epoch: int  # of our latest HELLO, 0 before the first: targets only rise
-    highest_version: int  # of any topology whose threshold was verified
     failures: int  # attempts that failed in a row
-    blocked: Mismatch | None  # commitments are stopped: owner equivocation or a newer topology
+    blocked: Mismatch | None  # commitments are stopped: two contents of our version, until a higher one
+    topologies: Mapping[bytes, SignedTopology]  # by topo_digest: ours, and those of `chain`
+    accepted: bytes = ZERO_DIGEST  # topo_digest under which our own JOIN evidence was accepted last
+    refused: bytes = ZERO_DIGEST  # the same for refused
+    adopted: tuple[
+        tuple[int, int], ...
+    ] = ()  # topology versions newer than what is served, and since when (ms)
     chain: Mapping[bytes, Certificate] = field(default_factory=dict)  # certificates held, by D
     sealed: bytes = ZERO_DIGEST  # D of the last manifest that we sealed
     sealed_at: int = 0  # ms: when we committed to it
@@ -212,6 +223,11 @@ class Member:
     leaving: bool = False  # we have asked to be left out
     beat_at: int = 0  # ms: when to send heartbeats again
     beat_secret: bytes = field(default=b"", repr=False)  # 32: nonces of heartbeats are derived from it
+
+    @property
+    def topology(self) -> Topology:
+        """The newest that is verified; the rules of everything but what is sealed already."""
+        return self.own.topology.topology
 
     def with_peer(self, peer: Peer) -> Member:
         """This state with `peer` inserted or replaced; an iid has one identity."""
@@ -240,9 +256,9 @@ def initial(own: Own, now: int) -> Member:
         resend_at=now,
         last_commitment=0,
         last_epoch=0,
-        highest_version=own.topology.topology.version,
         failures=0,
         blocked=None,
+        topologies={own.topology.topology.digest: own.topology},
     )
 
 
@@ -260,6 +276,17 @@ def listed_iids(phase: Phase) -> frozenset[bytes]:
     """Whom the manifest that this attempt is about lists; nobody before there is one."""
     members = phase.manifest.members if isinstance(phase, (Proposed, Committed)) else ()
     return frozenset(entry.iid for entry in members)
+
+
+def is_eligible(member: Member, peer: Peer) -> bool:
+    """Whether its JOIN evidence names its role under our topology, not only under an earlier one."""
+    return peer.admitted is not None and peer.admitted.topology == member.topology.digest
+
+
+def superseded(member: Member) -> bool:
+    """Whether what we sealed last is of an older topology than the newest that we know."""
+    held = member.chain.get(member.sealed)
+    return held is not None and held.manifest.topology_digest != member.topology.digest
 
 
 def mesh_iids(member: Member) -> frozenset[bytes]:

@@ -9,6 +9,7 @@ from toposeal.errors import Mismatch, Reason
 from toposeal.evidence.auxiliary import aux_digest
 from toposeal.membership import fetching, heartbeats, outbox
 from toposeal.membership.events import Effect, Fence, Timer
+from toposeal.membership.exchange import judge
 from toposeal.membership.heads import head
 from toposeal.membership.hello import make_hello
 from toposeal.membership.peers import Step, follow, highest_epoch, reach
@@ -26,6 +27,7 @@ from toposeal.membership.state import (
     Sealed,
     Waiting,
     mesh_iids,
+    superseded,
 )
 
 ENTROPY_SIZE = 64
@@ -61,7 +63,7 @@ def _deadlines(member: Member) -> Iterable[int]:
     if isinstance(phase, (Proposed, Committed, Sealed)):
         yield phase.deadline
     if isinstance(phase, Active) and member.blocked is None and not member.leaving:
-        yield member.sealed_at + timers.reattest_ms
+        yield member.sealed_at + (0 if superseded(member) else timers.reattest_ms)
         if member.prospect is not None:
             yield member.prospect.since + timers.view_ms
 
@@ -150,7 +152,7 @@ def _repeat(member: Member, now: int) -> Step:
         return member, ()
     if head(member, now) != phase.attempt.previous:  # another predecessor: another HELLO
         return replace(member, phase=Waiting(member.last_epoch + 1, now)), ()
-    effects: tuple[Effect, ...] = outbox.announce(member)
+    effects: tuple[Effect, ...] = (*outbox.announce(member), *_ourselves(member))
     for peer in list(member.peers.values()):
         member, more = _ping_or_forget(member, phase.attempt, peer)
         effects += more
@@ -173,18 +175,24 @@ def _repeat_votes(member: Member, phase: Committed | Sealed) -> Iterable[Effect]
         yield from outbox.to_peers(member, [p.identity.iid for p in lacking], data)
 
 
+def _ourselves(member: Member) -> tuple[Effect, ...]:
+    """Another look at our own evidence where the topology refused it: collateral may have come since."""
+    refused = member.refused == member.topology.digest != member.accepted
+    return judge(member, member.own.identity, member.join) if refused else ()
+
+
 def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer) -> Step:
     if peer.silent >= _SILENT_LIMIT and peer.identity.iid not in mesh_iids(member):
         return member.without_peer(peer.identity.iid), ()
     unanswered = peer.silent > 0
     peer = replace(peer, silent=peer.silent + 1)
     member = member.with_peer(peer)
-    if peer.admitted is None or peer.hello.topology_digest != member.own.topology.topology.digest:
+    if peer.admitted is None:
         return member, ()
-    # Who does not answer may not know us, or not our present HELLO.
+    # Who does not answer may not know us, or not our present HELLO, or not our topology.
     data = outbox.introduction(member) if unanswered else None
     effects: tuple[Effect, ...] = (outbox.send(peer, data),) if data else ()
-    if peer.hello.target_epoch == attempt.epoch:
+    if (peer.hello.target_epoch, peer.hello.topology_digest) == (attempt.epoch, member.topology.digest):
         member, ping = outbox.ping(member, attempt, peer)
         effects += ping
     return member, effects

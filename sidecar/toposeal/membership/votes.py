@@ -86,7 +86,7 @@ class Heartbeat:
 class Want:
     sender: bytes  # iid
     receiver: bytes  # iid
-    manifest_digest: bytes  # 48
+    digest: bytes  # 48: D of a manifest, or topo_digest
     first: int  # the first record that is asked for
 
 
@@ -122,7 +122,7 @@ def make_want(keys: SigningKeys, want: Want) -> wire.Signed:
         wire.Want(
             sender=want.sender,
             receiver=want.receiver,
-            manifest_digest=want.manifest_digest,
+            digest=want.digest,
             first=want.first,
         )
     )
@@ -135,7 +135,7 @@ def parse_want(body: bytes) -> Want:
     return Want(
         sender=digest_field(message.sender, "want.sender"),
         receiver=digest_field(message.receiver, "want.receiver"),
-        manifest_digest=digest_field(message.manifest_digest, "want.manifest_digest"),
+        digest=digest_field(message.digest, "want.digest"),
         first=message.first,
     )
 

@@ -24,6 +24,7 @@ class Timers:
     lease_ms: int = 30_000
     reattest_ms: int = 1_800_000
     quorum_ms: int = 600_000
+    topology_ms: int = 600_000
     leaf_lifetime_ms: int = 86_400_000
 
 

@@ -80,6 +80,7 @@ class Invariants:
         ] = {}  # digest -> iid, nonce, epoch, topology
         self.proposed: set[tuple[int, bytes, bytes]] = set()  # (receiver, sender, D) delivered and signed
         self.seal_quotes: dict[tuple[bytes, int], bytes] = {}  # (iid, epoch) -> D
+        self.newer: dict[bytes, list[tuple[int, int]]] = {}  # iid -> topology versions, and when it took them
         self.windows: Counter[tuple[int, int]] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.highest: defaultdict[int, int] = defaultdict(int)  # node -> epoch of its last HELLO
@@ -139,11 +140,17 @@ class Invariants:
 
     def _monotone(self, step: Step) -> None:
         """S8: nothing that protects against rollback ever decreases."""
-        for name in ("last_commitment", "highest_version"):
-            if getattr(step.after, name) < getattr(step.before, name):
-                raise Violation("S8", f"{name} decreased")
-        if step.before.blocked is not None and step.after.blocked is None:
+        if step.after.last_commitment < step.before.last_commitment:
+            raise Violation("S8", "last_commitment decreased")
+        before, after = step.before.own.topology.topology, step.after.own.topology.topology
+        if after.version < before.version:
+            raise Violation("S8", "an older topology")
+        if after.version == before.version and after.digest != before.digest:
+            raise Violation("T5", "another content of the same topology version")
+        if step.before.blocked is not None and step.after.blocked is None and after.version == before.version:
             raise Violation("S8", "a topology alarm was forgotten")
+        if after.version > before.version:
+            self.newer.setdefault(step.after.own.iid, []).append((after.version, step.clock))
 
     def _follows(self, d: bytes, ancestor: bytes) -> bool:
         """Whether `d`, sealed by somebody, is `ancestor` or comes after it."""
@@ -162,6 +169,8 @@ class Invariants:
         digest = sha384("toposeal/v1/hello", attempt.hello.body)
         if hello.target_epoch <= self.highest[step.node.index]:
             raise Violation("S8", f"HELLO for {hello.target_epoch} after {self.highest[step.node.index]}")
+        if hello.topology_digest != step.after.own.topology.topology.digest:
+            raise Violation("T4", "a HELLO under another topology than the newest")
         if any(nonce == hello.nonce for _, nonce, _, _ in self.hellos.values()):
             raise Violation("S3", "a nonce was used twice")
         self.highest[step.node.index] = hello.target_epoch
@@ -197,9 +206,11 @@ class Invariants:
             if binding.epoch != self.highest[step.node.index]:
                 raise Violation("S3", "a commitment outside the current attempt")
             if step.after.blocked is not None:
-                raise Violation("S8", "a commitment under a superseded topology")
+                raise Violation("S8", "a commitment under a topology that the owner contradicts")
             self.seal_quotes[own.iid, binding.epoch] = binding.manifest_digest
             phase = step.after.phase
+            if binding.topology_digest != own.topology.topology.digest:
+                raise Violation("T4", "a commitment under another topology than the newest")
             manifest = phase.sealed.manifest if isinstance(phase, (Sealed, Active)) else phase.manifest  # type: ignore[union-attr]
             self._majority(step, wire.Manifest.FromString(manifest.body))
             for entry in manifest.members:
@@ -222,15 +233,16 @@ class Invariants:
         latest = max((e for iid, e in self.seal_quotes if iid == own.iid), default=0)
         if sealed.manifest.epoch != latest or latest != self.highest[step.node.index]:
             raise Violation("S3", "a late seal")
-        self._certificate(sealed, own.topology.topology.digest)
+        self._certificate(sealed)
 
-    def _certificate(self, sealed: SealedManifest, topology: bytes) -> None:
+    def _certificate(self, sealed: SealedManifest) -> None:
         """S2: n commitments over D, each of them asked of the platform by the member it names."""
         body = sealed.manifest.body
         manifest, d = wire.Manifest.FromString(body), sha384("toposeal/v1/manifest", body)
         entries = list(manifest.members)
-        if manifest.topology_digest != topology:
-            raise Violation("S2", "not under the own topology")
+        topology = self.network.topologies[manifest.topology_digest].topology
+        if sealed.topology != topology or manifest.topology_version != topology.version:
+            raise Violation("S2", "not under the topology that it names")
         if any(manifest.previous) != any(manifest.lineage):
             raise Violation("S2", "neither a genesis nor of a lineage")
         if any(manifest.previous):
@@ -239,12 +251,16 @@ class Invariants:
                 raise Violation("S2", "of another lineage than its predecessor")
             if parent.epoch >= manifest.epoch:
                 raise Violation("S8", "an epoch that does not rise")
+            if parent.topology_version > manifest.topology_version:
+                raise Violation("S8", "a topology older than the predecessor's")
         if [m.identity.iid for m in sealed.members] != [e.iid for e in entries]:
             raise Violation("S2", "the accepted members are not the listed ones")
         count = Counter(e.role for e in entries)
-        roles = self.network.signed.topology.roles
+        roles = topology.roles
         if any(not r.min_replicas <= count[r.name] <= r.max_replicas for r in roles.values()):
             raise Violation("S2", "replica bounds")
+        if not set(count) <= set(roles):
+            raise Violation("T4", "a member that the topology has no role for")
         for entry, member in zip(entries, sealed.members, strict=True):
             self._entry(manifest, d, entry)
             if self.seal_quotes.get((entry.iid, manifest.epoch)) != d:
@@ -329,7 +345,10 @@ class Invariants:
         node = step.node
         if node.active is None or node.suspended or not node.alive or node.fenced or step.error is not None:
             return
-        if len(self.actives) < 2 or any(isinstance(e, _ENDS) for e in step.effects):
+        if any(isinstance(e, _ENDS) for e in step.effects):
+            return
+        self._superseded(step, node.active.manifest.topology_version)
+        if len(self.actives) < 2:
             return
         serving = node.active.manifest.digest
         lease = step.after.own.topology.topology.timers.lease_ms
@@ -342,6 +361,14 @@ class Invariants:
                 and not self._listed(d, step.after.own.iid)
             ):
                 raise Violation("L3", "still serves after it was left out")
+
+    def _superseded(self, step: Step, version: int) -> None:
+        """T4: what a newer topology replaces is not served for ever, by the member's own clock."""
+        known = [since for newer, since in self.newer.get(step.after.own.iid, []) if newer > version]
+        if known and step.clock > min(known) + step.after.topology.timers.topology_ms:
+            raise Violation(
+                "T4", "still serves under a topology that is superseded for longer than topology_ms"
+            )
 
     def _listed(self, d: bytes, iid: bytes) -> bool:
         return any(entry.iid == iid for entry in self.manifests[d].members)

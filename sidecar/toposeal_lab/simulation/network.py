@@ -12,6 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection
 from itertools import count
 
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import encode
 from toposeal.errors import Mismatch, Reason, ToposealError
 from toposeal.evidence.binding import Binding, Purpose
 from toposeal.membership import machine
@@ -90,6 +92,7 @@ class Network:
         self.now = 0
         self.nodes: list[Node] = []
         self.observers: list[Callable[[Step], None]] = []
+        self.topologies = {signed.topology.digest: signed}  # all that the owner has signed
         self.delivered: deque[tuple[int, int, bytes]] = deque(
             maxlen=_RECORDED
         )  # (from, to, envelope), as sent
@@ -116,6 +119,7 @@ class Network:
         index = len(self.nodes)
         address = address or f"10.0.{index // 250}.{index % 250 + 1}"
         signed = signed or self.signed
+        self.topologies[signed.topology.digest] = signed
         boot = pooled((self.seed * 97 + index) % POOL)
         own = own_of(boot, boot.symbolic if self._symbolic else boot.real, role, address, signed)
         member, effects = machine.start(own, self.now)
@@ -180,6 +184,11 @@ class Network:
     def inject(self, node: Node, event: Event) -> None:
         """Let `event` happen at `node` now."""
         self._after(0, node, event)
+
+    def push(self, node: Node, signed: SignedTopology) -> None:
+        """The owner gives `node` another topology."""
+        self.topologies[signed.topology.digest] = signed
+        self.inject(node, Received(encode(wire.Envelope(topology=signed.envelope))))
 
     def at(self, time: int, action: Callable[[], None]) -> None:
         """Do something at virtual time `time`."""

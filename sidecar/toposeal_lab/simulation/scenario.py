@@ -32,6 +32,7 @@ _TIMERS: tuple[dict[str, Any], ...] = (
         "lease_ms": 1_500,
         "reattest_ms": 20_000,
         "quorum_ms": 10_000,
+        "topology_ms": 8_000,
     },
     {
         "view_ms": 1_000,
@@ -42,6 +43,7 @@ _TIMERS: tuple[dict[str, Any], ...] = (
         "lease_ms": 5_000,
         "reattest_ms": 60_000,
         "quorum_ms": 30_000,
+        "topology_ms": 20_000,
     },
     {},
 )
@@ -80,6 +82,7 @@ class Scenario:
         of this seed only these happen."""
         self.seed, self.real = seed, real
         self.random = Dice("scenario", seed)
+        self.updates = Dice("updates", seed)
         self.timers = _TIMERS[self.random.choice(_PACE)]
         names = ("web", "api", "db")[: self.random.choice((1, 2, 2, 2, 3))]
         self.roles = {name: self.random.choice(_BOUNDS) for name in names}
@@ -106,10 +109,11 @@ class Scenario:
         for number, role in enumerate(self._population()):
             self.network.at(self._start_time(), self._booting(role, number))
         self._schedule_trouble()
+        self._schedule_updates()
         self.network.at(0, self._kubelet)
         self.network.run(self.peace_at)
         epoch = self._make_peace()
-        limit = self.peace_at + 8 * self.round_ms + 600_000
+        limit = self.peace_at + 8 * self.round_ms + 1_200_000
         self.network.run(limit, self._settled)
         if not self._settled():
             raise Violation("L1", f"not settled {limit - self.peace_at} ms after the last fault")
@@ -201,6 +205,8 @@ class Scenario:
         signed, crash, epoch = self._choose_topology(number), self._choose_crash(), self._choose_epoch()
 
         def boot() -> None:
+            if self.peaceful and role not in self.topology.topology.roles:
+                return
             if self.peaceful:
                 self.network.boot(role, self.topology)
             else:
@@ -333,45 +339,91 @@ class Scenario:
         """Something in the pod fails that the protocol cannot explain."""
         self.network.inject(node, Fault(Mismatch(Reason.INTERNAL, "pod", "a defect", "none")))
 
+    # The owner changes its mind.
+
+    def _schedule_updates(self) -> None:
+        """Sometimes a newer topology or two, each given to one member alone."""
+        for _ in range(self.updates.choice((0, 0, 0, 1, 2))):
+            self.network.at(self.updates.randint(0, self.peace_at), self._update)
+
+    def _update(self) -> None:
+        version = self.topology.topology.version + 1
+        kind = self.updates.choice(("other bounds", "a role more", "a role less"))
+        if kind == "a role less" and len(self.roles) > 1:
+            gone = self.updates.choice(sorted(self.roles))
+            self.roles = {name: bounds for name, bounds in self.roles.items() if name != gone}
+        elif kind == "a role more" and "cache" not in self.roles:
+            self.roles = {**self.roles, "cache": (1, 2)}
+        else:
+            kind, name = "other bounds", self.updates.choice(sorted(self.roles))
+            low, high = self.roles[name]
+            self.roles = {**self.roles, name: (low, high + 1)}
+        self.network.happened[kind] += 1
+        self.topology = self._signed(version=version)
+        self._deliver()
+        if kind == "a role more":
+            self.network.boot("cache", self.topology)
+
+    def _deliver(self) -> None:
+        live = self.network.live()
+        if live:
+            self.network.push(self.updates.choice(live), self.topology)
+
     # Life goes on.
 
     def _kubelet(self) -> None:
-        """What died or fenced comes back after a while, as a new instance at the same address.
+        """What died or fenced comes back after a while, as a new instance at the same address. Pods of a role
+        that is no more do not.
 
-        In peace, whoever cannot take part under the newest topology is restarted with it.
+        In peace, the owner sees to it that somebody has the newest topology.
         """
+        if self.peaceful:
+            self._see_to_it()
         for node in self._latest():
             if node.alive and node.fenced is None:
-                if self.peaceful and self._outdated(node):
-                    self.network.happened["rollout"] += 1
-                    self.network.restart(node, self.topology)
-            elif self.peaceful or Dice("kubelet", self.seed, node.index, self.network.now).random() < 0.5:
+                continue
+            if self.peaceful or Dice("kubelet", self.seed, node.index, self.network.now).random() < 0.5:
                 self.network.happened["restart"] += 1
                 self.network.restart(node, self.topology if self.peaceful else node.signed)
         self.network.at(self.network.now + 1_000, self._kubelet)
 
+    def _see_to_it(self) -> None:
+        newest, live = self.topology.topology, self.network.live()
+        known = [n.member.own.topology.topology for n in live]
+        contradicted = any(t.version == newest.version and t.digest != newest.digest for t in known)
+        if contradicted or any(n.member.blocked is not None for n in live):
+            self.network.happened["equivocation ends"] += 1
+            self.topology = self._signed(version=newest.version + 1)
+            self._deliver()
+        elif all(t.digest != newest.digest for t in known):
+            self._deliver()
+
     def _latest(self) -> list[Node]:
-        return list({n.address: n for n in self.network.nodes}.values())
+        nodes = {n.address: n for n in self.network.nodes}.values()
+        return [n for n in nodes if n.role in self.roles]
 
     def _make_peace(self) -> int:
         """No more faults."""
         self.peaceful = True
         self.network.faults = Faults()
-        for node in self._latest():
+        for node in self.network.nodes:
             node.crash_on = None
             node.offset = self.network.clock(node) - self.network.now  # clocks that stood still go on
             self.network.resume(node)
         return max(self.invariants.highest.values(), default=0)
 
-    def _outdated(self, node: Node) -> bool:
-        return node.signed is not self.topology or node.member.blocked is not None
-
     def _settled(self) -> bool:
-        """L1: all members of what is served live and serve it too, and who is outside has no place in it."""
+        """L1: all members of what is served live and serve it too, under the newest topology, and who is
+        outside has no place in it.
+        """
         nodes = self._latest()
         if any(not n.alive or n.fenced or n.phase in ("committed", "sealed", "proposed") for n in nodes):
             return False
+        if any(n.member.own.topology.topology.digest != self.topology.topology.digest for n in nodes):
+            return False
         serving = {n.member.own.iid: n.active for n in nodes if n.active is not None and not n.suspended}
+        if any(s.manifest.topology_digest != self.topology.topology.digest for s in serving.values()):
+            return False
         for sealed in serving.values():
             for iid in sealed.iids:
                 theirs = serving.get(iid)

@@ -99,6 +99,8 @@ def symbolic_appraisal(event: Appraise, expires_at: int = 1 << 40) -> Appraised 
     role = event.evidence.quote[REPORT_DATA_SIZE:].decode("ascii", "replace")
     if report_data != event.binding.report_data():
         return Refused(event.ticket, Mismatch(Reason.REPORT_DATA, "report_data", "another", "this"))
+    if role not in event.topology.roles:
+        return Refused(event.ticket, Mismatch(Reason.MEASUREMENT, "role", role, "a role of the topology"))
     if role != event.binding.role:
         return Refused(event.ticket, Mismatch(Reason.ROLE_MISMATCH, "role", role, event.binding.role))
     verified = VerifiedEvidence("tdx", role, event.binding, "UpToDate", (), bytes(16), expires_at)
