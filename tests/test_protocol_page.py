@@ -32,6 +32,8 @@ LIMITS = {
     "CERTIFICATE_PART": "bytes of records in one part of a certificate, or one record",
     "MAX_PARTS": "parts of certificates to one peer in ping_ms",
     "MAX_VERSION_STEP": "topology versions at once",
+    "MAX_TOPOLOGY_PUSH": "bytes of a topology's envelope from outside",
+    "TOPOLOGY_PUSHES_PER_SECOND": "of them a second at one member",
     "MAX_REQUESTS_PER_SECOND": "envelopes a second from one source address",
     "MAX_PEER_CONNECTIONS": "calls at once",
     "PEER_TIMEOUT": "ms for a TLS handshake and for a delivery",

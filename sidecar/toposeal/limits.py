@@ -105,6 +105,9 @@ MAX_SEAM_MODULES = 64
 MAX_TCB_EVALUATION = (1 << 31) - 1  # a u32 in Intel's collateral, kept clear of sign trouble
 MAX_TIME = 253_402_300_799  # seconds: the last one of year 9999, so that RFC 3339 can write it
 MAX_VERSION_STEP = 1 << 20  # a dated version (20260101) may skip a year; burning 2^53 needs 2^33 steps
+MAX_TOPOLOGY_PUSH = MAX_ENVELOPE_SIZE - 16  # bytes: in one envelope of the peer link, so that it can spread
+TOPOLOGY_PUSHES_PER_SECOND = 10  # of one member, by anybody: each costs milliseconds, mostly to be refused
+TOPOLOGY_PUSHES_AT_ONCE = 4  # bodies in memory
 MAX_MISMATCHES = 64  # in one refusal: enough to repair a file, too few to flood a log
 TIMER_BOUNDS = {  # milliseconds; the defaults are model.Timers
     "view_ms": (50, 600_000),

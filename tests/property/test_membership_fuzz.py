@@ -109,7 +109,9 @@ def check(phase: str, data: bytes) -> Member | None:
         legal = type(after.phase) is type(before.phase) or _follows(before.phase, after.phase)
         assert legal and not any(isinstance(e, Fence) for e in effects)
         assert after.last_epoch == before.last_epoch and after.last_commitment >= before.last_commitment
-        assert after.own is before.own and len(after.peers) <= len(before.peers) + 1
+        assert replace(after.own, topology=before.own.topology) == before.own
+        assert after.topology.version >= before.topology.version
+        assert len(after.peers) <= len(before.peers) + 1
     assert deep_fingerprint(before) == FINGERPRINTS[phase]
     return after
 

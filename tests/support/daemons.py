@@ -27,7 +27,7 @@ from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLOSED_MARK, ENVOY_LAYOUT,
 from toposeal.errors import PodError
 from toposeal.host import firewall
 from toposeal.limits import PEER_PORT
-from toposeal.topology.dsse import sign
+from toposeal.topology.dsse import decode_envelope, sign
 from toposeal.topology.owner import OwnerRoot, spki
 from toposeal.topology.strict_json import canonical
 from toposeal_lab.member import Event, Member
@@ -122,6 +122,7 @@ class World:
     directory: Path
     node: Node
     vendor: LabPki
+    key: Ed25519PrivateKey  # the owner's
     members: dict[str, Daemon] = field(default_factory=dict)
     heard: list[tuple[str, Event]] = field(default_factory=list)
 
@@ -167,6 +168,16 @@ class World:
             "collateral": str(self.directory / "collateral.json"),
         }
 
+    def signed(self, version: int, change: Callable[[dict[str, Any]], object]) -> Path:
+        """Another version of the owner's declaration, as `topology sign` would leave it."""
+        document = json.loads(decode_envelope((self.directory / "topology.json").read_bytes()).payload)
+        document["version"] = version
+        change(document)
+        path = self.directory / f"topology-{version}.json"
+        path.write_bytes(sign(canonical(document), [self.key]))
+        path.chmod(0o644)
+        return path
+
     def spare(self, tee: str) -> Daemon:
         """One more pod, with the platform of `tee`; nobody expects it."""
         name = f"spare-{len(self.members)}"
@@ -200,13 +211,17 @@ def world(
     web: Mapping[str, object] | None = None,
     least: int | None = None,
     timers: Mapping[str, int] | None = None,
+    measured: Mapping[str, str] | None = None,
 ) -> Iterator[World]:
     """Pods named and of roles as in `roles`; `db` serves `ports`, `web` has more fields. With `replicas` the
     topology wants another number of `db`, with `least` no fewer than that. `timers` are the topology's.
+    Pods in `measured` have another image than that of their role.
     """
+    key = Ed25519PrivateKey.generate()
     now = int(time.time())
     vendor = LabPki.create(now)
-    tees = {n: TdxTee(lab_measurements(role, MESH), secrets.token_bytes(16)) for n, role in roles.items()}
+    images = {**roles, **(measured or {})}
+    tees = {n: TdxTee(lab_measurements(i, MESH), secrets.token_bytes(16)) for n, i in images.items()}
     with ExitStack() as stack:
         directory = stack.enter_context(run_directory())
         (directory / "state").mkdir(mode=0o755)
@@ -214,10 +229,10 @@ def world(
         (directory / "cwd").chmod(0o777)
         stack.enter_context(mounted(TsmConfig(vendor, tees), directory))
         node = stack.enter_context(Node())
-        made = World(directory, node, vendor)
+        made = World(directory, node, vendor, key)
         count = sum(role == "db" for role in roles.values()) if replicas is None else replicas
         for name, data in public_files(
-            declare(now - 60, count, leaf_ms, 1, ports, web, least, timers), vendor
+            declare(now - 60, count, leaf_ms, 1, ports, web, least, timers, key), vendor
         ).items():
             (directory / name).write_bytes(data)
             (directory / name).chmod(0o644)
@@ -235,9 +250,10 @@ def declare(
     web: Mapping[str, object] | None = None,
     least: int | None = None,
     timers: Mapping[str, int] | None = None,
+    key: Ed25519PrivateKey | None = None,
 ) -> Declaration:
-    """The owner's topology of both roles, signed with a key that nobody keeps."""
-    key = Ed25519PrivateKey.generate()
+    """The owner's topology of both roles, signed with `key`, or with one that nobody keeps."""
+    key = key or Ed25519PrivateKey.generate()
     root = OwnerRoot.of([([spki(key.public_key())], 1)])
     document = {
         "mesh": MESH,
@@ -249,9 +265,9 @@ def declare(
         "timers": {"leaf_lifetime_ms": leaf_ms, "lease_ms": 600_000, **(timers or {})},
         "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
         "roles": {
-            "web": {**_role("web", 1, [], [{"role": "db", "port": port} for port in ports]), **(web or {})},
+            "web": {**role("web", 1, [], [{"role": "db", "port": port} for port in ports]), **(web or {})},
             "db": {
-                **_role("db", replicas, list(ports), []),
+                **role("db", replicas, list(ports), []),
                 "replicas": {"min": replicas if least is None else least, "max": replicas},
             },
         },
@@ -259,7 +275,7 @@ def declare(
     return Declaration(root, sign(canonical(document), [key]))
 
 
-def _role(name: str, replicas: int, serves: list[int], calls: list[dict[str, object]]) -> dict[str, object]:
+def role(name: str, replicas: int, serves: list[int], calls: list[dict[str, object]]) -> dict[str, object]:
     return {
         "replicas": {"min": replicas, "max": replicas},
         "tdx": [lab_measurements(name, MESH).reference()],

@@ -15,13 +15,21 @@ from typing import Any
 import pytest
 from support.tls import tls_server
 
-from toposeal.errors import LocalProtocolError, QuoteSourceError, Reason, RemoteProtocolError, ToposealError
+from toposeal.errors import (
+    LocalProtocolError,
+    QuoteSourceError,
+    Reason,
+    RemoteProtocolError,
+    TopologyError,
+    ToposealError,
+)
 from toposeal.host import attestation_server, document_server
-from toposeal.host.attestation_server import Answer, AttestationServer
+from toposeal.host.attestation_server import Answer, AttestationServer, Push
 from toposeal.host.document_server import Build
 from toposeal.host.fetch import fetch_document
 from toposeal.limits import MAX_LIVE_NONCES
 from toposeal.outside.endpoint import Endpoint
+from toposeal.outside.pushed import Pushed
 
 PATH = b"/.well-known/toposeal/attestation"
 NONCE = bytes(range(32))
@@ -34,7 +42,16 @@ async def echo(nonce: bytes) -> Build:
     return lambda: b"document for " + nonce
 
 
-def serving(tmp_path: Path, answer: Answer, scenario: Callable[[Ask], Coroutine[Any, Any, None]]) -> None:
+def refuse(envelope: bytes) -> Pushed:
+    raise TopologyError.of(Reason.TOPOLOGY_ROLLBACK, "version", 6, "at least 7")
+
+
+def serving(
+    tmp_path: Path,
+    answer: Answer,
+    scenario: Callable[[Ask], Coroutine[Any, Any, None]],
+    push: Push | None = None,
+) -> None:
     """Run `scenario` against a server; it gets a function that sends bytes and reads to the end."""
     path = str(tmp_path / "attestation.sock")
 
@@ -47,7 +64,7 @@ def serving(tmp_path: Path, answer: Answer, scenario: Callable[[Ask], Coroutine[
         return response
 
     async def main() -> None:
-        server = AttestationServer(answer)
+        server = AttestationServer(answer, push or refuse)
         await server.start(path, os.getgid())
         try:
             await asyncio.wait_for(scenario(ask), 20)
@@ -61,13 +78,13 @@ def status_of(response: bytes) -> int:
     return int(response.split(b" ", 2)[1])
 
 
-def exchange(tmp_path: Path, request: bytes, answer: Answer = echo) -> bytes:
+def exchange(tmp_path: Path, request: bytes, answer: Answer = echo, push: Push | None = None) -> bytes:
     responses = []
 
     async def scenario(ask: Ask) -> None:
         responses.append(await ask(request))
 
-    serving(tmp_path, answer, scenario)
+    serving(tmp_path, answer, scenario, push)
     return responses[0]
 
 
@@ -333,7 +350,7 @@ def test_the_socket_is_for_its_owner_and_one_group_alone(tmp_path: Path) -> None
         group = os.getgid()
 
     async def main() -> os.stat_result:
-        server = AttestationServer(echo)
+        server = AttestationServer(echo, refuse)
         server.close()
         await server.start(str(tmp_path / "s"), group)
         server.close()
@@ -349,5 +366,5 @@ def test_a_path_that_cannot_be_bound_is_an_error_and_leaks_nothing(tmp_path: Pat
     (tmp_path / "taken").mkdir()
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError):
-        asyncio.run(AttestationServer(echo).start(str(tmp_path / "taken"), os.getgid()))
+        asyncio.run(AttestationServer(echo, refuse).start(str(tmp_path / "taken"), os.getgid()))
     assert len(os.listdir("/proc/self/fd")) == before

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from toposeal.cli.owner_keys import make_key, read_owner, read_private_key
+from toposeal.cli.topology_push import register_push
 from toposeal.errors import Reason, TopologyError, UsageError
 from toposeal.host.files import read_once, write_new
 from toposeal.limits import DIGEST_SIZE, MAX_TOPOLOGY_ENVELOPE_SIZE, MAX_TOPOLOGY_SIZE
@@ -28,13 +29,14 @@ _FIRST_VERSION = 1
 
 
 def register(subparsers: Any) -> None:
-    """Add `topology` and its four commands."""
+    """Add `topology` and its five commands."""
     parser = subparsers.add_parser("topology", help="check, sign and digest the owner's declaration")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _register_check(commands)
     _register_sign(commands)
     _register_digest(commands)
     _register_keygen(commands)
+    register_push(commands)
 
 
 def _register_check(commands: Any) -> None:

@@ -9,14 +9,19 @@ from toposeal.daemon.node import Node
 from toposeal.host.collateral_source import CollateralSource
 from toposeal.membership.state import Own
 from toposeal.outside.document import LiveAnswer, build_document
+from toposeal.outside.pushed import Pushed
 
 
 class Answers:
     """Makes one document for one nonce; those who ask together share a quote."""
 
     def __init__(self, node: Node, own: Own, collateral: CollateralSource) -> None:
-        self._own, self._collateral = own, collateral
+        self._node, self._own, self._collateral = node, own, collateral
         self._windows = LiveWindows(lambda challenge: node.live(challenge))
+
+    def push(self, envelope: bytes) -> Pushed:
+        """A topology from whomever. Raises ToposealError unless the owner's, and not older than ours."""
+        return self._node.push(envelope)
 
     async def answer(self, nonce: bytes) -> Callable[[], bytes]:
         """What makes the attestation document for `nonce` (32 bytes). Raises ToposealError unless active."""

@@ -13,8 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from toposeal._wire import evidence_pb2 as wire_evidence
+from toposeal._wire import peer_pb2 as wire
 from toposeal.daemon.failure import cause
-from toposeal.errors import LocalProtocolError, Mismatch, Reason, RemoteProtocolError, ToposealError
+from toposeal.encoding import encode
+from toposeal.errors import (
+    LocalProtocolError,
+    Mismatch,
+    Reason,
+    RemoteProtocolError,
+    TopologyError,
+    ToposealError,
+)
 from toposeal.evidence.binding import Binding
 from toposeal.host import journal
 from toposeal.membership import machine
@@ -43,6 +52,7 @@ from toposeal.membership.events import (
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Member, Own, attempt_of, sealed_of
 from toposeal.membership.timers import ENTROPY_SIZE
+from toposeal.outside.pushed import Pushed
 from toposeal.topology.accept import SignedTopology
 from toposeal.topology.model import Topology
 from toposeal.verification.model import VerifiedEvidence
@@ -144,6 +154,17 @@ class Node:
         except Exception as error:
             self._fence(cause(error))
             raise
+
+    def push(self, envelope: bytes) -> Pushed:
+        """A signed topology from anybody, to be ours if it is newer. Raises ToposealError if refused."""
+        before = self._member
+        if before is None or before.leaving:  # who leaves begins no round, so it would tell nobody
+            raise not_active(before)
+        self.receive(encode(wire.Envelope(topology=envelope)))
+        after = self._member or before
+        if after.blocked is not None:
+            raise TopologyError(after.blocked)
+        return Pushed(after.topology.version > before.topology.version, after.topology.version)
 
     async def leave(self) -> bool:
         """Ask the others to go on without us, and wait until they do (True) or plainly cannot."""

@@ -1,6 +1,6 @@
-"""Serves attestation documents on the daemon's socket; it proves nothing itself.
+"""Serves attestation documents on the daemon's socket, and takes topologies there; it proves nothing itself.
 
-One exact target. How many quotes the requests cost is the answerer's to limit (V10).
+Exact targets. How many quotes the requests cost is the answerer's to limit (V10).
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from functools import partial
 from http import HTTPStatus
 
 from toposeal.errors import QuoteSourceError, Reason, ToposealError
-from toposeal.host.document_server import Build, DocumentServer, refusal, response
+from toposeal.host.document_server import Build, DocumentServer, ReadBody, refusal, response
+from toposeal.host.topology_pushes import TopologyPushes
 from toposeal.limits import MAX_LIVE_NONCES
-from toposeal.outside.endpoint import ATTESTATION_PATH, ATTESTATION_TYPE
+from toposeal.outside.endpoint import ATTESTATION_PATH, ATTESTATION_TYPE, TOPOLOGY_PATH
+from toposeal.outside.pushed import Pushed
 
 Answer = Callable[[bytes], Awaitable[Build]]
+Push = Callable[[bytes], Pushed]
 
 _MAX_CONNECTIONS = MAX_LIVE_NONCES
+_POST = f"POST {TOPOLOGY_PATH} ".encode("ascii")
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,512}) HTTP/1\.[01]")
 _TARGET = re.compile(rf"{re.escape(ATTESTATION_PATH)}\?nonce=([0-9a-f]{{64}})".encode("ascii"))
 _STATUS_OF = {
@@ -29,11 +33,18 @@ _STATUS_OF = {
 class AttestationServer(DocumentServer):
     """`answer` waits for the evidence on a nonce of 32 bytes, and gives what then builds the document.
 
-    It refuses with ToposealError: NOT_ACTIVE and a failing quote source become 503.
+    It refuses with ToposealError: NOT_ACTIVE and a failing quote source become 503. `push` is given what
+    somebody posts as a topology.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(partial(_attest, answer), _MAX_CONNECTIONS)
+    def __init__(self, answer: Answer, push: Push) -> None:
+        self._pushes = TopologyPushes(push)
+        super().__init__(partial(self._answer_one, answer), _MAX_CONNECTIONS)
+
+    async def _answer_one(self, answer: Answer, head: bytes, body: ReadBody) -> Build:
+        if head.startswith(_POST):
+            return await self._pushes.answer(head, body)
+        return await _attest(answer, head)
 
 
 async def _attest(answer: Answer, head: bytes) -> Build:

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from toposeal.limits import MAX_HTTP_HEADER, VERIFY_TIMEOUT
 
 Build = Callable[[], bytes]
+ReadBody = Callable[[int], Awaitable[bytes]]  # exactly so many bytes after the head
 
 _MAX_DOCUMENTS = 64  # in memory, each as large as it gets
 _STALLED_S = 2.0  # Envoy reads on when half of CONNECTION_BUFFER is taken: 16 KiB a second are fast enough
@@ -26,12 +27,13 @@ _EXCHANGE_TIMEOUT_S = VERIFY_TIMEOUT / 1000  # later than this nobody waits for 
 
 class DocumentServer:
     """One listening Unix socket. `respond` is given the head of one request, of at most MAX_HTTP_HEADER
-    bytes, and gives what then builds the whole response. While `most` are served, further ones are closed.
+    bytes, and what reads its body, and gives what then builds the whole response. While `most` are served,
+    further ones are closed.
 
     An exception of `respond` is ours, closes that connection and reaches the event loop's exception handler.
     """
 
-    def __init__(self, respond: Callable[[bytes], Awaitable[Build]], most: int) -> None:
+    def __init__(self, respond: Callable[[bytes, ReadBody], Awaitable[Build]], most: int) -> None:
         self._answer, self._most = respond, most
         self._documents = asyncio.Semaphore(_MAX_DOCUMENTS)
         self._connections = 0
@@ -88,7 +90,16 @@ class DocumentServer:
             return partial(refusal, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except asyncio.IncompleteReadError:
             return partial(refusal, HTTPStatus.BAD_REQUEST)
-        return await self._answer(head)
+        return await self._answer(head, partial(_body, reader))
+
+
+async def _body(reader: asyncio.StreamReader, size: int) -> bytes:
+    """Raises TimeoutError, or ConnectionError for who stops before the end."""
+    try:
+        async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+            return await reader.readexactly(size)
+    except asyncio.IncompleteReadError as error:
+        raise ConnectionError("the body ended early") from error
 
 
 def refusal(status: HTTPStatus) -> bytes:

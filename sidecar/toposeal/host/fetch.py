@@ -26,7 +26,7 @@ def fetch_document(endpoint: Endpoint, nonce: bytes, timeout_s: float = VERIFY_T
     try:
         addresses = socket.getaddrinfo(*endpoint.dial, type=socket.SOCK_STREAM)
         deadline = time.monotonic() + timeout_s
-        with connect(addresses, deadline) as plain, _handshake(plain, endpoint.host) as tls:
+        with connect(addresses, deadline) as plain, handshake(plain, endpoint.host) as tls:
             tls.settimeout(remaining(deadline))
             tls.sendall(_request(endpoint, nonce))
             return _receive(tls, deadline)
@@ -35,7 +35,8 @@ def fetch_document(endpoint: Endpoint, nonce: bytes, timeout_s: float = VERIFY_T
         raise refusal("connection", found, "an attestation document in time") from error
 
 
-def _handshake(plain: socket.socket, host: str) -> ssl.SSLSocket:
+def handshake(plain: socket.socket, host: str) -> ssl.SSLSocket:
+    """TLS with whoever is there, within the timeout of `plain`. Raises OSError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols([ATTESTATION_ALPN])

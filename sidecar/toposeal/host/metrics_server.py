@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from toposeal.dataplane.metrics import METRICS_PATH, METRICS_TYPE
 from toposeal.errors import ToposealError
-from toposeal.host.document_server import Build, DocumentServer, refusal, response
+from toposeal.host.document_server import Build, DocumentServer, ReadBody, refusal, response
 from toposeal.limits import MAX_METRICS_REQUESTS
 
 Text = Callable[[], Awaitable[bytes]]
@@ -24,7 +24,7 @@ class MetricsServer(DocumentServer):
         super().__init__(partial(_figures, text), MAX_METRICS_REQUESTS)
 
 
-async def _figures(text: Text, head: bytes) -> Build:
+async def _figures(text: Text, head: bytes, _: ReadBody) -> Build:
     """Nothing of the request but its first line is looked at."""
     if _REQUEST.fullmatch(head.partition(b"\r\n")[0]) is None:
         return partial(refusal, HTTPStatus.NOT_FOUND)

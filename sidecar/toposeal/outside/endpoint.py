@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from toposeal.errors import Reason, UsageError
 
 ATTESTATION_PATH = "/.well-known/toposeal/attestation"
+TOPOLOGY_PATH = "/.well-known/toposeal/topology"  # POST: a newer signed topology
 ATTESTATION_ALPN = "toposeal-attest/1"  # tells an ingress port that the document is meant
 ATTESTATION_TYPE = "application/vnd.toposeal.attestation.v1+protobuf"
 

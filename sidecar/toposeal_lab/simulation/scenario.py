@@ -389,13 +389,17 @@ class Scenario:
 
     def _see_to_it(self) -> None:
         newest, live = self.topology.topology, self.network.live()
-        known = [n.member.own.topology.topology for n in live]
-        contradicted = any(t.version == newest.version and t.digest != newest.digest for t in known)
-        if contradicted or any(n.member.blocked is not None for n in live):
+        contradicted = [
+            n
+            for n in live
+            if n.member.topology.version == newest.version
+            and (n.member.blocked is not None or n.member.topology.digest != newest.digest)
+        ]
+        if contradicted:
             self.network.happened["equivocation ends"] += 1
             self.topology = self._signed(version=newest.version + 1)
-            self._deliver()
-        elif all(t.digest != newest.digest for t in known):
+            self.network.push(contradicted[0], self.topology)
+        elif all(n.member.topology.digest != newest.digest for n in live):
             self._deliver()
 
     def _latest(self) -> list[Node]:
