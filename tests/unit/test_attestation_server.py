@@ -30,6 +30,7 @@ from toposeal.host.fetch import fetch_document
 from toposeal.limits import MAX_LIVE_NONCES
 from toposeal.outside.endpoint import Endpoint
 from toposeal.outside.pushed import Pushed
+from toposeal.outside.status import Status
 
 PATH = b"/.well-known/toposeal/attestation"
 NONCE = bytes(range(32))
@@ -44,6 +45,10 @@ async def echo(nonce: bytes) -> Build:
 
 def refuse(envelope: bytes) -> Pushed:
     raise TopologyError.of(Reason.TOPOLOGY_ROLLBACK, "version", 6, "at least 7")
+
+
+def nothing() -> Status:
+    raise RemoteProtocolError.of(Reason.NOT_ACTIVE, "phase", "boot", "active")
 
 
 def serving(
@@ -64,7 +69,7 @@ def serving(
         return response
 
     async def main() -> None:
-        server = AttestationServer(answer, push or refuse)
+        server = AttestationServer(answer, push or refuse, nothing)
         await server.start(path, os.getgid())
         try:
             await asyncio.wait_for(scenario(ask), 20)
@@ -350,7 +355,7 @@ def test_the_socket_is_for_its_owner_and_one_group_alone(tmp_path: Path) -> None
         group = os.getgid()
 
     async def main() -> os.stat_result:
-        server = AttestationServer(echo, refuse)
+        server = AttestationServer(echo, refuse, nothing)
         server.close()
         await server.start(str(tmp_path / "s"), group)
         server.close()
@@ -366,5 +371,10 @@ def test_a_path_that_cannot_be_bound_is_an_error_and_leaks_nothing(tmp_path: Pat
     (tmp_path / "taken").mkdir()
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError):
-        asyncio.run(AttestationServer(echo, refuse).start(str(tmp_path / "taken"), os.getgid()))
+        asyncio.run(AttestationServer(echo, refuse, nothing).start(str(tmp_path / "taken"), os.getgid()))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_there_is_no_status_before_there_is_a_member(tmp_path: Path) -> None:
+    request = b"GET /.well-known/toposeal/status HTTP/1.1\r\n\r\n"
+    assert status_of(exchange(tmp_path, request)) == 503

@@ -17,6 +17,7 @@ from toposeal.host.attestation_server import AttestationServer
 from toposeal.limits import MAX_TOPOLOGY_PUSH, TOPOLOGY_PUSHES_AT_ONCE, TOPOLOGY_PUSHES_PER_SECOND
 from toposeal.outside.endpoint import TOPOLOGY_PATH
 from toposeal.outside.pushed import Pushed, read_answer
+from toposeal.outside.status import Status
 
 LINE = f"POST {TOPOLOGY_PATH} HTTP/1.1\r\n".encode()
 
@@ -24,6 +25,10 @@ LINE = f"POST {TOPOLOGY_PATH} HTTP/1.1\r\n".encode()
 def post(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
     size = b"Content-Length: %d\r\n" % (len(body) if length is None else length)
     return LINE + b"Host: shop\r\n" + size + b"".join(h + b"\r\n" for h in headers) + b"\r\n" + body
+
+
+def nothing() -> Status:
+    raise AssertionError("no status was asked for")
 
 
 class Served:
@@ -51,7 +56,7 @@ class Served:
             async def never(nonce: bytes) -> Callable[[], bytes]:
                 raise AssertionError("no document was asked for")
 
-            server = AttestationServer(never, self.push)
+            server = AttestationServer(never, self.push, nothing)
             await server.start(self.path, os.getgid())
             try:
                 if at_once:
@@ -131,7 +136,7 @@ def test_a_body_that_ends_early_is_no_push(tmp_path: Path) -> None:
         async def never(nonce: bytes) -> Callable[[], bytes]:
             raise AssertionError
 
-        server = AttestationServer(never, served.push)
+        server = AttestationServer(never, served.push, nothing)
         await server.start(served.path, os.getgid())
         await half(served.path)
         server.close()

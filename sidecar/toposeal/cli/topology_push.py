@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
+from toposeal.host.asking import push_topology
 from toposeal.host.files import read_once
-from toposeal.host.push import push_topology
 from toposeal.limits import MAX_TOPOLOGY_PUSH
 from toposeal.outside.endpoint import Endpoint
 

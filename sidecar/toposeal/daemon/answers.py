@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from toposeal.daemon.live_window import LiveWindows
-from toposeal.daemon.node import Node
+from toposeal.daemon.node import Node, not_active
 from toposeal.host.collateral_source import CollateralSource
+from toposeal.host.journal import clock_ms
 from toposeal.membership.state import Own
 from toposeal.outside.document import LiveAnswer, build_document
 from toposeal.outside.pushed import Pushed
+from toposeal.outside.status import Status, status_of
 
 
 class Answers:
@@ -22,6 +24,13 @@ class Answers:
     def push(self, envelope: bytes) -> Pushed:
         """A topology from whomever. Raises ToposealError unless the owner's, and not older than ours."""
         return self._node.push(envelope)
+
+    def status(self) -> Status:
+        """What anybody may know. Raises RemoteProtocolError before there is anything to say."""
+        member = self._node.member
+        if member is None:
+            raise not_active(None)
+        return status_of(member, clock_ms())
 
     async def answer(self, nonce: bytes) -> Callable[[], bytes]:
         """What makes the attestation document for `nonce` (32 bytes). Raises ToposealError unless active."""

@@ -5,6 +5,7 @@ Exact targets. How many quotes the requests cost is the answerer's to limit (V10
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -14,14 +15,17 @@ from toposeal.errors import QuoteSourceError, Reason, ToposealError
 from toposeal.host.document_server import Build, DocumentServer, ReadBody, refusal, response
 from toposeal.host.topology_pushes import TopologyPushes
 from toposeal.limits import MAX_LIVE_NONCES
-from toposeal.outside.endpoint import ATTESTATION_PATH, ATTESTATION_TYPE, TOPOLOGY_PATH
+from toposeal.outside.endpoint import ATTESTATION_PATH, ATTESTATION_TYPE, STATUS_PATH, TOPOLOGY_PATH
 from toposeal.outside.pushed import Pushed
+from toposeal.outside.status import STATUS_TYPE, Status
 
 Answer = Callable[[bytes], Awaitable[Build]]
 Push = Callable[[bytes], Pushed]
+TellStatus = Callable[[], Status]
 
 _MAX_CONNECTIONS = MAX_LIVE_NONCES
 _POST = f"POST {TOPOLOGY_PATH} ".encode("ascii")
+_GET_STATUS = re.compile(rf"GET {re.escape(STATUS_PATH)} HTTP/1\.[01]".encode("ascii"))
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,512}) HTTP/1\.[01]")
 _TARGET = re.compile(rf"{re.escape(ATTESTATION_PATH)}\?nonce=([0-9a-f]{{64}})".encode("ascii"))
 _STATUS_OF = {
@@ -34,17 +38,26 @@ class AttestationServer(DocumentServer):
     """`answer` waits for the evidence on a nonce of 32 bytes, and gives what then builds the document.
 
     It refuses with ToposealError: NOT_ACTIVE and a failing quote source become 503. `push` is given what
-    somebody posts as a topology.
+    somebody posts as a topology, `status` says what whoever asks may know.
     """
 
-    def __init__(self, answer: Answer, push: Push) -> None:
-        self._pushes = TopologyPushes(push)
+    def __init__(self, answer: Answer, push: Push, status: TellStatus) -> None:
+        self._pushes, self._status = TopologyPushes(push), status
         super().__init__(partial(self._answer_one, answer), _MAX_CONNECTIONS)
 
     async def _answer_one(self, answer: Answer, head: bytes, body: ReadBody) -> Build:
         if head.startswith(_POST):
             return await self._pushes.answer(head, body)
+        if _GET_STATUS.fullmatch(head.partition(b"\r\n")[0]):
+            return self._tell()
         return await _attest(answer, head)
+
+    def _tell(self) -> Build:
+        try:
+            said = json.dumps(self._status().as_json()).encode("ascii")
+        except ToposealError:
+            return partial(refusal, HTTPStatus.SERVICE_UNAVAILABLE)
+        return partial(response, HTTPStatus.OK, said, STATUS_TYPE)
 
 
 async def _attest(answer: Answer, head: bytes) -> Build:

@@ -113,7 +113,7 @@ def watch(member: Member, now: int) -> Step:
             return member, ()
         return replace(member, suspended_at=None), (Resume(),)
     if until is not None and member.suspended_at is None:
-        return replace(member, suspended_at=now), (Suspend(_lapsed(member, now)),)
+        return replace(member, suspended_at=now), (Suspend(lapsed(member, now)),)
     gives_up = quorum_deadline(member)
     if gives_up is not None and now >= gives_up:
         mismatch = Mismatch(Reason.QUORUM_LOST, "leases", "no majority", "a majority of the manifest")
@@ -134,7 +134,8 @@ def quorum_deadline(member: Member) -> int | None:
     return since + topology.timers.quorum_ms
 
 
-def _lapsed(member: Member, now: int) -> Mismatch:
+def lapsed(member: Member, now: int) -> Mismatch:
+    """Why a suspended member may not serve."""
     if now >= member.serving_since + 2 * member.own.topology.topology.timers.reattest_ms:
         return Mismatch(Reason.SEAL_TOO_OLD, "sealed", "older than twice reattest_ms", "a newer seal")
     if member.adopted and now >= member.adopted[0][1] + member.topology.timers.topology_ms:

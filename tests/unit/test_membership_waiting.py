@@ -1,0 +1,97 @@
+"""What a member says that it waits for, phase by phase."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from support.actors import Bench, of
+from support.symbolic import signed_topology
+
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import encode
+from toposeal.errors import Reason
+from toposeal.limits import MAX_MISMATCHES
+from toposeal.membership.events import Quote
+from toposeal.membership.waiting import waits
+
+ROLES = {"db": (2, 2), "web": (1, 1)}
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench(ROLES)
+
+
+def said(bench: Bench) -> list[tuple[Reason, str]]:
+    return [(m.reason, m.field) for m in waits(bench.member, bench.now)]
+
+
+def test_before_its_evidence_is_verified_it_waits_for_that_alone(bench: Bench) -> None:
+    assert said(bench) == [(Reason.NOT_ACTIVE, "join")]
+
+
+def test_gathering_it_waits_for_members_of_a_role(bench: Bench) -> None:
+    bench.gathering()
+    bench.meet(bench.actor("db"))
+    (mismatch,) = waits(bench.member, bench.now)
+    assert (mismatch.reason, mismatch.field) == (Reason.MANIFEST_BOUNDS, "roles.db")
+    assert (mismatch.found, mismatch.expected) == ("1 within reach", "at least 2")
+
+
+def test_it_waits_for_a_choice_that_could_follow(bench: Bench) -> None:
+    """Two that share a nonce are neither."""
+    bench.gathering()
+    one, other = bench.actor("db"), bench.actor("db")
+    other.new_hello(1, nonce=one.hello.nonce)
+    bench.meet(one, other)
+    assert said(bench) == [(Reason.NO_MAJORITY, "members")]
+
+
+def test_a_selection_that_only_has_to_stand_is_no_want() -> None:
+    bench = Bench({"db": (1, 2), "web": (1, 1)}).gathering()
+    bench.meet(bench.actor("db"))
+    assert bench.phase == "gathering" and said(bench) == []
+
+
+def test_proposed_committed_and_sealed_it_names_who_is_missing(bench: Bench) -> None:
+    bench.gathering()
+    one, other = bench.actor("db"), bench.actor("db")
+    manifest = bench.proposed(one, other)
+    assert said(bench) == [(Reason.NOT_ACTIVE, "PROPOSE of db")] * 2
+    for actor in (one, other):
+        bench.receive(actor.propose(manifest))
+    assert said(bench) == [(Reason.NOT_ACTIVE, f"COMMIT of {role}") for role in ("db", "db", "web")]
+    assert waits(bench.member, bench.now)[-1].found == "none of ourselves"
+    bench.appraise(bench.quote(of(bench.effects, Quote)[-1:]))
+    for actor in (one, other):
+        bench.appraise(bench.receive(actor.commit(manifest)))
+    assert bench.phase == "sealed"
+    bench.receive(one.sealed(manifest))
+    (mismatch,) = waits(bench.member, bench.now)
+    assert mismatch.field == "SEALED of db" and mismatch.found == f"none of {other.own.identity.ca.domain}"
+    bench.receive(other.sealed(manifest))
+    assert bench.phase == "active" and said(bench) == []
+
+
+def test_what_stops_it_comes_first(bench: Bench) -> None:
+    bench.gathering()
+    contradicted = signed_topology(ROLES, version=7, issued_at=1)
+    bench.receive(encode(wire.Envelope(topology=contradicted.envelope)))
+    bench.member = replace(bench.member, accepted=bytes(48))
+    first, second = said(bench)[:2]
+    assert first == (Reason.TOPOLOGY_EQUIVOCATION, "topology.version")
+    assert second == (Reason.ROLE_MISMATCH, "topology")
+
+
+def test_a_suspended_member_says_why() -> None:
+    bench = Bench({"db": (1, 1), "web": (1, 1)}).gathering()
+    bench.active(bench.actor("db"))
+    bench.member = replace(bench.member, suspended_at=bench.now)
+    assert said(bench) == [(Reason.NO_MAJORITY, "leases")]
+
+
+def test_the_list_is_bounded() -> None:
+    many = {f"role-{n:02}": (1, 1) for n in range(MAX_MISMATCHES + 5)}
+    bench = Bench({**many, "web": (1, 1)}).gathering()
+    assert len(waits(bench.member, bench.now)) == MAX_MISMATCHES
