@@ -56,6 +56,8 @@ from toposeal.membership.votes import (
 )
 from toposeal.outside.document import parse_document
 from toposeal.outside.endpoint import Endpoint
+from toposeal.outside.pushed import read_pushed
+from toposeal.outside.status import read_status
 from toposeal.outside.verify import verify_document
 from toposeal.topology.accept import accept
 from toposeal.topology.author import payload_from_yaml
@@ -69,6 +71,13 @@ from toposeal.verification.high_water import Marks, parse_marks
 
 CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus"
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "shop" / "topology.yaml"
+
+_STATUS = (
+    b'{"name": "m-0.shop", "role": "web", "phase": "proposed", "epoch": 2, "version": 7, "suspended": false,'
+    b' "serving": {"epoch": 1, "digest": "00", "lineage": "00", "version": 7,'
+    b' "members": [{"name": "m-0.shop", "role": "web", "lease_ms": null}]},'
+    b' "waits": [{"reason": "not_active", "field": "a", "found": "b", "expected": "c"}]}'
+)
 
 
 _ASKED = question(7, "api.example.com", Kind.A)
@@ -227,4 +236,6 @@ def _outside(mesh: Mesh) -> dict[str, Parser]:
             lambda data: Endpoint.parse(data.decode("utf-8", "replace")),
             [b"https://shop.example:8444", b"https://[2001:db8::1]:8444/.well-known/toposeal/attestation"],
         ),
+        "pushed": Parser(read_pushed, [b'{"result": "accepted", "version": 8}']),
+        "status": Parser(read_status, [_STATUS]),
     }

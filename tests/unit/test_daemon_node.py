@@ -18,6 +18,7 @@ from toposeal.errors import (
     QuoteSourceError,
     Reason,
     RemoteProtocolError,
+    TopologyError,
     ToposealError,
 )
 from toposeal.evidence.binding import Binding, Purpose
@@ -27,6 +28,7 @@ from toposeal.membership import machine
 from toposeal.membership.events import Appraise, Received, Refused, Subject, Ticket
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Own
+from toposeal.outside.pushed import Pushed
 from toposeal.topology.model import Topology
 from toposeal.verification.model import VerifiedEvidence
 from toposeal_lab.simulation.network import Network, signed_topology, symbolic_appraisal, symbolic_evidence
@@ -66,6 +68,9 @@ class Wire:
             node.receive(data)
 
 
+ROLES = {"db": (1, 1), "web": (1, 1)}
+
+
 def appraise(evidence: wire_evidence.Evidence, binding: Binding, topology: Topology) -> VerifiedEvidence:
     answer = symbolic_appraisal(Appraise(Ticket(Subject.JOIN, b"", b""), evidence, binding, topology))
     if isinstance(answer, Refused):
@@ -82,7 +87,7 @@ class Mesh:
         self.active: list[SealedManifest] = []
         self.expected = 0
         self.served: list[bool] = []  # what suspend (False) and resume (True) said, in order
-        self._network = Network(signed_topology({"db": (1, 1), "web": (1, 1)}, ping_ms=200))
+        self._network = Network(signed_topology(ROLES, ping_ms=200))
 
     def add(self, role: str, activate: Callable[[SealedManifest], Any] | None = None) -> Node:
         own: Own = self._network.boot(role).member.own
@@ -149,6 +154,43 @@ def test_two_nodes_seal_and_answer_live_and_a_fault_ends_one() -> None:
         for node in nodes:
             node.fault(FAULT)
         assert await asyncio.gather(*tasks) == [FAULT, FAULT]
+
+    run(go)
+
+
+def test_T4_a_topology_from_outside_is_news_once_and_an_older_one_is_refused() -> None:
+    async def go() -> None:
+        mesh = Mesh()
+        nodes = [mesh.add("web"), mesh.add("db")]
+        second, third, other = (
+            signed_topology(ROLES, version=version, issued_at=issued, ping_ms=200).envelope
+            for version, issued in ((2, 1), (3, 1), (3, 2))
+        )
+        with pytest.raises(RemoteProtocolError):
+            nodes[0].push(second)
+        tasks = [asyncio.create_task(node.run()) for node in nodes]
+        await until(lambda: len(mesh.active) == 2)
+        assert nodes[0].push(third) == Pushed(True, 3)
+        assert nodes[0].push(third) == Pushed(False, 3)
+        await until(lambda: {s.manifest.topology_version for s in mesh.active[2:]} == {3})
+        await until(lambda: len(mesh.active) == 4)
+        signed, sealed, _ = await nodes[1].live(bytes([7]) * 32)
+        assert signed.envelope == third and sealed.topology == signed.topology
+        for envelope, reason in (
+            (second, Reason.TOPOLOGY_ROLLBACK), (other, Reason.TOPOLOGY_EQUIVOCATION),
+            (third, Reason.TOPOLOGY_EQUIVOCATION),
+        ):  # fmt: skip
+            with pytest.raises(TopologyError) as refused:
+                nodes[0].push(envelope)
+            assert refused.value.reason is reason
+        leaving = asyncio.create_task(nodes[1].leave())
+        await asyncio.sleep(0)
+        with pytest.raises(RemoteProtocolError):
+            nodes[1].push(third)
+        leaving.cancel()
+        for node in nodes:
+            node.fault(FAULT)
+        await asyncio.gather(*tasks)
 
     run(go)
 

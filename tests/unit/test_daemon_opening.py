@@ -261,6 +261,22 @@ def test_a_later_manifest_is_an_update_and_names_follow_it(monkeypatch: pytest.M
     assert rig.published == [{"db", "web"}, {"api", "db", "web"}, {"web"}]
 
 
+def test_N5_names_keep_their_addresses_when_a_later_topology_has_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`api` comes before all others by name, and last by time."""
+    seen: list[dict[str, str]] = []
+
+    async def test(rig: Rig) -> None:
+        rig.opening._publish = lambda view: seen.append(
+            {r: view.places.role(r) for r in ("db", "web", "api")}
+        )
+        await rig.opened()
+
+    run(test, monkeypatch)
+    assert seen == [{"db": "240.10.0.1", "web": "240.10.0.2", "api": "240.10.0.3"}]
+
+
 def test_D7_a_refused_newcomer_is_an_alarm_and_the_manifest_before_serves_on(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

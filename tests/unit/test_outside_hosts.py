@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import pytest
 
@@ -140,5 +140,33 @@ def test_without_hosts_nobody_is_asked_and_nothing_ends() -> None:
         assert not done
         assert told.changes == []
         running.cancel()
+
+    asyncio.run(go())
+
+
+def test_a_later_topology_asks_for_its_hosts_and_keeps_what_is_known() -> None:
+    """No time flies here: what is due is due at once."""
+    told = Told(api_example_com=[answer("8.8.8.8")], ledger_corp_example=[answer("10.1.2.3")])
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def go() -> None:
+        hosts = OutsideHosts([API], told, told.changed)
+        hosts.follow([API], told)  # before it runs, too
+        running = asyncio.create_task(hosts.run())
+        await until(lambda: told.changes[-1:] == [{"api.example.com": ("8.8.8.8",)}])
+        hosts.follow([API, LEDGER], told)
+        both = {"api.example.com": ("8.8.8.8",), "ledger.corp.example": ("10.1.2.3",)}
+        await until(lambda: told.changes[-1:] == [both])
+        hosts.follow([LEDGER], told)
+        await until(lambda: told.changes[-1:] == [{"ledger.corp.example": ("10.1.2.3",)}])
+        hosts.follow([], told)
+        await until(lambda: told.changes[-1:] == [{}])
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
     asyncio.run(go())

@@ -16,7 +16,7 @@ from toposeal.errors import NetworkError, Reason, TopologyError, ToposealError
 from toposeal.host.attestation_server import AttestationServer
 from toposeal.limits import MAX_TOPOLOGY_PUSH, TOPOLOGY_PUSHES_AT_ONCE, TOPOLOGY_PUSHES_PER_SECOND
 from toposeal.outside.endpoint import TOPOLOGY_PATH
-from toposeal.outside.pushed import Pushed, read_answer
+from toposeal.outside.pushed import Pushed, read_pushed
 from toposeal.outside.status import Status
 
 LINE = f"POST {TOPOLOGY_PATH} HTTP/1.1\r\n".encode()
@@ -150,7 +150,7 @@ def test_a_body_that_ends_early_is_no_push(tmp_path: Path) -> None:
 
 def test_an_answer_is_read_back() -> None:
     for pushed in (Pushed(True, 8), Pushed(False, 7)):
-        assert read_answer(json.dumps(pushed.as_json()).encode()) == pushed
+        assert read_pushed(json.dumps(pushed.as_json()).encode()) == pushed
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_an_answer_is_read_back() -> None:
 )
 def test_a_strange_answer_is_none(body: bytes, kind: type[ToposealError], reason: Reason) -> None:
     with pytest.raises(kind) as error:
-        read_answer(body)
+        read_pushed(body)
     assert error.value.reason is reason
 
 

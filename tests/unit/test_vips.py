@@ -7,7 +7,8 @@ import ipaddress
 import pytest
 from support.shop import role, topology
 
-from toposeal.dataplane.vips import host_vip, is_taken, vip
+from toposeal.dataplane.vips import Places, host_vip, is_taken, vip
+from toposeal.errors import LocalProtocolError, Reason
 from toposeal.limits import MAX_EGRESS_PER_ROLE, MAX_ROLES, PROBE_ADDRESS, VIP_NETWORK
 from toposeal.topology.egress import Egress
 
@@ -61,3 +62,20 @@ def test_D3_what_stands_for_somebody_else_is_taken(address: str) -> None:
 def test_a_pods_own_addresses_are_not_taken(address: str) -> None:
     called = topology(role("db", 1, serves=(5432,), addresses=("10.96.3.7", "fd00:96::7")))
     assert not is_taken(called, address)
+
+
+def test_N5_a_name_keeps_its_address_whatever_later_topologies_say() -> None:
+    first = Places.of(topology(role("web", 1, egress=(Egress(1, host="b.example"),)), role("db", 1)))
+    both = (Egress(1, host="b.example"), Egress(1, host="a.example"))
+    second = first.extended(topology(role("web", 1, egress=both), role("api", 1)))
+    assert [second.role(name) for name in ("db", "web", "api")] == ["240.10.0.1", "240.10.0.2", "240.10.0.3"]
+    assert [second.host(name) for name in ("b.example", "a.example")] == ["240.10.128.1", "240.10.128.2"]
+    assert second.extended(topology(role("web", 1))) == second
+
+
+def test_N5_a_pod_that_has_heard_too_many_names_stops_rather_than_reuse_one() -> None:
+    full = Places(tuple(f"role-{n}" for n in range(127 * 250)), ())
+    assert full.extended(topology(role("role-0", 1))) == full
+    with pytest.raises(LocalProtocolError) as error:
+        full.extended(topology(role("web", 1)))
+    assert error.value.reason is Reason.TOO_LARGE

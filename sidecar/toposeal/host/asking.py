@@ -14,7 +14,7 @@ from toposeal.host.bounded_http import BoundedStream, connect, refusal, remainin
 from toposeal.host.fetch import handshake
 from toposeal.limits import VERIFY_TIMEOUT
 from toposeal.outside.endpoint import STATUS_PATH, TOPOLOGY_PATH, Endpoint
-from toposeal.outside.pushed import MAX_PUSH_ANSWER, PUSH_TYPE, Pushed, read_answer
+from toposeal.outside.pushed import MAX_PUSH_ANSWER, PUSH_TYPE, Pushed, read_pushed
 from toposeal.outside.status import MAX_STATUS_SIZE, STATUS_TYPE, Status, read_status
 
 _TIMEOUT_S = VERIFY_TIMEOUT / 1000
@@ -24,7 +24,7 @@ def push_topology(endpoint: Endpoint, envelope: bytes) -> Pushed:
     """What the member says of a signed topology. Raises its refusal with its reason, or NetworkError."""
     more = f"Content-Type: application/json\r\nContent-Length: {len(envelope)}\r\n"
     request = _head("POST", TOPOLOGY_PATH, endpoint, more) + envelope
-    return read_answer(_exchange(endpoint, request, PUSH_TYPE, MAX_PUSH_ANSWER))
+    return read_pushed(_exchange(endpoint, request, PUSH_TYPE, MAX_PUSH_ANSWER))
 
 
 def ask_status(endpoint: Endpoint) -> Status:

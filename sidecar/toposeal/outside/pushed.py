@@ -23,7 +23,7 @@ class Pushed:
         return {"result": "accepted" if self.is_news else "known", "version": self.version}
 
 
-def read_answer(body: bytes) -> Pushed:
+def read_pushed(body: bytes) -> Pushed:
     """Raises the refusal that `body` names, with its reason, or NetworkError for what is no answer."""
     try:
         said = parse(body, "http.body", MAX_PUSH_ANSWER)
