@@ -127,9 +127,7 @@ def test_T4_M1_a_mesh_follows_its_owner_from_version_to_version(mesh: World) -> 
             for port in (OLD, NEW):
                 stack.enter_context(echo(mesh[name].pod, port, name))
         old = dial(mesh, "web", OLD, "db-1", "db-2")
-        resolved = run_python(
-            mesh["web"].pod, "import socket; print(socket.gethostbyname('db'))", uid=APP_UID
-        )
+        resolved = address(mesh, "web")
 
         # Version 2: an edge and a role more. One member is told.
         before, first = epochs(mesh), mesh.directory / "topology.json"
