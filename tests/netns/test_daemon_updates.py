@@ -59,8 +59,13 @@ def epoch(member: Daemon) -> int:
 
 def push(mesh: World, name: str, path: Path) -> tuple[int, str]:
     """What an owner outside does: exit code, and what it reads."""
+    return outside(mesh, name, "topology", "push", "--file", str(path))
+
+
+def outside(mesh: World, name: str, *command: str) -> tuple[int, str]:
+    """Exit code and words of `toposeal`, asked about this member."""
     url = f"https://{mesh[name].pod.ipv4}:{ATTESTATION_PORT}"
-    command = [sys.executable, "-I", "-m", "toposeal", "topology", "push", url, "--file", str(path)]
+    command = (sys.executable, "-I", "-m", "toposeal", *command, url)
     with mesh.node.host().inside():
         done = subprocess.run(command, capture_output=True, timeout=60)
     return done.returncode, (done.stdout + done.stderr).decode()
@@ -140,6 +145,14 @@ def test_T4_M1_a_mesh_follows_its_owner_from_version_to_version(mesh: World) -> 
         new = dial(mesh, "web", NEW, "db-1", "db-2")
         assert old.answers()
         assert address(mesh, "web") == resolved
+
+        # Each of them says so to whoever asks.
+        for name in FIRST:
+            code, said = outside(mesh, name, "status", "--json")
+            status = json.loads(said)
+            assert code == 0 and status["version"] == status["serving"]["version"] == 2
+            assert [m["role"] for m in status["serving"]["members"]] == ["db", "db", "web"]
+            assert (status["suspended"], status["verified"]) == (False, False)
 
         # What is known, what is older, and what nobody signed.
         code, said = push(mesh, "web", second)
