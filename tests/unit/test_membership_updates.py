@@ -285,6 +285,14 @@ def test_a_member_that_boots_is_judged_by_the_newest(bench: Bench) -> None:
     assert bench.phase == "waiting" and bench.member.accepted == newer().topology.digest
 
 
+def test_a_member_without_evidence_yet_is_judged_when_it_has_some(bench: Bench) -> None:
+    bench.member, quote = start(bench.own, 0)
+    bench.now = 0
+    assert bench.receive(message(newer())) == []
+    (judged,) = of(bench.quote(quote), Appraise)
+    assert judged.topology == newer().topology
+
+
 def test_a_member_that_boots_and_that_the_newest_does_not_admit_fences(bench: Bench) -> None:
     member, quote = start(bench.own, 0)
     bench.member, bench.now = member, 0
