@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from support.actors import Bench, of
-from support.symbolic import signed_topology
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
@@ -14,6 +13,7 @@ from toposeal.errors import Reason
 from toposeal.limits import MAX_MISMATCHES
 from toposeal.membership.events import Quote
 from toposeal.membership.waiting import waits
+from toposeal_lab.simulation.symbolic import signed_topology
 
 ROLES = {"db": (2, 2), "web": (1, 1)}
 

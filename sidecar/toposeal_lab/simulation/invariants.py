@@ -402,6 +402,7 @@ class Invariants:
 
 _ENDS = (Activate, Fence, Left, Suspend)
 _EXPLAINED = {
+    Reason.MEASUREMENT,  # the newest topology has no place for who boots
     Reason.QUORUM_LOST,
     Reason.SIBLING_ACTIVE,
     Reason.NOT_ACTIVE,

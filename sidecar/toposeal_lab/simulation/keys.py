@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from toposeal.membership import exchange, identity
+from toposeal.membership import identity, updates
 from toposeal.membership.identity import Identity, make_identity, parse_identity
 from toposeal.membership.signing import SigningKeys
 from toposeal.membership.state import Own
@@ -145,7 +145,7 @@ def symbolic_signatures() -> Iterator[None]:
         return
     swapped: list[tuple[ModuleType, str, object]] = [
         (identity, "parse_identity", _remembered_identity(parse_identity)),
-        (exchange, "accept", _remembered_topology(accept)),
+        (updates, "accept", _remembered_topology(accept)),
         *((module, "replace", _copied) for module in _members()),
     ]
     shipped = [(module, name, vars(module)[name]) for module, name, _ in swapped]
