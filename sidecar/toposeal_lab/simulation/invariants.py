@@ -36,33 +36,10 @@ from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Fenced, Member, Sealed, attempt_of
 from toposeal_lab.simulation.channels import Channels
 from toposeal_lab.simulation.network import Network, Node, Step
+from toposeal_lab.simulation.transcripts import lp, seal_report_data, sha384
 from toposeal_lab.simulation.violation import Violation
 
 MESSAGES_PER_SECOND = 60  # from one member to one other, at most, whatever the faults
-
-
-def lp(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + data
-
-
-def sha384(tag: str, body: bytes) -> bytes:
-    return hashlib.sha384(tag.encode() + lp(body)).digest()
-
-
-def seal_report_data(manifest: wire.Manifest, d: bytes, entry: wire.Entry) -> bytes:
-    """report_data of a SEAL quote, from the definition in PROTOCOL.md 2.4."""
-    return hashlib.sha512(
-        b"toposeal/v1/rd\x02"
-        + manifest.mesh_id
-        + manifest.topology_digest
-        + manifest.epoch.to_bytes(8, "big")
-        + d
-        + lp(entry.role.encode())
-        + entry.iid
-        + entry.hello_digest
-        + bytes(32)
-        + b"\x01"
-    ).digest()
 
 
 class Invariants:

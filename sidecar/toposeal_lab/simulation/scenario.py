@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 from toposeal.errors import Mismatch, Reason
@@ -18,7 +17,8 @@ from toposeal_lab.simulation.data_plane import APPLY_MS
 from toposeal_lab.simulation.dice import Dice
 from toposeal_lab.simulation.invariants import Invariants
 from toposeal_lab.simulation.keys import symbolic_signatures
-from toposeal_lab.simulation.network import Blow, Faults, Network, Node, Step, sent_kind, signed_topology
+from toposeal_lab.simulation.network import Blow, Faults, Network, Node, Step, sent_kind
+from toposeal_lab.simulation.updates import Updates
 from toposeal_lab.simulation.violation import Violation
 
 _BOUNDS = ((1, 1), (1, 1), (1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3))
@@ -74,7 +74,7 @@ class Outcome:
     happened: Counter[str] = field(default_factory=Counter)
 
 
-class Scenario:
+class Scenario(Updates):
     """Everything that chance decides is decided here, or is a function of what it is about."""
 
     def __init__(self, seed: int, real: bool = False, permitted: Collection[Blow] | None = None) -> None:
@@ -130,9 +130,6 @@ class Scenario:
             settled_ms=settled_at - self.peace_at,
             happened=self.network.happened,
         )
-
-    def _signed(self, **document: Any) -> SignedTopology:
-        return _topology(tuple(self.roles.items()), tuple({"calls": True, **self.timers, **document}.items()))
 
     def _epilogue(self) -> None:
         """In some stories the end is looked at more closely."""
@@ -339,36 +336,6 @@ class Scenario:
         """Something in the pod fails that the protocol cannot explain."""
         self.network.inject(node, Fault(Mismatch(Reason.INTERNAL, "pod", "a defect", "none")))
 
-    # The owner changes its mind.
-
-    def _schedule_updates(self) -> None:
-        """Sometimes a newer topology or two, each given to one member alone."""
-        for _ in range(self.updates.choice((0, 0, 0, 1, 2))):
-            self.network.at(self.updates.randint(0, self.peace_at), self._update)
-
-    def _update(self) -> None:
-        version = self.topology.topology.version + 1
-        kind = self.updates.choice(("other bounds", "a role more", "a role less"))
-        if kind == "a role less" and len(self.roles) > 1:
-            gone = self.updates.choice(sorted(self.roles))
-            self.roles = {name: bounds for name, bounds in self.roles.items() if name != gone}
-        elif kind == "a role more" and "cache" not in self.roles:
-            self.roles = {**self.roles, "cache": (1, 2)}
-        else:
-            kind, name = "other bounds", self.updates.choice(sorted(self.roles))
-            low, high = self.roles[name]
-            self.roles = {**self.roles, name: (low, high + 1)}
-        self.network.happened[kind] += 1
-        self.topology = self._signed(version=version)
-        self._deliver()
-        if kind == "a role more":
-            self.network.boot("cache", self.topology)
-
-    def _deliver(self) -> None:
-        live = self.network.live()
-        if live:
-            self.network.push(self.updates.choice(live), self.topology)
-
     # Life goes on.
 
     def _kubelet(self) -> None:
@@ -386,21 +353,6 @@ class Scenario:
                 self.network.happened["restart"] += 1
                 self.network.restart(node, self.topology if self.peaceful else node.signed)
         self.network.at(self.network.now + 1_000, self._kubelet)
-
-    def _see_to_it(self) -> None:
-        newest, live = self.topology.topology, self.network.live()
-        contradicted = [
-            n
-            for n in live
-            if n.member.topology.version == newest.version
-            and (n.member.blocked is not None or n.member.topology.digest != newest.digest)
-        ]
-        if contradicted:
-            self.network.happened["equivocation ends"] += 1
-            self.topology = self._signed(version=newest.version + 1)
-            self.network.push(contradicted[0], self.topology)
-        elif all(n.member.topology.digest != newest.digest for n in live):
-            self._deliver()
 
     def _latest(self) -> list[Node]:
         nodes = {n.address: n for n in self.network.nodes}.values()
@@ -439,13 +391,6 @@ class Scenario:
     def _has_place(self, node: Node, sealed: SealedManifest) -> bool:
         role = sealed.topology.roles[node.role]
         return sum(e.role == node.role for e in sealed.manifest.members) < role.max_replicas
-
-
-@cache
-def _topology(
-    roles: tuple[tuple[str, tuple[int, int]], ...], document: tuple[tuple[str, Any], ...]
-) -> SignedTopology:
-    return signed_topology(dict(roles), **dict(document))
 
 
 def _of(values: tuple[int, ...], chance: float) -> int:
