@@ -82,6 +82,7 @@ SCENES: Mapping[str, Callable[[Mesh], None]] = {
     "scale": scale,
     "partition": partition,
     "evict": evict,
+    "upgrade": upgrade,
 }
 
 
