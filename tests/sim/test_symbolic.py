@@ -9,7 +9,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.membership import exchange, identity, timers
+from toposeal.membership import identity, timers, updates
 from toposeal.membership.identity import SignedIdentity, parse_identity, verify_identity
 from toposeal.membership.state import Own
 from toposeal.topology.accept import accept
@@ -24,7 +24,7 @@ TOPOLOGY = signed_topology({"web": (1, 1)})
 
 def _used() -> tuple[object, ...]:
     """What of production the simulation puts something else in the place of."""
-    return identity.parse_identity, vars(exchange)["accept"], vars(timers)["replace"]
+    return identity.parse_identity, vars(updates)["accept"], vars(timers)["replace"]
 
 
 def symbolic_own() -> Own:
