@@ -1,6 +1,7 @@
-"""The `toposeal-lab` command: demo, bench, simulate, and `run`, `verify`, `connect` under simulated roots.
+"""The `toposeal-lab` command: demo, bench, simulate, and `run`, `doctor`, `verify`, `connect` on a simulated
+platform.
 
-Those three are the production commands; the lab adds other roots, another configfs directory and, for one
+Those four are the production commands; the lab adds other roots, another configfs directory and, for one
 member, a leaked key. Nothing of this is in the release image.
 """
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "bench": ("measure this machine", "toposeal_lab.bench"),
     "simulate": ("the protocol under faults, seeded", "toposeal_lab.simulate"),
     "run": ("toposeal run on a simulated platform", "toposeal_lab.lab_run"),
+    "doctor": ("toposeal doctor in a pod with a simulated platform", "toposeal_lab.lab_doctor"),
     "verify": ("toposeal verify under a simulated vendor's root", "toposeal_lab.lab_verify"),
     "connect": ("toposeal connect under a simulated vendor's root", "toposeal_lab.lab_connect"),
     "platform": ("serve the simulated platform for pods that others run", "toposeal_lab.platform"),

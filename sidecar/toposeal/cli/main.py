@@ -24,6 +24,7 @@ COMMANDS = {
     "topology": ("check, sign and digest the owner's declaration", "toposeal.cli.topology"),
     "inject": ("put the sidecar into the pods of Kubernetes manifests", "toposeal.cli.inject"),
     "run": ("attest this pod and open its network once the mesh is sealed", "toposeal.cli.run"),
+    "doctor": ("run inside a pod: say what is missing there", "toposeal.cli.doctor"),
     "envoy": ("print the Envoy configuration that the daemon serves", "toposeal.cli.envoy"),
     "firewall": ("render, apply or check the pod's rules", "toposeal.cli.firewall"),
 }

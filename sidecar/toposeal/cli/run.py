@@ -33,11 +33,16 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "run", help="attest this pod and open its network once the mesh is sealed", description=__doc__
     )
+    add_arguments(parser)
+    parser.set_defaults(run=_run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `values` reads."""
     parser.add_argument("--config", metavar="FILE", help="TOML file with all of these instead (measured)")
     for name, (metavar, text) in _ARGUMENTS.items():
         default = f" (default {_DEFAULTS[name]})" if name in _DEFAULTS else ""
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text + default)
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -62,13 +67,18 @@ def values(args: argparse.Namespace) -> dict[str, str]:
     """The configuration's values from the file or from the arguments, never from both."""
     from toposeal.daemon.config_file import read_config_file
 
-    named = {name: getattr(args, name) for name in _ARGUMENTS}
-    given = {name: value for name, value in named.items() if value is not None}
+    given = named(args)
     if args.config is None:
         return _with_defaults(given)
     if given:
         raise UsageError.of(Reason.USAGE, f"--{sorted(given)[0]}", "besides --config", "one or the other")
     return _with_defaults(read_config_file(args.config))
+
+
+def named(args: argparse.Namespace) -> dict[str, str]:
+    """Those that were given as arguments."""
+    every = {name: getattr(args, name) for name in _ARGUMENTS}
+    return {name: value for name, value in every.items() if value is not None}
 
 
 def _with_defaults(given: Mapping[str, str]) -> dict[str, str]:

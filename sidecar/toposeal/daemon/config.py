@@ -62,39 +62,40 @@ def load_config(values: Mapping[str, str]) -> RunConfig:
 
     Raises UsageError or TopologyError.
     """
-    initdata = _initdata(values)
+    initdata = read_initdata(values)
     measured = {} if initdata is None else _measured(initdata)
     cached = "collateral_cache" in values
     required = [key for key in REQUIRED if key not in measured and not (key == "collateral" and cached)]
     missing = [key for key in KEYS if (key in required or key in values) and not values.get(key)]
     if missing:
         raise UsageError.of(Reason.USAGE, missing[0], "nothing", "a value")
-    owner = _owner(values, initdata)
-    envelope = read_once(values["topology"], _MAX_ENVELOPE)
-    told = {**values, **measured}
-    min_version = _version(told["min_version"])
-    signed = accept(envelope, owner, told["mesh"], min_version)
-    role = told["role"]
-    if role not in signed.topology.roles:
-        raise UsageError.of(Reason.ROLE_UNKNOWN, "role", role, "a role of the topology")
-    _check_clock(signed)
+    owner = read_owner(values, initdata)
+    told = told_by(values, initdata)
+    signed = read_topology(told, owner)
+    check_role(told["role"], signed)
+    check_clock(signed)
     return RunConfig(
-        role=role,
+        role=told["role"],
         mesh=told["mesh"],
         owner=owner,
         topology=signed,
         peers=parse_peers(values["peers"]),
         state_dir=check_state_dir(values["state_dir"]),
         collateral=read_bundle(values["collateral"]) if "collateral" in values else EMPTY,
-        services=_services(values),
+        services=read_services(values),
         event_log=values.get("event_log"),
         initdata=initdata,
-        min_version=min_version,
+        min_version=_version(told["min_version"]),
     )
 
 
-def _initdata(values: Mapping[str, str]) -> Initdata | None:
-    """What is measured is told once."""
+def told_by(values: Mapping[str, str], initdata: Initdata | None) -> dict[str, str]:
+    """`values` with what the measured document says."""
+    return {**values, **({} if initdata is None else _measured(initdata))}
+
+
+def read_initdata(values: Mapping[str, str]) -> Initdata | None:
+    """The document that `values` name, if they do. What is measured is told once. Raises UsageError."""
     if "initdata" not in values:
         return None
     for key in MEASURED:
@@ -108,10 +109,25 @@ def _measured(initdata: Initdata) -> dict[str, str]:
     return {"role": said.role, "mesh": said.mesh, "owner": "", "min_version": str(said.min_version)}
 
 
-def _owner(values: Mapping[str, str], initdata: Initdata | None) -> OwnerRoot:
+def read_owner(values: Mapping[str, str], initdata: Initdata | None) -> OwnerRoot:
+    """The root that `initdata` or else a file names. Raises UsageError or TopologyError."""
     if initdata is not None:
         return OwnerRoot.parse(initdata.identity.owner_root)
     return OwnerRoot.parse(read_once(values["owner"], MAX_OWNER_ROOT_SIZE))
+
+
+def read_topology(told: Mapping[str, str], owner: OwnerRoot) -> SignedTopology:
+    """The declaration, if `owner` has signed it for this mesh, in a version that is not too low. Raises
+    UsageError or TopologyError.
+    """
+    envelope = read_once(told["topology"], _MAX_ENVELOPE)
+    return accept(envelope, owner, told["mesh"], _version(told["min_version"]))
+
+
+def check_role(role: str, signed: SignedTopology) -> None:
+    """Raises UsageError unless the topology has it."""
+    if role not in signed.topology.roles:
+        raise UsageError.of(Reason.ROLE_UNKNOWN, "role", role, "a role of the topology")
 
 
 def parse_peers(text: str) -> tuple[tuple[str, int], ...]:
@@ -130,8 +146,10 @@ def _peer(item: str) -> tuple[str, int]:
     return host.strip("[]"), number
 
 
-def _services(values: Mapping[str, str]) -> Services | None:
-    """Nothing is asked of anybody unless there is a place to keep the answers and the marks."""
+def read_services(values: Mapping[str, str]) -> Services | None:
+    """Nothing is asked of anybody unless there is a place to keep the answers and the marks. Raises
+    UsageError.
+    """
     cache, roots = values.get("collateral_cache"), values.get("service_ca")
     if cache is None:
         for key in ("pccs", "kds", "service_ca"):
@@ -154,8 +172,8 @@ def _version(text: str) -> int:
     return int(text)
 
 
-def _check_clock(signed: SignedTopology) -> None:
-    """The topology was signed in the past: a clock that says otherwise is wrong (O2)."""
+def check_clock(signed: SignedTopology) -> None:
+    """The topology was signed in the past: a clock that says otherwise is wrong (O2). Raises UsageError."""
     now = int(time.time())
     if now < signed.topology.issued_at:
         raise UsageError.of(Reason.USAGE, "clock", now, f"at least issued_at, {signed.topology.issued_at}")

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
@@ -33,6 +34,7 @@ REPORT_DIRECTORY = "/sys/kernel/config/tsm/report"
 TDX_GUEST: Literal["tdx_guest"] = "tdx_guest"
 SEV_GUEST: Literal["sev_guest"] = "sev_guest"
 ProviderName = Literal["tdx_guest", "sev_guest"]
+T = TypeVar("T")
 _TEXT_LIMIT = 4096  # one page: the size of every text attribute
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0  # seconds; a quote in flight takes the host up to 30
 
@@ -75,15 +77,22 @@ class ConfigfsTsm:
         if len(report_data) != REPORT_DATA_SIZE:
             raise ValueError(f"report_data has {len(report_data)} bytes, not {REPORT_DATA_SIZE}")
         end = time.monotonic() + deadline_s
-        return self._calls.call(lambda: _until(end, lambda: self._attempt(report_data)), deadline_s)
+        attempt = partial(self._in_entry, partial(_request, report_data=report_data))
+        return self._calls.call(lambda: _until(end, attempt), deadline_s)
 
-    def _attempt(self, report_data: bytes) -> TsmReport:
-        """One request in one private entry, which is always removed (rmdir alone can)."""
+    def provider(self, deadline_s: float) -> ProviderName:
+        """The driver that would answer; no report is asked for, but one in flight may have to be waited for,
+        up to `deadline_s` seconds. Raises QuoteSourceError.
+        """
+        return self._calls.call(partial(self._in_entry, _provider), deadline_s)
+
+    def _in_entry(self, use: Callable[[str], T]) -> T:
+        """What `use` makes of one private entry, which is always removed (rmdir alone can)."""
         entry = os.path.join(self._report_dir, f"toposeal-{secrets.token_hex(8)}")
         try:
             os.mkdir(entry, 0o700)
             try:
-                return _request(entry, report_data)
+                return use(entry)
             finally:
                 os.rmdir(entry)
         except OSError as error:

@@ -88,26 +88,60 @@ def prepare(state_dir: str, *, owner: int, group: int) -> None:
         _prepare_one(f"{state_dir}/{name}", mode, owner, group, None)
 
 
+def examine(state_dir: str, *, owner: int) -> bool:
+    """Whether the directories are there as `prepare` leaves them; False where it has yet to make them, and
+    can. Changes nothing.
+
+    Raises PodError(STATE_DIR) for what `prepare` refuses, and for directories of `owner` with another mode.
+    """
+    _check_reachable(state_dir)
+    if not os.path.lexists(state_dir):
+        parent = os.path.dirname(state_dir)
+        with _errors(parent), _opened(parent) as descriptor:
+            _check_tmpfs(descriptor, parent)
+        return False
+    made = _examine_one(state_dir, 0o750, owner, frozenset(_MODES))
+    return made and all(
+        os.path.lexists(f"{state_dir}/{name}") and _examine_one(f"{state_dir}/{name}", mode, owner, None)
+        for name, mode in _MODES.items()
+    )
+
+
+def _examine_one(path: str, mode: int, owner: int, names: frozenset[str] | None) -> bool:
+    with _errors(path), _opened(path) as descriptor:
+        _check_free(descriptor, path, owner, names)
+        found = os.fstat(descriptor)
+    if found.st_uid != owner:
+        return False
+    if stat.S_IMODE(found.st_mode) != mode:
+        raise PodError.of(
+            Reason.STATE_DIR, path, f"mode {stat.S_IMODE(found.st_mode):04o}", f"mode {mode:04o}"
+        )
+    return True
+
+
 def _prepare_one(path: str, mode: int, owner: int, group: int, names: frozenset[str] | None) -> None:
     """`names` is all that may be in it already; None for anything."""
     with _errors(path):
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
-        descriptor = os.open(path, _DIRECTORY)
-        try:
-            found = os.fstat(descriptor)
-            if found.st_uid not in (owner, os.geteuid()):
-                raise PodError.of(Reason.STATE_DIR, path, f"owner {found.st_uid}", f"owner {owner}")
-            strange = sorted(set(os.listdir(descriptor)) - names) if names is not None else []
-            if strange:
-                raise PodError.of(Reason.STATE_DIR, path, strange[0], "a directory for the pod alone")
-            _check_tmpfs(descriptor, path)
+        with _opened(path) as descriptor:
+            _check_free(descriptor, path, owner, names)
             # A mode is its owner's to change; root without CAP_FOWNER, as in a container, is nobody special.
             os.fchown(descriptor, os.geteuid(), group)
             os.fchmod(descriptor, mode)
             os.fchown(descriptor, owner, group)
-        finally:
-            os.close(descriptor)
+
+
+def _check_free(descriptor: int, path: str, owner: int, names: frozenset[str] | None) -> None:
+    """A directory on a tmpfs that is ours or will be, with nothing in it but `names`."""
+    found = os.fstat(descriptor)
+    if found.st_uid not in (owner, os.geteuid()):
+        raise PodError.of(Reason.STATE_DIR, path, f"owner {found.st_uid}", f"owner {owner}")
+    strange = sorted(set(os.listdir(descriptor)) - names) if names is not None else []
+    if strange:
+        raise PodError.of(Reason.STATE_DIR, path, strange[0], "a directory for the pod alone")
+    _check_tmpfs(descriptor, path)
 
 
 def _check_reachable(path: str) -> None:
@@ -138,6 +172,15 @@ def _check_tmpfs(descriptor: int, path: str) -> None:
     magic = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], "little")
     if magic != _TMPFS_MAGIC:
         raise PodError.of(Reason.STATE_DIR, path, f"file system {magic:#x}", f"tmpfs, {_TMPFS_MAGIC:#x}")
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, _DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
