@@ -359,6 +359,9 @@ LABELS_DIFFER = pod("a")
 LABELS_DIFFER["metadata"] = {"labels": {"toposeal.dev/role": "x"}, "annotations": {"toposeal.dev/role": "y"}}
 SECOND = {**pod("b"), "metadata": {"name": "b", "labels": {"toposeal.dev/role": "a"}}}
 ELSEWHERE = [{**pod(name), "metadata": {"name": name, "namespace": name}} for name in "ab"]
+SAME_NAME = [{**pod("a"), "metadata": {"name": "a", "namespace": namespace}} for namespace in "xy"]
+SCALER = scaler(scaleTargetRef={"kind": "Pod", "name": "a"}, maxReplicas=2)
+TWO_SCALERS = [SCALER, {**SCALER, "metadata": {"name": "y"}}]
 WEB = service("web", "a", {"port": 80})
 
 
@@ -402,6 +405,8 @@ WEB = service("web", "a", {"port": 80})
             [pod("a"), WEB, ingress(defaultBackend={"service": {"name": "web", "port": {"number": "x"}}})],
             "number: found x",
         ),
+        ([pod("a"), *TWO_SCALERS], "a workload that nothing else scales"),
+        (SAME_NAME, "several, x, y"),
         ([pod("a"), policy(podSelector={"matchLabel": {}})], "podSelector.matchLabel: found matchLabel"),
         ([pod("a"), policy(ingres=[])], "spec.ingres"),
         ([pod("a"), policy(policyTypes=["Other"])], "policyTypes[0]: found Other"),

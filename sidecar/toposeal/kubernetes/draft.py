@@ -102,13 +102,13 @@ def _sorted(documents: Sequence[Document], notes: dict[str, None]) -> _Told:
     read = [document for document, _ in pods] + [field.document for field in others]
     for document in read:
         check_written_out(document)
+    _check_namespaces(read)
     for name, count in Counter(document.name() for document in read).items():
         if count > 1:
             raise UsageError.of(Reason.MANIFEST_REFUSED, name, "twice", "each once")
     if not 0 < len(pods) <= MAX_ROLES:
         expected = f"1 to {MAX_ROLES} workloads, each a role"
         raise UsageError.of(Reason.MANIFEST_REFUSED, "manifests", f"{len(pods)} with pods", expected)
-    _check_namespaces(read)
     return _Told(pods, others)
 
 
@@ -129,8 +129,8 @@ def _kind(document: Document, notes: dict[str, None]) -> str | None:
 
 def _check_namespaces(read: Sequence[Document]) -> None:
     """Those that name none are where the others are."""
-    named = {document.name(): value_at(document.value, ("metadata", "namespace")) for document in read}
-    found = sorted({printable(namespace) for namespace in named.values() if namespace is not None})
+    named = [value_at(document.value, ("metadata", "namespace")) for document in read]
+    found = sorted({printable(namespace) for namespace in named if namespace is not None})
     if len(found) > 1:
         expected = "one, and a topology for each: a role's name has no namespace"
         raise UsageError.of(

@@ -44,6 +44,7 @@ class Pods:
     replicas: dict[str, int | Blank]
     probes: list[dict[str, Any]]
     notes: dict[str, None]  # in order, each once
+    scaled: bool = False  # by an autoscaler
     serves: set[int] = field(default_factory=set)
     addresses: set[str] = field(default_factory=set)
     ingress: set[int] = field(default_factory=set)  # targets of what outside clients reach
@@ -105,18 +106,18 @@ def _ports(containers: list[Field], notes: dict[str, None]) -> Iterator[Containe
 def _replicas(whole: Field, notes: dict[str, None]) -> dict[str, int | Blank]:
     kind = whole.value["kind"]
     if kind in ("Deployment", "StatefulSet"):
-        return bounds(whole.at("spec", "replicas").number(0, MAX_REPLICAS))
+        return _bounds(whole.at("spec", "replicas").number(0, MAX_REPLICAS))
     if kind == "DaemonSet":
         return {"min": Blank("as few nodes as it may run on"), "max": Blank("as many nodes as it may run on")}
     if kind == "Pod":
-        return bounds(1)
+        return _bounds(1)
     notes.setdefault("A job ends, and with a `min` above 0 the mesh cannot seal again without it.")
     path = ("spec", "jobTemplate") if kind == "CronJob" else ()
     parallel = whole.at(*path, "spec", "parallelism").number(1, MAX_REPLICAS)
     return {"min": Blank("0, or how many jobs' pods the seal waits for"), "max": parallel or 1}
 
 
-def bounds(replicas: int | None) -> dict[str, int | Blank]:
+def _bounds(replicas: int | None) -> dict[str, int | Blank]:
     """Exactly so many, 1 where nothing is said; how many one that is scaled to none may have is not known."""
     if replicas == 0:
         return {"min": 0, "max": Blank("how many there may be")}

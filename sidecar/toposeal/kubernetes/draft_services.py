@@ -114,6 +114,9 @@ def take_autoscaler(field: Field, pods: Sequence[Pods], notes: dict[str, None]) 
     if high is None:
         raise spec.at("maxReplicas").refused(f"an integer from 1 to {MAX_REPLICAS}")
     for one in scaled:
+        if one.scaled:
+            raise target.refused("a workload that nothing else scales")
+        one.scaled = True
         one.replicas = {"min": 1 if low is None else low, "max": high}
     if not scaled:
         notes.setdefault(f"{field.document.name()} scales {name}, which is not in these files.")
