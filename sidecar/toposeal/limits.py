@@ -267,3 +267,4 @@ MAX_MANIFEST_FILE = 4 << 20
 MAX_MANIFEST_DOCUMENTS = 1_000
 MAX_MANIFEST_DEPTH = 64  # pods have 15
 MAX_MANIFEST_NODES = 500_000  # of one document, aliases written out
+MAX_POLICY_PARTS = 4_096  # rules, peers and ports of all NetworkPolicies: each is held against every role

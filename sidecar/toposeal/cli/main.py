@@ -21,7 +21,7 @@ COMMANDS = {
     "connect": ("a local port that leads to verified members alone", "toposeal.cli.connect"),
     "status": ("ask one member for its epoch, its leases and what it waits for", "toposeal.cli.status"),
     "evidence": ("show or verify one quote, report or log; fetch collateral", "toposeal.cli.evidence"),
-    "topology": ("check, sign and digest the owner's declaration", "toposeal.cli.topology"),
+    "topology": ("draft, check, sign and digest the owner's declaration", "toposeal.cli.topology"),
     "inject": ("put the sidecar into the pods of Kubernetes manifests", "toposeal.cli.inject"),
     "run": ("attest this pod and open its network once the mesh is sealed", "toposeal.cli.run"),
     "doctor": ("run inside a pod: say what is missing there", "toposeal.cli.doctor"),

@@ -1,4 +1,4 @@
-"""`toposeal topology`: check, sign and digest the owner's declaration, make the owner's keys."""
+"""`toposeal topology`: draft, check, sign and digest the owner's declaration, make the owner's keys."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from toposeal.cli import topology_from
 from toposeal.cli.owner_keys import make_key, read_owner, read_private_key
 from toposeal.cli.topology_push import register_push
 from toposeal.errors import Reason, TopologyError, UsageError
@@ -29,9 +30,10 @@ _FIRST_VERSION = 1
 
 
 def register(subparsers: Any) -> None:
-    """Add `topology` and its five commands."""
-    parser = subparsers.add_parser("topology", help="check, sign and digest the owner's declaration")
+    """Add `topology` and its commands."""
+    parser = subparsers.add_parser("topology", help="draft, check, sign and digest the owner's declaration")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    topology_from.register(commands)
     _register_check(commands)
     _register_sign(commands)
     _register_digest(commands)

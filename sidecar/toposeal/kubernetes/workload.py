@@ -9,6 +9,7 @@ from typing import Any
 
 from toposeal.errors import Reason, UsageError, printable
 from toposeal.kubernetes.manifest import Document, Path, check_written_out
+from toposeal.names import is_name
 
 ROLE = "toposeal.dev/role"
 _TEMPLATE = ("spec", "template")
@@ -54,7 +55,7 @@ def workloads(
     """
     known, found = sorted(roles), []
     for document in documents:
-        pod = _pod_path(document)
+        pod = pod_path(document)
         if pod is not None:
             check_written_out(document)
             found.append(Workload(document, pod, _role(document, pod, named, known)))
@@ -73,7 +74,13 @@ def value_at(value: Any, path: Path) -> Any:
     return value
 
 
-def _pod_path(document: Document) -> Path | None:
+def is_role_name(name: object) -> bool:
+    """Whether a role of this name can have a Service."""
+    return is_name(name) and _DNS_LABEL.fullmatch(str(name)) is not None
+
+
+def pod_path(document: Document) -> Path | None:
+    """Where the pod of a document is; None where it has none. Raises UsageError for an unknown kind."""
     value = document.value
     if not isinstance(value, dict):
         return None
