@@ -17,7 +17,7 @@ from toposeal_lab.simulation.run import Tally, simulate
 from toposeal_lab.simulation.scenario import KINDS, Scenario
 from toposeal_lab.simulation.shrink import minimal, shrink
 
-CI_SEEDS = 1_000  # what two cores do in two minutes; `make sim` runs more
+CI_SEEDS = 1_800  # what two cores do in two minutes; `make sim` runs more
 REAL_SEEDS = 20
 
 
