@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from toposeal.evidence.binding import ZERO_DIGEST
-from toposeal.membership.certificate import majority, trail
+from toposeal.membership.certificate import trail
+from toposeal.membership.choosing import choose, leavers
 from toposeal.membership.heads import is_alive
-from toposeal.membership.leaving import leavers, with_fewest
 from toposeal.membership.manifest import Entry, Manifest, build_manifest
 from toposeal.membership.state import Attempt, Member, Peer, is_eligible
-from toposeal.topology.model import Role
 from toposeal.verification.model import VerifiedEvidence
 
 _MISSED_PINGS = 3  # a candidate that missed this many in a row is not live
@@ -54,26 +53,19 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
         return None  # the common case while members arrive, and a cheap one
     own = attempt.hello.entry(member.own.identity)
     entries = list(_unique([own, *(p.hello.entry(p.identity) for p in live)]))
-    leaving = leavers(member)
-
-    def choose(some: Sequence[Entry]) -> Selection | None:
-        chosen = _choose(roles, some, incumbents)
-        return chosen if chosen and majority(path or (), chosen.iids) else None
-
-    staying = [entry for entry in entries if entry.iid not in leaving]
-    if _choose(roles, staying, incumbents) is None:
+    chosen = choose(roles, entries, leavers(member), path or (), incumbents)
+    if chosen is None or own not in chosen:
         return None
-    going = [entry for entry in entries if entry.iid in leaving & incumbents]
-    selection = with_fewest(staying, going, choose)
-    if selection is None or own.iid not in selection.iids:
-        return None
-    left_out = incumbents.difference(selection.iids)
+    iids = {entry.iid for entry in chosen}
+    left_out = incumbents - iids
     awaited = any(
         is_alive(member, peer, now) and not peer.leaving and peer.refused != member.topology.digest
         for iid, peer in member.peers.items()
         if iid in left_out
     )
-    return replace(selection, full=selection.full and not awaited, awaited=awaited)
+    count = Counter(entry.role for entry in chosen)
+    full = all(count[name] == role.max_replicas for name, role in roles.items())
+    return Selection(chosen, full and not awaited, awaited)
 
 
 def manifest_of(member: Member, attempt: Attempt, selection: Selection) -> Manifest:
@@ -96,24 +88,6 @@ def is_candidate(member: Member, attempt: Attempt, peer: Peer, now: int) -> bool
         and peer.pong_at is not None
         and now - peer.pong_at <= limit
     )
-
-
-def _choose(
-    roles: Mapping[str, Role], entries: Iterable[Entry], incumbents: frozenset[bytes]
-) -> Selection | None:
-    by_role: dict[str, list[Entry]] = {name: [] for name in roles}
-    for entry in entries:
-        by_role[entry.role].append(entry)
-    chosen = {
-        name: sorted(by_role[name], key=lambda entry: (entry.iid not in incumbents, entry))[
-            : role.max_replicas
-        ]
-        for name, role in roles.items()
-    }
-    if any(len(chosen[name]) < role.min_replicas for name, role in roles.items()):
-        return None
-    full = all(len(chosen[name]) == role.max_replicas for name, role in roles.items())
-    return Selection(tuple(sorted(e for some in chosen.values() for e in some)), full)
 
 
 def _apart(member: Member, live: list[Peer]) -> list[Peer]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from toposeal.errors import Mismatch, Reason
 from toposeal.membership.certificate import Certificate, descends, majority, trail
+from toposeal.membership.choosing import choose, leavers
 from toposeal.membership.events import Left
-from toposeal.membership.leaving import leavers, with_fewest
-from toposeal.membership.manifest import Entry, bounds_mismatches
 from toposeal.membership.state import Active, Member, Peer, Prospect, is_eligible, superseded
 
 
@@ -116,7 +114,9 @@ def _prospect(member: Member, own: Certificate, now: int) -> frozenset[bytes] | 
     """Whom the next manifest would list: who lives of ours, then who is ready, and of those who leave as few
     as check 9 needs; None where it could not be, or not without them later on.
     """
-    path, leaving, listed = trail(member.chain, member.sealed), leavers(member), own.sealed.iids
+    path, listed = trail(member.chain, member.sealed), own.sealed.iids
+    if not path:
+        return None
     admitted = member.accepted == member.topology.digest
     there = [entry for entry in own.manifest.members if entry.iid == member.own.iid and admitted]
     for iid, peer in member.peers.items():
@@ -124,29 +124,5 @@ def _prospect(member: Member, own: Certificate, now: int) -> frozenset[bytes] | 
             continue
         if is_alive(member, peer, now) if iid in listed else is_ready(member, peer, member.sealed, now):
             there.append(peer.hello.entry(peer.identity))
-
-    def choose(some: Sequence[Entry]) -> frozenset[bytes] | None:
-        chosen = _within_bounds(member, some, listed)
-        return chosen if chosen and path and majority(path, chosen) else None
-
-    staying = [entry for entry in there if entry.iid not in leaving]
-    if _within_bounds(member, staying, listed) is None:
-        return None
-    return with_fewest(staying, [entry for entry in there if entry.iid in leaving & listed], choose)
-
-
-def _within_bounds(
-    member: Member, some: Sequence[Entry], listed: frozenset[bytes]
-) -> frozenset[bytes] | None:
-    topology = member.own.topology.topology
-    by_role: dict[str, list[Entry]] = {name: [] for name in topology.roles}
-    for entry in some:
-        by_role[entry.role].append(entry)
-    chosen = [
-        entry
-        for name, entries in by_role.items()
-        for entry in sorted(entries, key=lambda entry: (entry.iid not in listed, entry))[
-            : topology.roles[name].max_replicas
-        ]
-    ]
-    return None if bounds_mismatches(chosen, topology) else frozenset(entry.iid for entry in chosen)
+    chosen = choose(member.topology.roles, there, leavers(member), path, listed)
+    return None if chosen is None else frozenset(entry.iid for entry in chosen)

@@ -163,11 +163,9 @@ def appraise(member: Member, iid: bytes, manifest: Manifest, commit: SignedCommi
     entry = manifest.entry(iid)
     if entry is None:
         raise RemoteProtocolError.of(Reason.UNKNOWN_MEMBER, "commit.sender", iid, "a member of the manifest")
-    ticket, topology = (
-        Ticket(Subject.COMMIT, iid, manifest.digest),
-        member.topologies[manifest.topology_digest],
-    )
-    return Appraise(ticket, commit.evidence, seal_of(manifest, entry), topology.topology)
+    topology = member.topologies[manifest.topology_digest].topology
+    ticket = Ticket(Subject.COMMIT, iid, manifest.digest)
+    return Appraise(ticket, commit.evidence, seal_of(manifest, entry), topology)
 
 
 def own_seal(member: Member, manifest: Manifest) -> Binding:

@@ -303,6 +303,7 @@ class Network:
                 self._note(node, f"serves epoch {sealed.manifest.epoch}")
             case Suspend(mismatch):
                 node.suspended = True
+                node.suspensions += 1
                 self.data_plane.suspend(node)
                 self.happened["suspend"] += 1
                 self._note(node, f"suspends: {mismatch}")

@@ -54,6 +54,7 @@ class Node:
     crash_on: tuple[str, bool] | None = None  # on entering this phase; True: with its messages sent
     active: SealedManifest | None = None  # of the last Activate
     suspended: bool = False
+    suspensions: int = 0
     fenced: Mismatch | None = None
     alarms: list[Mismatch] = field(default_factory=list)
     refusals: list[Mismatch] = field(default_factory=list)

@@ -152,15 +152,14 @@ class Scenario(Updates):
             return  # outside; or the others are no majority and have to suspend
         kept = {ends for ends in data.channels if gone.index not in ends}
         data.closed.clear()
-        suspended = network.happened["suspend"]
+        others = [(node, node.suspensions) for node in nodes if node is not gone]
         network.restart(gone)
         network.run(network.now + 8 * self.round_ms + 60_000, self._settled)
         if not self._settled():
             raise Violation("L2", "nobody takes the place of who was restarted")
         network.run(network.now + APPLY_MS)
-        # Whose role a newer topology does not have may suspend meanwhile, as it has to.
-        have_a_place = all(n.role in self.roles for n in network.nodes if n.alive)
-        if kept & set(data.closed) or (have_a_place and network.happened["suspend"] > suspended):
+        # Of those who have a place: who has none in a newer topology suspends meanwhile, as it has to.
+        if kept & set(data.closed) or any(node.suspensions > before for node, before in others):
             raise Violation("L2", "a restart elsewhere has cut a channel")
 
     def _quiet(self) -> None:

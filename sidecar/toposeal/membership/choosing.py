@@ -1,0 +1,57 @@
+"""Whom of those at hand the next manifest lists (PROTOCOL.md 4.8, 5.1). No IO."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+
+from toposeal.membership.certificate import Certificate, majority
+from toposeal.membership.manifest import Entry
+from toposeal.membership.state import Member
+from toposeal.topology.model import Role
+
+
+def leavers(member: Member) -> frozenset[bytes]:
+    """iids of all who leave, ours among them."""
+    others = {iid for iid, peer in member.peers.items() if peer.leaving}
+    return frozenset(others | {member.own.iid} if member.leaving else others)
+
+
+def choose(
+    roles: Mapping[str, Role],
+    entries: Sequence[Entry],
+    leaving: frozenset[bytes],
+    path: Collection[Certificate],
+    listed: frozenset[bytes],
+) -> tuple[Entry, ...] | None:
+    """In ascending order; None while a role has fewer than min of those who stay, or check 9 along `path`
+    is not met. Of those who leave as few as it needs, of the predecessor's members `listed` alone, by
+    ascending iid.
+
+    With more of them the majority never gets smaller: they come before everybody who is not listed.
+    """
+    staying = [entry for entry in entries if entry.iid not in leaving]
+    if _within_bounds(roles, staying, listed) is None:
+        return None
+    going = sorted((entry for entry in entries if entry.iid in leaving & listed), key=lambda entry: entry.iid)
+
+    def with_some(count: int) -> tuple[Entry, ...] | None:
+        chosen = _within_bounds(roles, [*staying, *going[:count]], listed)
+        return chosen if chosen is not None and majority(path, [entry.iid for entry in chosen]) else None
+
+    counts = range(len(going) + 1)
+    fewest = bisect_left(counts, True, key=lambda count: with_some(count) is not None)
+    return with_some(fewest) if fewest < len(counts) else None
+
+
+def _within_bounds(
+    roles: Mapping[str, Role], entries: Sequence[Entry], listed: frozenset[bytes]
+) -> tuple[Entry, ...] | None:
+    """Per role up to max, members of the predecessor first, by ascending iid; None with fewer than min."""
+    chosen: list[Entry] = []
+    for name, role in roles.items():
+        of_role = [entry for entry in entries if entry.role == name]
+        if len(of_role) < role.min_replicas:
+            return None
+        chosen += sorted(of_role, key=lambda entry: (entry.iid not in listed, entry))[: role.max_replicas]
+    return tuple(sorted(chosen))
