@@ -241,6 +241,16 @@ def test_a_death_below_the_bounds_waits_for_a_newcomer() -> None:
     assert resting.due
 
 
+def test_without_every_link_back_to_an_active_manifest_nobody_can_be_counted(mesh: Mesh) -> None:
+    later = link(mesh.genesis, 2, mesh.everybody)
+    member = replace(mesh.bench.member, sealed=later.digest)
+    mesh.bench.member = replace(member, chain={**member.chain, later.digest: later})
+    mesh.lives(*mesh.dbs[:2])
+    assert look_ahead(mesh.bench.member, mesh.bench.now).prospect is not None
+    mesh.bench.member = replace(mesh.bench.member, chain={later.digest: later})
+    assert look_ahead(mesh.bench.member, mesh.bench.now).prospect is None
+
+
 def test_M10_who_comes_together_comes_in_together(resting: Resting) -> None:
     """What is seen has to stand for view_ms, and whoever comes meanwhile begins that anew."""
     bench = resting.bench
