@@ -1,6 +1,6 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test programs soak lint format \
+.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test programs soak soak-sidecars lint format \
         coverage coverage-table kernel bench differential fuzz model proto lock images images-test \
         images-reproducible clean
 
@@ -54,11 +54,14 @@ programs:  ## PostgreSQL, Redis, gRPC, WebSockets, a gibibyte, 30,000 connection
 	@.ci/prepare programs
 	@$(BIN)/pytest -q tests/programs $(ARGS)
 
-soak:  ## 200 Envoys under one user: a stream each, 20 updates; then 20 whole sidecars (root)
+soak:  ## 200 Envoys under one user: a stream each, 20 updates, what they take: make soak ARGS="--envoys 50" (root)
+	@.ci/prepare lab
+	@$(BIN)/python -I tests/soak/run.py $(ARGS)
+
+soak-sidecars:  ## 20 whole sidecars on one node: make soak-sidecars ARGS="--sidecars 4" (root; many cores)
 	@.ci/prepare dev
 	@.ci/prepare lab
-	@$(BIN)/python -I tests/soak/run.py
-	@$(BIN)/python -I tests/soak/sidecars.py
+	@$(BIN)/python -I tests/soak/sidecars.py $(ARGS)
 
 lint:  ## ruff and mypy --strict
 	@.ci/run prepare lint

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +17,15 @@ from toposeal_lab.bench_dataplane_mesh import (
     strangers,
     view,
 )
+from toposeal_lab.load import Asked, Load, load
 from toposeal_lab.measure import median
 from toposeal_lab.pods import Pod
 
 Result = dict[str, Any]
 
-_BUSY, _IDLE = 8, 8  # connections that ask in turn, and that are silent until the end
-_PAUSE_S = 0.002  # between two requests
-_NEW_EVERY = 10  # requests: one on a connection of its own
-_TIMEOUT_S = 5.0
+_PER_SECOND = 400  # requests
 _REST_S = 0.2  # between two updates
-_REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
+_REQUEST, _ANSWER = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n", b"HTTP/1.1 200"
 
 
 @dataclass(frozen=True)
@@ -43,62 +38,12 @@ class Ends:
     own: Identity
 
 
-class Traffic:
-    """Paced requests from one pod, until it is stopped. What goes wrong is counted and goes on."""
-
-    def __init__(self, way: Way) -> None:
-        self._way = way
-        self.requests = self.errors = self.cut = 0
-        self.worst_s = 0.0
-
-    def run(self, stop: threading.Event) -> None:
-        """In a thread of its own."""
-        with self._way.client.inside():
-            idle = [self._connected() for _ in range(_IDLE)]
-            busy = [self._connected() for _ in range(_BUSY)]
-            while not stop.wait(_PAUSE_S):
-                which = self.requests % _BUSY
-                busy[which] = self._ask_kept(busy[which])
-                if self.requests % _NEW_EVERY == 0:
-                    self._ask_new()
-            for connection in (*idle, *busy):
-                self._ask_kept(connection).close()
-
-    def _ask_kept(self, connection: socket.socket) -> socket.socket:
-        """The connection to go on with: another one where this was cut."""
-        try:
-            self._ask(connection)
-            return connection
-        except OSError:
-            self.cut += 1
-            connection.close()
-            return self._connected()
-
-    def _ask_new(self) -> None:
-        try:
-            with self._connected() as connection:
-                self._ask(connection)
-        except OSError:
-            self.errors += 1
-
-    def _ask(self, connection: socket.socket) -> None:
-        started = time.monotonic()
-        connection.sendall(_REQUEST)
-        if not connection.recv(4096).startswith(b"HTTP/1.1 200"):
-            raise ConnectionResetError("no answer")
-        self.requests += 1
-        self.worst_s = max(self.worst_s, time.monotonic() - started)
-
-    def _connected(self) -> socket.socket:
-        return socket.create_connection((self._way.address, self._way.port), _TIMEOUT_S)
-
-
 async def measure_updates(way: Way, ends: Ends, sizes: Sequence[int], runs: int) -> Result:
     """Milliseconds from the offer until Envoy runs it, medians; for the largest size its memory.
     The caller sees one more server come and go; then the server does, callers in a mesh of each size.
     """
     result: Result = {}
-    lost: dict[str, int] = {"requests": 0, "errors": 0, "cut": 0}
+    lost = {"requests": 0, "errors": 0, "cut": 0}
     with _load(way) as traffic:
         result["update_caller_ms"] = await _another_server(ends, way.client, runs)
     _add(lost, traffic)
@@ -118,9 +63,9 @@ async def measure_updates(way: Way, ends: Ends, sizes: Sequence[int], runs: int)
     return {**result, "during_updates": lost}
 
 
-def _add(lost: dict[str, int], traffic: Traffic) -> None:
-    for name in lost:
-        lost[name] += getattr(traffic, name)
+def _add(lost: dict[str, int], traffic: Load) -> None:
+    for name, count in (("requests", traffic.requests), ("errors", traffic.failed), ("cut", traffic.cut)):
+        lost[name] += count
 
 
 async def _another_server(ends: Ends, empty: Pod, runs: int) -> float:
@@ -157,14 +102,6 @@ async def _one_size(ends: Ends, size: int, runs: int) -> Result:
     return {"kinds": kinds, "render_ms": round(render_ms)}
 
 
-@contextmanager
-def _load(way: Way) -> Iterator[Traffic]:
-    """Traffic while the block runs."""
-    stop, traffic = threading.Event(), Traffic(way)
-    thread = threading.Thread(target=traffic.run, args=(stop,))
-    thread.start()
-    try:
-        yield traffic
-    finally:
-        stop.set()
-        thread.join()
+def _load(way: Way) -> AbstractContextManager[Load]:
+    asked = Asked(way.address, way.port, _REQUEST, _ANSWER)
+    return load(way.client, asked, _PER_SECOND, busy=8, idle=8)

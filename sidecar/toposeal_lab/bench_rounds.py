@@ -19,10 +19,9 @@ from toposeal_lab.checks import Checks
 from toposeal_lab.measure import is_python, median, usage
 from toposeal_lab.member import Member
 from toposeal_lab.requirements import SHOP_PROGRAMS, check_machine
-from toposeal_lab.scenario import REDIS_PORT, Cast
+from toposeal_lab.scenario import Cast
 from toposeal_lab.scenes.held import held
-from toposeal_lab.scenes.load import load
-from toposeal_lab.scenes.mesh import CAST, TIMERS, Mesh
+from toposeal_lab.scenes.mesh import CAST, TIMERS, Mesh, epoch
 from toposeal_lab.world import World, world
 
 Result = dict[str, Any]
@@ -84,19 +83,18 @@ def _living(per_second: int) -> Result:
     with world(lambda name, event: None, cast=CAST) as made:
         mesh = Mesh(made, Checks(lambda check: None))
         mesh.seal(*_FOUR)
-        host = mesh.address("api-1", "db")
-        with load(mesh["api-1"].pod, host, REDIS_PORT, per_second) as traffic:
+        with mesh.load(per_second) as traffic:
             began = time.monotonic()
             time.sleep(_BEFORE_S)
-            joining = time.monotonic()
+            joining, first = time.monotonic(), epoch(mesh["web"])
             made.start(_FIFTH)
             mesh[_FIFTH].wait("gate", _WAIT_S, state="open")
             start_app(mesh[_FIFTH].pod, "api", made.file(f"app-{_FIFTH}"))
-            mesh.settled(*_FOUR, _FIFTH)
+            mesh.agreed(first, *_FOUR, _FIFTH)
             joined = time.monotonic()
             with held(mesh, "api-2") as connection:
                 os.kill(mesh["api-2"].processes()[0], signal.SIGSTOP)
-                mesh.settled(*_REST)
+                mesh.agreed(epoch(mesh["web"]), *_REST)
                 eviction = connection.cut_after(mesh["web"])
         before, during = traffic.p99(began, joining), traffic.p99(joining, joined)
         return {

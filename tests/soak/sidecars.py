@@ -1,7 +1,7 @@
 """Whole sidecars on one node: daemons and Envoys of one mesh in one kernel, under the same two users.
 
-`make soak`, as root: they seal, one is killed and replaced, every leaf is rotated. Prints one JSON object of
-times and memory, and fails unless all come to serve the same manifest and end without a word of error.
+`make soak-sidecars`, as root: they seal, one is killed and replaced, every leaf is rotated, all are told to end.
+Prints one JSON object of times and memory, and fails unless all come to serve the same manifest and exit with 0.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ def soak(count: int) -> Result:
         before = usage(pids(mesh)).cpu_seconds
         time.sleep(10)
         result["idle_cores"] = round((usage(pids(mesh)).cpu_seconds - before) / 10, 3)
-        for member in living(mesh):
+        members = living(mesh)
+        for member in members:
             os.kill(member.pid, signal.SIGTERM)
-        result["exits"] = sorted({member.ended(_PATIENCE_S) for member in living(mesh)})
+        result["exits"] = sorted({member.ended(_PATIENCE_S) for member in members})
     assert result["exits"] == [0], result
     return result
 

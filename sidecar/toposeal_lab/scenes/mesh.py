@@ -6,14 +6,16 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from toposeal_lab.apps import system_python
-from toposeal_lab.attacks.stage import as_app
+from toposeal_lab.attacks.stage import PING, PONG, as_app
 from toposeal_lab.checks import CheckFailed, Checks, expect
+from toposeal_lab.load import Asked, Load, load
 from toposeal_lab.member import Event, Member
-from toposeal_lab.scenario import ATTESTATION_PORT, HTTP_PORT, Cast
+from toposeal_lab.scenario import ATTESTATION_PORT, HTTP_PORT, REDIS_PORT, Cast
 from toposeal_lab.world import World
 
 START_S, SEAL_S, SETTLE_S = 60.0, 60.0, 60.0  # on a machine that others use too
@@ -76,6 +78,17 @@ class Mesh:
             expect(time.monotonic() < end, f"epochs {sorted(epochs)}, listed {self.verdict}", str(wanted))
             time.sleep(_POLL_S)
 
+    def agreed(self, above: int, *names: str) -> None:
+        """Wait until these members serve one manifest of an epoch above that one, by their own journals:
+        asking from outside takes CPU that a benchmark would count. Raises CheckFailed.
+        """
+
+        def agree() -> bool:
+            epochs = {epoch(self[name]) for name in names}
+            return len(epochs) == 1 and min(epochs) > above
+
+        eventually(agree, f"one epoch above {above}")
+
     def verify(self) -> bool:
         """Ask web for its document, as anyone outside may."""
         url = f"https://{self['web'].pod.ipv4}:{ATTESTATION_PORT}"
@@ -92,6 +105,11 @@ class Mesh:
         """Where programs of pod `name` find `role`."""
         asked = f"import socket; print(socket.gethostbyname({role!r}))"
         return as_app(self[name].pod, system_python(), "-I", "-c", asked)
+
+    def load(self, per_second: int) -> AbstractContextManager[Load]:
+        """api-1 asks db, over some connections that it keeps and now and then a new one."""
+        asked = Asked(self.address("api-1", "db"), REDIS_PORT, PING, PONG)
+        return load(self["api-1"].pod, asked, per_second, busy=4)
 
     def answers_of(self, wanted: str, tries: int = 60) -> str:
         """Until `wanted` has answered web's call of `api`."""

@@ -12,7 +12,6 @@ from toposeal_lab.attacks.stage import redis_ping
 from toposeal_lab.checks import CheckFailed, expect
 from toposeal_lab.scenario import ATTESTATION_PORT, REDIS_PORT
 from toposeal_lab.scenes.held import held
-from toposeal_lab.scenes.load import load
 from toposeal_lab.scenes.mesh import SETTLE_S, Mesh, eventually, opened
 from toposeal_lab.timeline import boottime
 
@@ -95,8 +94,7 @@ def _seal(mesh: Mesh, *names: str) -> None:
 @contextmanager
 def _undisturbed(mesh: Mesh) -> Iterator[None]:
     """While the block runs, api-1 asks db, both of which stay."""
-    host = mesh.address("api-1", "db")
-    with load(mesh["api-1"].pod, host, REDIS_PORT) as traffic:
+    with mesh.load(per_second=200) as traffic:
         yield
 
     def nothing_lost() -> str:
