@@ -1,7 +1,7 @@
 """Whole sidecars on one node: daemons and Envoys of one mesh in one kernel, under the same two users.
 
-`make soak-sidecars`, as root: they seal, one is killed and replaced, every leaf is rotated, all are told to end.
-Prints one JSON object of times and memory, and fails unless all come to serve the same manifest and exit with 0.
+`make soak-sidecars`, as root: they seal, one is killed and replaced, every leaf is rotated, all are told to
+end. Prints one JSON object of times and memory; fails unless all come to serve one manifest and exit with 0.
 """
 
 from __future__ import annotations
