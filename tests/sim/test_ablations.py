@@ -16,6 +16,7 @@ from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.membership import (
     candidates,
     checks,
+    choosing,
     exchange,
     heads,
     heartbeats,
@@ -88,11 +89,7 @@ def who_was_admitted_once_stays_so(patch: Patch) -> None:
     patch.setattr(harness, "symbolic_appraisal", appraisal)
     patch.setattr(checks, "bounds_mismatches", lambda *_: [])
     patch.setattr(rounds, "look_ahead", lambda member, now: member)
-    patch.setattr(candidates, "_choose", _everybody)
-
-
-def _everybody(roles: Any, entries: Any, incumbents: Any) -> candidates.Selection:
-    return candidates.Selection(tuple(sorted(entries)), full=True)
+    patch.setattr(candidates, "choose", lambda roles, entries, *_: tuple(sorted(entries)))
 
 
 def report_data_not_compared(patch: Patch) -> None:
@@ -190,7 +187,7 @@ def _sealed(member: Member, sealed: SealedManifest, now: int) -> Member:
 
 
 def no_majority_asked_for(patch: Patch) -> None:
-    for module in (candidates, checks, heads):
+    for module in (choosing, checks, heads):
         patch.setattr(module, "majority", lambda path, iids: True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from toposeal.membership import candidates, checks, heads, sealing
+from toposeal.membership import checks, choosing, heads, sealing
 from toposeal.membership.events import Activate
 from toposeal.membership.state import Active, Sealed
 from toposeal_lab.simulation.explore import SCOPES, Budget, Found, Scope, explore
@@ -39,7 +39,7 @@ def test_S2_S3_S5_S6_no_order_of_events_in_small_scopes_breaks_anything(
 
 
 def no_majority_asked_for(patch: Patch) -> None:
-    for module in (candidates, checks, heads):
+    for module in (choosing, checks, heads):
         patch.setattr(module, "majority", lambda path, iids: True)
 
 
