@@ -198,7 +198,7 @@ def test_F4_K6_private_keys_are_in_no_file(pod: Pod, state: Path) -> None:
         assert b"[redacted]" in dump  # type: ignore[operator]
         assert not key.inside(dump)  # type: ignore[arg-type]
         assert b"PRIVATE" not in dump  # type: ignore[operator]
-        await opened.gate.rotate(leaf_secrets(OWN))
+        await opened.gate.rotate(lambda: leaf_secrets(OWN))
         assert no_key_below(state, key)
         await opened.gate.fence()
         assert opened.files() == FILES
@@ -450,7 +450,7 @@ def test_rotation_changes_the_leaf_and_cuts_nothing(node: Node, pod: Pod, state:
         before = await in_thread(leaf_shown)
         kept = socket.create_connection(("240.10.0.1", PORT), 3)
         await asyncio.sleep(0.1)
-        await opened.gate.rotate(leaf_secrets(OWN))
+        await opened.gate.rotate(lambda: leaf_secrets(OWN))
         assert await in_thread(leaf_shown) != before
         kept.sendall(b"still")
         assert await in_thread(lambda: kept.recv(100)) == b"served"
@@ -473,7 +473,7 @@ def test_a_stream_that_breaks_is_opened_anew_and_cuts_nothing(pod: Pod, state: P
                 await asyncio.sleep(0.01)
         await opened.discovery.acknowledged()
         assert "probe" in chains(opened)["in"]
-        await opened.gate.rotate(leaf_secrets(OWN))
+        await opened.gate.rotate(lambda: leaf_secrets(OWN))
         kept.sendall(b"still")
         assert await in_thread(lambda: kept.recv(100)) == b"served"
         kept.close()
@@ -505,13 +505,13 @@ def test_K2_a_leaf_that_envoy_refuses_leaves_the_old_one_in_force(
     good = leaf_secrets(OWN)
 
     async def test(opened: Opened) -> None:
-        await opened.gate.open(lambda: (view(pod), good))
+        await opened.gate.open(lambda: (view(pod), lambda: good))
         with pytest.raises(ToposealError) as caught:
-            await opened.gate.rotate(secrets(chain + "\n", key, OWN.chain_pem, OWN.key_pem))
+            await opened.gate.rotate(lambda: secrets(chain + "\n", key, OWN.chain_pem, OWN.key_pem))
         assert caught.value.reason is Reason.ENVOY_REJECTED
         assert opened.gate.state is State.OPEN
         assert await in_thread(outside) == b"served"
-        await opened.gate.rotate(leaf_secrets(OWN))  # the next attempt is a new one
+        await opened.gate.rotate(lambda: leaf_secrets(OWN))  # the next attempt is a new one
 
     with application(pod, PORT, b"served"):
         with_gate(pod, state, test)
@@ -565,7 +565,7 @@ def test_F6_fault_15_a_tmpfs_that_fills_up_later_stops_nothing(node: Node, pod: 
         fill(path)
         await opened.open(view(pod), OWN)
         assert await in_thread(outside) == b"served"
-        await opened.gate.rotate(leaf_secrets(OWN))
+        await opened.gate.rotate(lambda: leaf_secrets(OWN))
         assert await in_thread(outside) == b"served"
 
     with application(pod, PORT, b"served"), small_tmpfs("size=256k") as path:

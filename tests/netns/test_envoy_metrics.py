@@ -95,7 +95,7 @@ def test_D5_F4_figures_are_read_by_one_request_and_admin_by_none(
         assert await scraper.get() == ("", "")  # nothing is open before the seal
         own = mesh_member(OWN, *pod.addresses)
         view = pod_view(SHOP, own, [own, mesh_member(CALLER, "10.77.0.99")])
-        await opened.gate.open(lambda: (view, leaf_secrets(OWN)))
+        await opened.gate.open(lambda: (view, lambda: leaf_secrets(OWN)))
         status, before = await scraper.get()
         assert status == OK
         assert await asyncio.to_thread(mesh.call, pod.ipv4, PORT, b"x" * 1000) == b"served"

@@ -24,13 +24,14 @@ from support.shop import member as shop_member
 from toposeal.dataplane.discovery import Kind
 from toposeal.dataplane.envoy_chains import inbound_chains, member_chain
 from toposeal.dataplane.envoy_closed import closed
-from toposeal.dataplane.envoy_clusters import _endpoint, _tls_cluster, member_name, role_name
+from toposeal.dataplane.envoy_clusters import _tls_cluster, endpoint
 from toposeal.dataplane.envoy_metrics import metrics_chains
+from toposeal.dataplane.envoy_names import member_name, role_name
 from toposeal.dataplane.envoy_open import render
-from toposeal.dataplane.envoy_plan import plan
+from toposeal.dataplane.envoy_plan import PodPlan, plan
 from toposeal.dataplane.envoy_probes import probe_chains
 from toposeal.dataplane.envoy_readable import opened
-from toposeal.dataplane.envoy_request import decode_plan, encode_plan
+from toposeal.dataplane.envoy_request import decode, encode
 from toposeal.dataplane.envoy_routes import lead_requests
 from toposeal.dataplane.layout import ENVOY_LAYOUT
 from toposeal.dataplane.view import MeshMember, PodView
@@ -224,7 +225,7 @@ def test_D6_what_is_put_together_is_what_envoys_messages_say_one_by_one(view: Po
     for edge in made.outbound:
         if edge.servers:
             name = role_name(edge.role, edge.port)
-            endpoints = [_endpoint(peer, a, edge.port) for peer in edge.servers for a in peer.addresses]
+            endpoints = [endpoint(peer, a, edge.port) for peer in edge.servers for a in peer.addresses]
             whole = _tls_cluster(name, endpoints, edge.servers, made.own)
             if edge.http:
                 lead_requests(whole, HTTP_POOL_IDLE)
@@ -234,7 +235,7 @@ def test_D6_what_is_put_together_is_what_envoys_messages_say_one_by_one(view: Po
 @hypothesis.given(views())
 @hypothesis.settings(max_examples=50, suppress_health_check=list(hypothesis.HealthCheck))
 def test_a_plan_survives_the_way_to_the_child(view: PodView) -> None:
-    assert decode_plan(encode_plan(plan(view))) == plan(view)
+    assert decode(PodPlan, encode(plan(view))) == plan(view)
 
 
 @pytest.mark.parametrize("batch", range(4))

@@ -118,7 +118,7 @@ class Opened:
 
     async def open(self, view: PodView, member: TestMember) -> None:
         """With fresh leaves of `member`, as often as the gate asks."""
-        await self.gate.open(lambda: (view, leaf_secrets(member)))
+        await self.gate.open(lambda: (view, lambda: leaf_secrets(member)))
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(self.layout.xds).iterdir()}

@@ -85,7 +85,7 @@ class Mesh:
         self.nodes: dict[str, Node] = {}
         self.platforms: dict[str, Platform] = {}
         self.active: list[SealedManifest] = []
-        self.expected = 0
+        self.expected: list[int] = []  # versions of topologies
         self.served: list[bool] = []  # what suspend (False) and resume (True) said, in order
         self._network = Network(signed_topology(ROLES, ping_ms=200))
 
@@ -110,8 +110,8 @@ class Mesh:
     async def _activate(self, sealed: SealedManifest) -> None:
         self.active.append(sealed)
 
-    async def _expect(self) -> None:
-        self.expected += 1
+    async def _expect(self, topology: Topology) -> None:
+        self.expected.append(topology.version)
 
     async def _suspend(self) -> None:
         self.served.append(False)
@@ -170,10 +170,12 @@ def test_T4_a_topology_from_outside_is_news_once_and_an_older_one_is_refused() -
             nodes[0].push(second)
         tasks = [asyncio.create_task(node.run()) for node in nodes]
         await until(lambda: len(mesh.active) == 2)
+        assert mesh.expected == []  # a change of members needs nothing made ready
         assert nodes[0].push(third) == Pushed(True, 3)
         assert nodes[0].push(third) == Pushed(False, 3)
         await until(lambda: {s.manifest.topology_version for s in mesh.active[2:]} == {3})
         await until(lambda: len(mesh.active) == 4)
+        assert mesh.expected == [3, 3]
         signed, sealed, _ = await nodes[1].live(bytes([7]) * 32)
         assert signed.envelope == third and sealed.topology == signed.topology
         for envelope, reason in (

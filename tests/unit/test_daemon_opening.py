@@ -10,15 +10,17 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from support.actors import Bench
 from support.shop import SHOP, member
 
 from toposeal.daemon import opening as opening_module
 from toposeal.daemon.opening import Opening
 from toposeal.dataplane.discovery import Kind, Offer
+from toposeal.dataplane.envoy_plan import plan
 from toposeal.dataplane.view import MeshMember, PodView
 from toposeal.errors import PodError, Reason, ToposealError
 from toposeal.gate.machine import State
-from toposeal.host.gate import Contents, Gate
+from toposeal.host.gate import Contents, Gate, Leaves
 from toposeal.membership.sealed import SealedManifest
 from toposeal_lab.simulation.network import Network, signed_topology
 
@@ -35,7 +37,7 @@ class Turning:
     async def open(self, contents: Contents) -> None:
         self.opened += 1
 
-    async def rotate(self, secrets: object) -> None:
+    async def rotate(self, leaves: Leaves) -> None:
         self.rotated += 1
         outcome = self.outcomes.pop(0) if self.outcomes else None
         if outcome is not None:
@@ -145,7 +147,7 @@ def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
     assert found is not None
     again, leaves = found
     assert (again.generation, again.resolved) == (3, {"api.example.com": ("9.9.9.9",)})
-    assert leaves[Kind.SECRET].version == "2"
+    assert [leaves()[Kind.SECRET].version for _ in range(2)] == ["1", "2"]  # new ones each time
     assert gate.views == [
         (1, {"api.example.com": ("8.8.8.8",)}),
         (2, {"api.example.com": ("8.8.4.4",)}),
@@ -175,7 +177,7 @@ class Doors:
     async def suspend(self) -> None:
         await self.do("suspend")
 
-    async def rotate(self, secrets: object) -> None:
+    async def rotate(self, leaves: Leaves) -> None:
         await self.do("rotate")
 
     async def update(self, view: PodView) -> None:
@@ -195,7 +197,7 @@ class Doors:
 
 def shown(contents: Contents) -> str:
     found = contents()
-    return "withheld" if found is None else f"{found[0].generation} {found[1][Kind.SECRET].version}"
+    return "withheld" if found is None else f"{found[0].generation} {found[1]()[Kind.SECRET].version}"
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,35 @@ def run(test: Callable[[Rig], Awaitable[None]], monkeypatch: pytest.MonkeyPatch)
     )
     monkeypatch.setattr(opening_module, "pod_view", seen)
     return asyncio.run(go())
+
+
+def test_what_is_made_ready_before_the_seal_is_what_it_opens_with() -> None:
+    """Of everything but the other members: the gate has nothing left to wait for but Envoy."""
+
+    class Expecting(Doors):
+        done: list[Any]
+
+        async def expect(self, view: PodView) -> None:
+            self.done.append(view)
+
+        async def open(self, contents: Contents) -> None:
+            found = contents()
+            assert found is not None
+            self.done.append(found[0])
+
+    async def go() -> None:
+        bench = Bench({"db": (1, 1), "web": (1, 1)}).gathering()
+        bench.active(bench.actor("db"))
+        sealed, doors = bench.member.serving, Expecting()
+        assert sealed is not None
+        opening = Opening(cast(Gate, doors), bench.member.own, lambda view: None)
+        await opening.expect(sealed.topology)
+        await opening.open(sealed)
+        expected, opened = doors.done
+        assert len(expected.members) == 1 and len(opened.members) == 2
+        assert plan(expected).frame == plan(opened).frame
+
+    asyncio.run(go())
 
 
 REFUSED = PodError.of(Reason.ENVOY_REJECTED, "envoy", "no", "an update that it takes")

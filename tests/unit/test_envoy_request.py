@@ -1,4 +1,4 @@
-"""Plans and configuration between the daemon and the renderer's child: whole, or refused."""
+"""Frames and forms between the daemon and the renderer's child: whole, or refused."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from support.shop import view
 
-from toposeal._wire import xds_pb2 as wire
-from toposeal.dataplane.envoy_open import render
-from toposeal.dataplane.envoy_plan import plan
-from toposeal.dataplane.envoy_request import decode_plan, decode_rendered, encode_plan, encode_rendered
+from toposeal.dataplane.envoy_forms import Forms, filled
+from toposeal.dataplane.envoy_open import forms, render
+from toposeal.dataplane.envoy_plan import PodPlan, plan
+from toposeal.dataplane.envoy_request import decode, encode
 from toposeal.dataplane.layout import ENVOY_LAYOUT
 from toposeal.errors import LocalProtocolError
 
@@ -21,16 +21,17 @@ PLAN = plan(view("web"))
 @pytest.mark.parametrize("role", ["web", "api", "db"])
 def test_a_plan_survives_the_way(role: str) -> None:
     made = plan(view(role))
-    assert decode_plan(encode_plan(made)) == made
+    assert decode(PodPlan, encode(made)) == made
 
 
-def test_what_is_rendered_survives_the_way() -> None:
-    update = render(PLAN, ENVOY_LAYOUT)
-    assert decode_rendered(encode_rendered(update), PLAN.version) == update
+@pytest.mark.parametrize("role", ["web", "api", "db"])
+def test_forms_survive_the_way(role: str) -> None:
+    made = forms(plan(view(role)).frame, ENVOY_LAYOUT)
+    assert decode(Forms, encode(made)) == made
 
 
 def changed(**changes: Any) -> bytes:
-    return json.dumps({**json.loads(encode_plan(PLAN)), **changes}).encode()
+    return json.dumps({**json.loads(encode(PLAN)), **changes}).encode()
 
 
 @pytest.mark.parametrize(
@@ -51,11 +52,14 @@ def changed(**changes: Any) -> bytes:
 )
 def test_a_request_that_is_no_plan_is_refused(data: bytes) -> None:
     with pytest.raises(LocalProtocolError):
-        decode_plan(data)
+        decode(PodPlan, data)
 
 
-GOOD = encode_rendered(render(PLAN, ENVOY_LAYOUT))
-ONE = wire.Resource(name="a", value=b"x")
+FORMS = encode(forms(PLAN.frame, ENVOY_LAYOUT))
+
+
+def altered(**changes: Any) -> bytes:
+    return json.dumps({**json.loads(FORMS), **changes}).encode()
 
 
 @pytest.mark.parametrize(
@@ -63,15 +67,26 @@ ONE = wire.Resource(name="a", value=b"x")
     [
         b"",
         b"\xff",
-        GOOD[:-1],
-        GOOD + b"\x7a\x00",  # a field that is not ours
-        wire.Rendered(version=PLAN.version).SerializeToString(),
-        wire.Rendered(version=PLAN.version, clusters=[ONE]).SerializeToString(),
-        wire.Rendered(version=PLAN.version, clusters=[ONE, ONE], listeners=[ONE]).SerializeToString(),
-        wire.Rendered(version="another", clusters=[ONE], listeners=[ONE]).SerializeToString(),
+        b"null",
+        FORMS[:-1],
+        FORMS + b"x",
+        altered(more=[]),
+        altered(chains_in=["no base64!"]),
+        altered(chains_in=[1]),
+        altered(chains_in=None),
+        altered(clusters=[{"name": "a"}]),
+        altered(inbound=[{"chain": {"parts": [{"literal": "", "slot": "1", "nested": []}]}, "cluster": {}}]),
     ],
-    ids=["nothing", "no message", "half", "more", "empty", "no listeners", "one twice", "another version"],
 )
-def test_an_answer_that_is_not_one_update_is_refused(data: bytes) -> None:
+def test_an_answer_that_is_no_forms_is_refused(data: bytes) -> None:
     with pytest.raises(LocalProtocolError):
-        decode_rendered(data, PLAN.version)
+        decode(Forms, data)
+
+
+def test_forms_of_another_frame_are_refused() -> None:
+    """Nothing is filled in by halves."""
+    made = decode(Forms, FORMS)
+    assert filled(made, PLAN) == render(PLAN, ENVOY_LAYOUT)
+    for name in ("web", "api"):
+        with pytest.raises(LocalProtocolError, match="forms"):
+            filled(forms(plan(view("db")).frame, ENVOY_LAYOUT), plan(view(name)))

@@ -90,21 +90,3 @@ class Locality(_message.Message):
     LB_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     lb_endpoints: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, lb_endpoints: _Optional[_Iterable[bytes]] = ...) -> None: ...
-
-class Rendered(_message.Message):
-    __slots__ = ("version", "clusters", "listeners")
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
-    LISTENERS_FIELD_NUMBER: _ClassVar[int]
-    version: str
-    clusters: _containers.RepeatedCompositeFieldContainer[Resource]
-    listeners: _containers.RepeatedCompositeFieldContainer[Resource]
-    def __init__(self, version: _Optional[str] = ..., clusters: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., listeners: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ...) -> None: ...
-
-class Resource(_message.Message):
-    __slots__ = ("name", "value")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    value: bytes
-    def __init__(self, name: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...

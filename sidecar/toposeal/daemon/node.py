@@ -50,7 +50,7 @@ from toposeal.membership.events import (
     Timer,
 )
 from toposeal.membership.sealed import SealedManifest
-from toposeal.membership.state import Active, Member, Own, attempt_of, sealed_of
+from toposeal.membership.state import Member, Own, attempt_of, sealed_of
 from toposeal.membership.timers import ENTROPY_SIZE
 from toposeal.outside.pushed import Pushed
 from toposeal.topology.accept import SignedTopology
@@ -82,7 +82,7 @@ class Ports:
     random: Callable[[int], bytes]
     clock: Callable[[], int]
     activate: Callable[[SealedManifest], Coroutine[Any, Any, None]]
-    expect: Callable[[], Coroutine[Any, Any, None]]  # a later manifest is on its way
+    expect: Callable[[Topology], Coroutine[Any, Any, None]]  # a manifest of it will come
     suspend: Callable[[], Coroutine[Any, Any, None]]
     resume: Callable[[], Coroutine[Any, Any, None]]
 
@@ -195,8 +195,7 @@ class Node:
             self._log_phase()
         if self._member.own.topology is not before.own.topology:
             journal.event("topology", version=self._member.topology.version)
-        if _begins(before, self._member):
-            self._spawn(self._ports.expect())
+            self._spawn(self._ports.expect(self._member.topology))
         self._changed.set()
         self._perform(effects)
 
@@ -284,12 +283,6 @@ class Node:
             attempt, sealed = attempt_of(phase), sealed_of(phase)
             epoch = attempt.epoch if attempt else sealed.manifest.epoch if sealed else 0
             journal.event("phase", phase=machine.phase_name(phase), epoch=epoch)
-
-
-def _begins(before: Member, after: Member) -> bool:
-    """Whether a round has begun, or will in view_ms."""
-    rested, rests = isinstance(before.phase, Active), isinstance(after.phase, Active)
-    return rested and (not rests or (before.prospect is None and after.prospect is not None))
 
 
 def not_active(member: Member | None) -> RemoteProtocolError:

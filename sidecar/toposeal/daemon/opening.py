@@ -10,17 +10,18 @@ from dataclasses import replace
 
 from toposeal.daemon.leaves import new_leaves
 from toposeal.dataplane.discovery import Update
-from toposeal.dataplane.from_sealed import pod_view
+from toposeal.dataplane.from_sealed import mesh_member, pod_view
 from toposeal.dataplane.view import PodView
 from toposeal.dataplane.vips import Places
 from toposeal.errors import PodError, ToposealError
 from toposeal.gate.machine import State
 from toposeal.host import journal
-from toposeal.host.gate import Gate
+from toposeal.host.gate import Gate, Leaves
 from toposeal.host.journal import clock_ms
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Own
 from toposeal.pki.rotation import schedule
+from toposeal.topology.model import Topology
 
 
 class Opening:
@@ -60,9 +61,10 @@ class Opening:
             else:
                 self._view = before
 
-    async def expect(self) -> None:
-        """Make ready for a later manifest."""
-        await self._gate.expect()
+    async def expect(self, topology: Topology) -> None:
+        """Do now what opening with a manifest of `topology` would wait for."""
+        own = mesh_member(self._own.identity, self._own.addresses)
+        await self._gate.expect(PodView(topology, own, (own,), 1, kept=self._places))
 
     async def suspend(self) -> None:
         """From then on the pod neither serves nor is served, as before the seal, until `resume`. Raises
@@ -120,7 +122,7 @@ class Opening:
             try:
                 async with self._one_at_a_time:
                     if not self._suspended:
-                        await self._gate.rotate(new_leaves(self._own, self._leaf_ms))
+                        await self._gate.rotate(self._leaves)
                 leaves = schedule(clock_ms(), self._leaf_ms)
             except ToposealError as error:
                 journal.mismatch("alarm", error.mismatches[0])
@@ -136,11 +138,14 @@ class Opening:
         self._generation += 1
         return replace(view, resolved=self._hosts, generation=self._generation)
 
-    def _contents(self) -> tuple[PodView, Update] | None:
+    def _contents(self) -> tuple[PodView, Leaves] | None:
         """What the gate opens with now, if it may."""
         if self._suspended or self._view is None:
             return None
-        return self._view, new_leaves(self._own, self._leaf_ms)
+        return self._view, self._leaves
+
+    def _leaves(self) -> Update:
+        return new_leaves(self._own, self._leaf_ms)
 
     async def _take(self, view: PodView) -> bool:
         """Whether Envoy has it. Raises ToposealError when the gate is fenced."""

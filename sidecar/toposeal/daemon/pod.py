@@ -160,6 +160,7 @@ class Pod:
             await self._metrics(stack, Metrics(gate, node))  # a later topology may ask for a port of them
             stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first
             watches += [
+                tasks.create_task(opening.expect(self._config.topology.topology)),
                 tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),
                 tasks.create_task(
                     _for_ever("local addresses", netlink.watch_local_addresses(self._check_local))

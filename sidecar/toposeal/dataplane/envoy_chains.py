@@ -25,13 +25,8 @@ from toposeal.dataplane.envoy_clusters import (
     ORIGINAL_DESTINATION,
     PROBE_ANSWER,
     PROBE_CALL,
-    application_name,
-    host_name,
-    ingress_name,
-    member_name,
-    role_name,
 )
-from toposeal.dataplane.envoy_form import Form
+from toposeal.dataplane.envoy_names import application_name, host_name, ingress_name, role_name
 from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, OutsideRange, Peer, PodPlan
 from toposeal.dataplane.envoy_routes import calls, serves_member, serves_outside
 from toposeal.dataplane.envoy_tls import ATTESTATION_ALPN, HTTP_ALPN, accepts, serves_anyone
@@ -39,41 +34,39 @@ from toposeal.limits import CONNECT_ATTEMPTS, INBOUND_PORT, PROBE_ADDRESS, PROBE
 
 
 def outbound_chains(plan: PodPlan) -> Iterator[FilterChain]:
-    """One per role and port that the pod may call, at the role's own addresses alone; the same for hosts
-    outside; and one per range, but for what is withheld of it.
-    """
-    for edge in plan.outbound:
-        name = role_name(edge.role, edge.port)
-        own = application_name(edge.port)
-        led = calls(edge, name, own, plan.own) if edge.http else _proxy(_calls(name, own, edge))
-        yield _clear_chain(name, edge.port, led, edge.vip, *edge.addresses)
+    """All but those of roles and ranges."""
     for outside in plan.hosts:
         name = host_name(outside.host, outside.port)
         yield _clear_chain(name, outside.port, _proxy(_to(name)), outside.vip)
-    for part in plan.ranges:
-        yield from _range_chains(part)
     yield _clear_chain(PROBE_CALL, PROBE_PORT, _proxy(_to(PROBE_CALL)), PROBE_ADDRESS)
 
 
-def _range_chains(part: OutsideRange) -> Iterator[FilterChain]:
-    """Envoy takes the chain with the most specific address: what is withheld goes nowhere."""
-    name = f"egress|{part.cidr}|{part.port}"
-    withheld = [ipaddress.ip_network(address) for address in part.withheld]
-    network = ipaddress.ip_network(part.cidr)
-    if network not in withheld:
-        yield _clear_chain(name, part.port, _proxy(_to(ORIGINAL_DESTINATION)), str(network))
-    for address in part.withheld:
-        yield _clear_chain(f"{name}|{address}", part.port, _proxy(_to(BLACKHOLE)), address)
+def role_chain(edge: Outbound, own: Peer) -> FilterChain:
+    """For a role and port that the pod may call, at the role's own addresses alone."""
+    name, own_name = role_name(edge.role, edge.port), application_name(edge.port)
+    led = calls(edge, name, own_name, own) if edge.http else _proxy(_calls(name, own_name, edge))
+    return _clear_chain(name, edge.port, led, edge.vip, *edge.addresses)
 
 
-def member_chains(edge: Inbound) -> Iterator[bytes]:
-    """One per admitted client, encoded: its SNI leads to the chain that trusts its CA and no other."""
-    form = Form(lambda client, cluster: bytes(member_chain(edge, client, cluster)))
-    for client in edge.clients:
-        yield form.of(client, member_name(edge, client.domain))
+def range_chain(part: OutsideRange) -> FilterChain:
+    return _clear_chain(_range_name(part), part.port, _proxy(_to(ORIGINAL_DESTINATION)), part.cidr)
+
+
+def withheld_chain(part: OutsideRange, address: str, bits: int) -> FilterChain:
+    """Of `address` alone, which has so many bits: it leads nowhere."""
+    match = FilterChainMatch(
+        destination_port=part.port, prefix_ranges=[CidrRange(address_prefix=address, prefix_len=bits)]
+    )
+    name = f"{_range_name(part)}|{address}"
+    return FilterChain(filter_chain_match=match, filters=[_proxy(_to(BLACKHOLE))], name=name)
+
+
+def _range_name(part: OutsideRange) -> str:
+    return f"egress|{part.cidr}|{part.port}"
 
 
 def member_chain(edge: Inbound, client: Peer, cluster: str) -> FilterChain:
+    """The SNI of an admitted client leads to the chain that trusts its CA and no other."""
     match = FilterChainMatch(
         destination_port=edge.port, server_names=[client.domain], transport_protocol="tls"
     )

@@ -9,7 +9,6 @@ pipe: a socket of the daemon; blackhole: nothing (envoy_closed).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
@@ -38,9 +37,8 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 )
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from toposeal._wire import xds_pb2 as wire
-from toposeal.dataplane.envoy_form import Form
-from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsideHost, OutsidePort, Peer, PodPlan
+from toposeal.dataplane.envoy_names import application_name, host_name, ingress_name, role_name, share_name
+from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsideHost, Peer, PodPlan
 from toposeal.dataplane.envoy_routes import lead_requests
 from toposeal.dataplane.envoy_tls import expects, expects_host, expects_nobody
 from toposeal.dataplane.view import Layout
@@ -63,54 +61,33 @@ ORIGINAL_DESTINATION = "egress|ranges"
 _MATCH = "envoy.transport_socket_match"
 
 
-def role_name(role: str, port: int) -> str:
-    return f"out|{role}|{port}"
+def called_role(edge: Outbound, own: Peer) -> bytes:
+    """The cluster of a role and port that the pod may call, encoded, but for endpoints and trust."""
+    name = role_name(edge.role, edge.port)
+    rest = _tls_cluster(name, [], [], own)
+    rest.load_assignment = None
+    if edge.http:
+        lead_requests(rest, HTTP_POOL_IDLE)
+    return bytes(rest)
 
 
-def host_name(host: str, port: int) -> str:
-    return f"egress|{host}|{port}"
-
-
-def application_name(port: int) -> str:
-    """Of the pod's own calls to itself."""
-    return f"app|{port}"
-
-
-def member_name(edge: Inbound, domain: str) -> str:
-    """Of one member's calls, or of a crowd's whose names fall there: always the same ones."""
-    if not edge.is_crowd:
-        return f"app|{edge.port}|{domain}"
-    digest = hashlib.sha256(domain.encode("ascii")).digest()
-    return _share_name(edge.port, int.from_bytes(digest[:8], "big") % MAX_MEMBER_SHARES)
-
-
-def _share_name(port: int, number: int) -> str:
-    return f"app|{port}|share-{number}"
-
-
-def ingress_name(port: OutsidePort) -> str:
-    return f"app|{port.target}|ingress|{port.port}"
-
-
-def role_clusters(plan: PodPlan) -> dict[str, bytes]:
-    """One per role and port that the pod may call, encoded."""
-    return {
-        role_name(edge.role, edge.port): _role_cluster(edge, plan.own)
-        for edge in plan.outbound
-        if edge.servers
-    }
+def destination(outside: OutsideHost) -> bytes:
+    """The cluster of a host outside, encoded, but for its endpoints."""
+    cluster = _cluster(host_name(outside.host, outside.port), [])
+    cluster.load_assignment = None
+    if outside.tls_ca:
+        cluster.transport_socket = expects_host(outside.host, outside.tls_ca)
+    return bytes(cluster)
 
 
 def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
-    """Every other cluster of the opened state but the blackhole, which the closed state has already."""
-    for outside in plan.hosts:
-        yield _host_cluster(outside)
+    """Those that are the same whoever is there, but for the blackhole, which the closed state has already."""
     if plan.ranges:
         yield _original_destination()
     yield from _application_clusters(plan)
     yield pipe_cluster(ATTESTATION, layout.attestation, ATTESTATION_CONNECTIONS)
     yield pipe_cluster(PROBE_ANSWER, layout.probe, PROBE_CONNECTIONS)
-    yield _tls_cluster(PROBE_CALL, [_endpoint(plan.own, "127.0.0.1", INBOUND_PORT)], [plan.own], plan.own)
+    yield _tls_cluster(PROBE_CALL, [endpoint(plan.own, "127.0.0.1", INBOUND_PORT)], [plan.own], plan.own)
 
 
 def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
@@ -119,9 +96,9 @@ def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
     the filter chain would count strangers who show its name and no certificate.
     """
     for edge in plan.inbound:
-        crowd = [_share_name(edge.port, number) for number in range(MAX_MEMBER_SHARES)]
-        for name in crowd if edge.is_crowd else [member_name(edge, client.domain) for client in edge.clients]:
-            yield _served(name, plan, edge.port, edge.connections, edge.http)
+        shares = MAX_MEMBER_SHARES if edge.is_crowd else 0
+        for number in range(shares):
+            yield share_cluster(plan, edge, share_name(edge.port, number))
     for outside in plan.ingress:
         name = ingress_name(outside)
         yield _served(name, plan, outside.target, outside.connections, outside.http)
@@ -129,39 +106,15 @@ def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
         yield _served(application_name(port), plan, port, MAX_CLUSTER_CONNECTIONS, http)
 
 
+def share_cluster(plan: PodPlan, edge: Inbound, name: str) -> Cluster:
+    """Of one member's calls, or of a part of a crowd's."""
+    return _served(name, plan, edge.port, edge.connections, edge.http)
+
+
 def _served(name: str, plan: PodPlan, port: int, connections: int, http: bool) -> Cluster:
     cluster = application_cluster(name, plan.application, port, connections)
     if http:
         lead_requests(cluster, APPLICATION_POOL_IDLE)
-    return cluster
-
-
-def _role_cluster(edge: Outbound, own: Peer) -> bytes:
-    """`_tls_cluster` of all servers, put together from encoded parts: one endpoint for each address, and one
-    trust for each member.
-    """
-    name = role_name(edge.role, edge.port)
-    rest = _tls_cluster(name, [], [], own)
-    rest.load_assignment = None
-    if edge.http:
-        lead_requests(rest, HTTP_POOL_IDLE)
-    endpoint = Form(lambda server, address: bytes(_endpoint(server, address, edge.port)))
-    trust = Form(lambda server, _: bytes(_trust(server, own)))
-    endpoints = [endpoint.of(server, address) for server in edge.servers for address in server.addresses]
-    members = wire.ClusterMembers(
-        load_assignment=wire.LoadAssignment(
-            cluster_name=name, endpoints=[wire.Locality(lb_endpoints=endpoints)]
-        ),
-        transport_socket_matches=[trust.of(server) for server in edge.servers],
-    )
-    return bytes(rest) + members.SerializeToString()
-
-
-def _host_cluster(outside: OutsideHost) -> Cluster:
-    endpoints = [LbEndpoint(endpoint=Endpoint(address=_tcp(a, outside.port))) for a in outside.addresses]
-    cluster = _cluster(host_name(outside.host, outside.port), endpoints)
-    if outside.tls_ca:
-        cluster.transport_socket = expects_host(outside.host, outside.tls_ca)
     return cluster
 
 
@@ -177,12 +130,12 @@ def _original_destination() -> Cluster:
 def _tls_cluster(name: str, endpoints: Sequence[LbEndpoint], servers: Sequence[Peer], own: Peer) -> Cluster:
     """Each endpoint has the trust of its own member; an endpoint that matches none trusts nobody."""
     cluster = _cluster(name, endpoints)
-    cluster.transport_socket_matches = [_trust(server, own) for server in servers]
+    cluster.transport_socket_matches = [trust(server, own) for server in servers]
     cluster.transport_socket = expects_nobody(own)
     return cluster
 
 
-def _trust(server: Peer, own: Peer) -> ClusterTransportSocketMatch:
+def trust(server: Peer, own: Peer) -> ClusterTransportSocketMatch:
     return ClusterTransportSocketMatch(
         name=server.domain,
         match=Struct(fields={"member": Value(string_value=server.domain)}),
@@ -190,7 +143,7 @@ def _trust(server: Peer, own: Peer) -> ClusterTransportSocketMatch:
     )
 
 
-def _endpoint(peer: Peer, address: str, port: int) -> LbEndpoint:
+def endpoint(peer: Peer, address: str, port: int) -> LbEndpoint:
     """Labelled with the member whose address it claims to be."""
     label = Struct(fields={"member": Value(string_value=peer.domain)})
     return LbEndpoint(
@@ -198,17 +151,21 @@ def _endpoint(peer: Peer, address: str, port: int) -> LbEndpoint:
     )
 
 
+def outside_endpoint(address: str, port: int) -> LbEndpoint:
+    return LbEndpoint(endpoint=Endpoint(address=_tcp(address, port)))
+
+
 def application_cluster(name: str, address: str, port: int, connections: int) -> Cluster:
     """In clear, so it must never leave the pod: the source is bound to the same address, which fails
     unless the address is the pod's own, whatever routes the host has set up."""
-    cluster = _cluster(name, [LbEndpoint(endpoint=Endpoint(address=_tcp(address, port)))], connections)
+    cluster = _cluster(name, [outside_endpoint(address, port)], connections)
     cluster.upstream_bind_config = BindConfig(source_address=SocketAddress(address=address, port_value=0))
     return cluster
 
 
 def pipe_cluster(name: str, path: str, connections: int) -> Cluster:
-    endpoint = Endpoint(address=Address(pipe=Pipe(path=path)))
-    return _cluster(name, [LbEndpoint(endpoint=endpoint)], connections)
+    pipe = Endpoint(address=Address(pipe=Pipe(path=path)))
+    return _cluster(name, [LbEndpoint(endpoint=pipe)], connections)
 
 
 def _cluster(

@@ -1,70 +1,89 @@
-"""One message rendered for a member that stands in for all, then copied with other strings. No IO.
+"""A message of Envoy's with places for what there is of each member: filled in, it is that member's. No IO.
 
-Envoy's message types cost milliseconds for each message, and a mesh has one for each of a thousand members:
-they make the form, for strings as long as the member's, so that no length of the wire format changes.
+Envoy's message types take longer to import than a change of members may last. Only the renderer's child has
+them; it makes the forms (envoy_form_maker), one for the members of a kind, and the daemon fills them in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
 
 from toposeal.dataplane.envoy_plan import Peer
-from toposeal.errors import LocalProtocolError, Reason
-
-# Bytes that no member's string has. Each stand-in has a first byte of its own, so that none of them is found
-# anywhere but at its own place.
-_FIRST, _REST = b"\x01\x02\x03\x04", b"\x7f"
-_ABSENT = bytes((*_FIRST, *_REST))
-_Strings = tuple[bytes, ...]
 
 
+class Slot(IntEnum):
+    """Which string of a member is in a place."""
+
+    DOMAIN = 1
+    SPIFFE = 2
+    CA_PEM = 3
+    MORE = 4  # one more, such as an address
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of three: bytes as they stand; a member's string; or parts that their length precedes."""
+
+    literal: bytes = b""
+    slot: int = 0  # Slot; 0: none
+    nested: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True)
 class Form:
-    """What `encode` gives for a peer and one more string, such as an address: it may differ between two in no
-    more than domain, SPIFFE identity, CA and that string, each of them as it stands.
+    parts: tuple[Part, ...]
+
+
+def filled_in(form: Form, members: Iterable[tuple[Peer, str]]) -> Iterator[bytes]:
+    """One message for each of `members`, in their order. A string may be anything: its length is its own, and
+    nothing in it ends its place.
     """
-
-    def __init__(self, encode: Callable[[Peer, str], bytes]) -> None:
-        self._encode = encode
-        self._forms: dict[tuple[int, ...], bytes] = {}
-
-    def of(self, peer: Peer, more: str = "") -> bytes:
-        """`encode(peer, more)`. Raises LocalProtocolError for a string that no member can have."""
-        strings = tuple(text.encode() for text in (peer.domain, peer.spiffe, peer.ca_pem, more))
-        if any(string.translate(None, _ABSENT) != string for string in strings):
-            raise _refusal("a control character", "printable strings")
+    known: dict[tuple[int, ...], tuple[bytes | Slot, ...]] = {}
+    for peer, more in members:
+        strings = _strings(peer, more)
         lengths = tuple(map(len, strings))
-        form = self._forms.get(lengths)
-        if form is None:
-            form = self._forms[lengths] = self._made(lengths)
-        return _filled(form, strings)
-
-    def _made(self, lengths: tuple[int, ...]) -> bytes:
-        """Tried on another peer before it is used for any."""
-        form = self._encoded(_stand_ins(lengths))
-        other = tuple(
-            letter * length for letter, length in zip((b"a", b"b", b"c", b"d"), lengths, strict=True)
-        )
-        if _filled(form, other) != self._encoded(other):
-            raise _refusal("another message", "that of the peer")
-        return form
-
-    def _encoded(self, strings: _Strings) -> bytes:
-        domain, spiffe, ca_pem, more = (string.decode("ascii") for string in strings)
-        return self._encode(Peer(domain, spiffe, ca_pem, ()), more)
+        pieces = known.get(lengths)
+        if pieces is None:
+            pieces = known[lengths] = tuple(_joined(_pieces(form.parts, lengths)))
+        yield b"".join(piece if isinstance(piece, bytes) else strings[piece - 1] for piece in pieces)
 
 
-def _stand_ins(lengths: tuple[int, ...]) -> _Strings:
-    return tuple(
-        (first.to_bytes() + _REST * length)[:length] for first, length in zip(_FIRST, lengths, strict=True)
-    )
+def varint(number: int) -> bytes:
+    """As protobuf encodes it: seven bits a byte, the least first (its encoding, "Base 128 Varints")."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*encoded, number))
 
 
-def _filled(form: bytes, strings: _Strings) -> bytes:
-    for stand_in, string in zip(_stand_ins(tuple(map(len, strings))), strings, strict=True):
-        if string:
-            form = form.replace(stand_in, string)
-    return form
+def _strings(peer: Peer, more: str) -> tuple[bytes, ...]:
+    """In the order of Slot."""
+    return peer.domain.encode(), peer.spiffe.encode(), peer.ca_pem.encode(), more.encode()
 
 
-def _refusal(found: str, expected: str) -> LocalProtocolError:
-    return LocalProtocolError.of(Reason.INTERNAL, "form", found, expected)
+def _pieces(parts: Iterable[Part], lengths: tuple[int, ...]) -> Iterator[bytes | Slot]:
+    for part in parts:
+        if part.slot:
+            yield Slot(part.slot)
+        elif part.nested:
+            inner = tuple(_pieces(part.nested, lengths))
+            yield varint(sum(len(p) if isinstance(p, bytes) else lengths[p - 1] for p in inner))
+            yield from inner
+        else:
+            yield part.literal
+
+
+def _joined(pieces: Iterable[bytes | Slot]) -> Iterator[bytes | Slot]:
+    """The same with as few pieces as there can be."""
+    literal = b""
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            literal += piece
+        else:
+            yield literal
+            yield piece
+            literal = b""
+    yield literal

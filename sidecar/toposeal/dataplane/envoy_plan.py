@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toposeal.dataplane.shares import callers, ingress_share, is_crowd, member_share
 from toposeal.dataplane.view import MeshMember, PodView
@@ -46,7 +46,7 @@ class Inbound:
 @dataclass(frozen=True)
 class Outbound:
     """Connections to `port` of `vip`, or of one of `addresses`, go to one of these members, or to the pod
-    itself.
+    itself; nowhere while there is nobody.
     """
 
     role: str
@@ -121,6 +121,18 @@ class PodPlan:
         """What Envoy acknowledges for this update."""
         return f"generation-{self.generation}"
 
+    @property
+    def frame(self) -> PodPlan:
+        """What the topology alone decides: the same whoever is there, and wherever hosts outside are."""
+        return replace(
+            self,
+            generation=1,
+            inbound=tuple(replace(edge, clients=()) for edge in self.inbound),
+            outbound=tuple(replace(edge, servers=()) for edge in self.outbound),
+            hosts=tuple(replace(host, addresses=()) for host in self.hosts),
+            ranges=tuple(replace(part, withheld=()) for part in self.ranges),
+        )
+
 
 def plan(view: PodView) -> PodPlan:
     """Raises LocalProtocolError for a view that no sealed manifest gives."""
@@ -162,17 +174,16 @@ def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
         called = view.topology.roles[call.role]
         servers = tuple(_peer(m) for m in _others(view) if m.role == call.role)
         includes_self = call.role == own.name
-        if servers or includes_self:
-            yield Outbound(
-                role=call.role,
-                port=call.port,
-                vip=places.role(call.role),
-                addresses=called.addresses,
-                servers=servers,
-                includes_self=includes_self,
-                most=called.max_replicas - includes_self,
-                http=called.speaks_http(call.port),
-            )
+        yield Outbound(
+            role=call.role,
+            port=call.port,
+            vip=places.role(call.role),
+            addresses=called.addresses,
+            servers=servers,
+            includes_self=includes_self,
+            most=called.max_replicas - includes_self,
+            http=called.speaks_http(call.port),
+        )
 
 
 def _hosts(view: PodView, own: Role) -> Iterator[OutsideHost]:

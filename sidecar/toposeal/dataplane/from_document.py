@@ -28,7 +28,7 @@ def document_view(document: bytes, topology: Topology, iid: bytes) -> PodView:
             topology.digest.hex(),
         )
     found = introductions(parts.members, manifest, topology)
-    members = tuple(mesh_member(m.identity, m.hello) for m in found)
+    members = tuple(mesh_member(m.identity, m.hello.addresses) for m in found)
     own = next((member for member in members if member.iid == iid), None)
     if own is None:
         raise RemoteProtocolError.of(Reason.UNKNOWN_MEMBER, "member", iid, "one of the manifest")

@@ -26,8 +26,9 @@ from toposeal.host.renderer import Renderer
 from toposeal.host.tasks import watched
 from toposeal.host.xds_files import XdsDirectory
 
-# What the gate opens with now: the view, and fresh secrets as envoy_secrets makes them; None if it may not.
-Contents = Callable[[], tuple[PodView, Update] | None]
+Leaves = Callable[[], Update]  # new ones, as envoy_secrets makes them; asked when Envoy is about to have them
+# What the gate opens with now: the view, and leaves; None if it may not.
+Contents = Callable[[], tuple[PodView, Leaves] | None]
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class GateParts:
 
 @dataclass
 class _Change:
-    """What is on its way to Envoy. A rotation has secrets alone, a change of hosts or members none."""
+    """What is on its way to Envoy. A rotation has leaves alone, a change of hosts or members none."""
 
     view: PodView | None = None
     plan: PodPlan | None = None
-    secrets: Update = field(default_factory=dict, repr=False)
+    leaves: Leaves = dict
     rendered: Update = field(default_factory=dict)
 
 
@@ -99,16 +100,16 @@ class Gate:
             self._contents = contents
             await self._open(Event.SEALED)
 
-    async def expect(self) -> None:
-        """A change of members is on its way: what takes long is begun now."""
-        if self._state is not State.FENCED:
-            await self._parts.renderer.prepare()
+    async def expect(self, view: PodView) -> None:
+        """What takes long is done now for views of this frame. A failure is seen again when it matters."""
+        with suppress(PodError):
+            await self._parts.renderer.learn(plan(view).frame)
 
-    async def rotate(self, secrets: Update) -> None:
+    async def rotate(self, leaves: Leaves) -> None:
         """New leaves, without cutting a connection. Raises ToposealError; unless the gate is fenced,
         the old leaves serve on.
         """
-        await self._change(_Change(secrets=secrets), Event.LEAF_DUE)
+        await self._change(_Change(leaves=leaves), Event.LEAF_DUE)
 
     async def update(self, view: PodView) -> None:
         """The same mesh with other addresses of hosts outside, without cutting a connection. Raises as
@@ -166,7 +167,6 @@ class Gate:
             self._fault = None
 
     async def _carry(self, change: _Change, event: Event) -> None:
-        """Afterwards the keys are with Envoy, and in what serves it should it ask again; no longer here."""
         self._under_way = change
         try:
             await self._advance(event)
@@ -220,7 +220,7 @@ class Gate:
     async def _write(self) -> Event:
         if self._under_way.view is not None:
             self._reach = self._reach.widened(self._under_way.view)
-        self._parts.discovery.offer({**self._under_way.secrets, **self._under_way.rendered})
+        self._parts.discovery.offer({**self._under_way.leaves(), **self._under_way.rendered})
         return Event.WRITTEN
 
     async def _await_acknowledgement(self) -> Event:
@@ -318,8 +318,8 @@ class Gate:
         contents = self._contents() if self._contents is not None else None
         if contents is None:
             return None
-        view, secrets = contents
-        return _Change(view, plan(view), secrets)
+        view, leaves = contents
+        return _Change(view, plan(view), leaves)
 
     async def _failed(self, error: ToposealError) -> None:
         self._fault = error

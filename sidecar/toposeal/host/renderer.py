@@ -1,57 +1,71 @@
-"""Rendering in a short-lived child: the daemon neither waits for Envoy's message types nor keeps them."""
+"""What Envoy is sent, made in the daemon from forms that a short-lived child made of the topology.
+
+The daemon neither waits for Envoy's message types when members change nor keeps them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 from contextlib import suppress
 
 from toposeal.dataplane.discovery import Update
+from toposeal.dataplane.envoy_forms import Forms, filled
 from toposeal.dataplane.envoy_plan import PodPlan
-from toposeal.dataplane.envoy_request import decode_rendered, encode_plan
+from toposeal.dataplane.envoy_request import decode, encode
 from toposeal.errors import PodError, Reason
 from toposeal.host.render_spawn import COMMAND, spawn
-from toposeal.limits import MAX_RENDERED_SIZE, RENDER_TIMEOUT
+from toposeal.limits import MAX_FORMS_SIZE, RENDER_TIMEOUT
 
 Child = subprocess.Popen[bytes]
 _COMMAND = COMMAND
-_NICENESS = 10  # beside a pod that serves: its Envoy comes first, and idle time is enough for the import
 
 
 class Renderer:
-    """At most one child at a time. `prepare`, or a child handed in, spares `render` its import's time.
+    """One child for each frame, one at a time. `prepare`, or a child handed in, spares the first its import's
+    time, and `learn` spares `render` the child.
 
-    Children are started by the thread that calls `prepare`: they end with it.
+    Children are started by the thread that calls: they end with it.
     """
 
     def __init__(self, child: Child | None = None) -> None:
         self._child = child
+        self._known: dict[PodPlan, Forms] = {}  # by frame: what serves, and what is to come
+        self._one_at_a_time = asyncio.Lock()
 
     async def prepare(self) -> None:
-        """Start the child that the next `render` will use, unless there is one."""
+        """Start the child that the next frame will need, unless there is one."""
         if self._child is None:
             self._child = spawn(_COMMAND)
-            os.setpriority(os.PRIO_PROCESS, self._child.pid, _NICENESS)
 
     async def render(self, plan: PodPlan) -> Update:
         """What `plan` comes to. Raises PodError(INTERNAL) when the child fails or takes too long."""
+        return filled(await self.learn(plan.frame), plan)
+
+    async def learn(self, frame: PodPlan) -> Forms:
+        """The forms of `frame`, which are kept. Raises as `render`."""
+        async with self._one_at_a_time:
+            forms = self._known.pop(frame, None) or await self._forms(frame)
+            self._known = {**dict(list(self._known.items())[-1:]), frame: forms}
+            return forms
+
+    async def _forms(self, frame: PodPlan) -> Forms:
         await self.prepare()
         child, self._child = self._child, None
         if child is None:
             raise PodError.of(Reason.INTERNAL, "renderer", "no child", "a child")
         try:
             answer, complaint = await asyncio.to_thread(
-                child.communicate, encode_plan(plan), RENDER_TIMEOUT / 1000
+                child.communicate, encode(frame), RENDER_TIMEOUT / 1000
             )
         except subprocess.TimeoutExpired:
             raise PodError.of(Reason.INTERNAL, "renderer", "silence", f"{RENDER_TIMEOUT} ms") from None
         finally:
             _end(child)
-        if child.returncode != 0 or len(answer) > MAX_RENDERED_SIZE:
+        if child.returncode != 0 or len(answer) > MAX_FORMS_SIZE:
             said = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2]
             raise PodError.of(Reason.INTERNAL, "renderer", said, "an answer")
-        return decode_rendered(answer, plan.version)
+        return decode(Forms, answer)
 
     async def close(self) -> None:
         """End a child that nobody asked anything."""
