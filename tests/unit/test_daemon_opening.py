@@ -269,6 +269,7 @@ def test_what_is_made_ready_before_the_seal_is_what_it_opens_with() -> None:
         sealed, doors = bench.member.serving, Expecting()
         assert sealed is not None
         opening = Opening(cast(Gate, doors), bench.member.own, lambda view: None)
+        await opening.expect(signed_topology({"db": (1, 1)}).topology)
         await opening.expect(sealed.topology)
         await opening.open(sealed)
         expected, opened = doors.done

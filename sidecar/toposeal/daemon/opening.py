@@ -62,9 +62,10 @@ class Opening:
                 self._view = before
 
     async def expect(self, topology: Topology) -> None:
-        """Do now what opening with a manifest of `topology` would wait for."""
+        """Do now what opening with a manifest of `topology` would wait for; nothing, without a place in it."""
         own = mesh_member(self._own.identity, self._own.addresses)
-        await self._gate.expect(PodView(topology, own, (own,), 1, kept=self._places))
+        if own.role in topology.roles:
+            await self._gate.expect(PodView(topology, own, (own,), 1, kept=self._places))
 
     async def suspend(self) -> None:
         """From then on the pod neither serves nor is served, as before the seal, until `resume`. Raises
