@@ -62,7 +62,7 @@ class Opening:
                 self._view = before
 
     async def expect(self, topology: Topology) -> None:
-        """Do now what opening with a manifest of `topology` would wait for; nothing, without a place in it."""
+        """Do now what opening with a manifest of `topology` waits for; nothing, without a place in it."""
         own = mesh_member(self._own.identity, self._own.addresses)
         if own.role in topology.roles:
             await self._gate.expect(PodView(topology, own, (own,), 1, kept=self._places))
