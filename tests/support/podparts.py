@@ -11,6 +11,7 @@ import pytest
 from toposeal.daemon import pod
 from toposeal.daemon.config import RunConfig
 from toposeal.dataplane.firewall import Backend
+from toposeal.dataplane.view import PodView
 from toposeal.errors import Mismatch, PodError
 from toposeal.gate.machine import State
 from toposeal.host import netlink
@@ -23,6 +24,7 @@ class Parts:
     def __init__(self, own: Own) -> None:
         self.own = own
         self.done: list[str] = []
+        self.expected: list[int] = []  # versions of topologies that the gate was told of
         self.fails, self.hangs = "", ""
         self.stays = False  # nobody can do without it
         self.error: BaseException = ZeroDivisionError()
@@ -133,6 +135,9 @@ def _gate(parts: Parts) -> dict[str, object]:
 
         async def start(self) -> None:
             await parts.do("envoy")
+
+        async def expect(self, view: PodView) -> None:
+            parts.expected.append(view.topology.version)
 
         async def fence(self) -> None:
             parts.done.append("no envoy")

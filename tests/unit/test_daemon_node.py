@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -60,8 +60,8 @@ class Wire:
             if address in self.nodes and address != self.own:
                 asyncio.get_running_loop().call_soon(self._deliver, self.nodes[address], data)
 
-    def announce(self, data: bytes) -> None:
-        self.send(tuple(self.nodes), data)
+    def announce(self, data: bytes, known: Collection[str]) -> None:
+        self.send(tuple(address for address in self.nodes if address not in known), data)
 
     def _deliver(self, node: Node, data: bytes) -> None:
         with suppress(ToposealError):

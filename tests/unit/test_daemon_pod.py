@@ -118,6 +118,9 @@ def test_a_pod_that_is_left_waiting_for_the_others_ends_in_time_or_when_asked_ag
         made.stop()
         await asyncio.sleep(0)
         assert not running.done()
+        assert parts.expected == [
+            parts.own.topology.topology.version
+        ]  # what the seal would wait for is begun
         if patience is None:
             made.stop()
         assert await running is None
@@ -251,11 +254,11 @@ def test_envelopes_before_the_node_are_refused(check: Callable[[Test], None]) ->
 def test_the_link_announces_the_newest_word_alone() -> None:
     class Client:
         def __init__(self) -> None:
-            self.said: list[tuple[object, bytes]] = []
+            self.said: list[tuple[object, bytes, object]] = []
             self.sent: list[tuple[object, bytes]] = []
 
-        async def announce(self, seeds: object, data: bytes) -> None:
-            self.said.append((seeds, data))
+        async def announce(self, seeds: object, data: bytes, known: object) -> None:
+            self.said.append((seeds, data, known))
 
         def send(self, addresses: object, data: bytes) -> None:
             self.sent.append((addresses, data))
@@ -264,12 +267,12 @@ def test_the_link_announces_the_newest_word_alone() -> None:
         client = Client()
         link = pod._Link(cast(PeerClient, client), (("db", 15443),))
         for data in (b"old", b"older", b"new"):
-            link.announce(data)
+            link.announce(data, {data.decode()})
         link.send(("10.0.0.2",), b"to one")
         running = asyncio.create_task(link.run())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert client.said == [((("db", 15443),), b"new")]
+        assert client.said == [((("db", 15443),), b"new", {"new"})]
         assert client.sent == [(("10.0.0.2",), b"to one")]
         running.cancel()
 

@@ -118,7 +118,13 @@ def test_gathering_repeats_introduction_and_pings(bench: Bench) -> None:
     a = bench.actor("db")
     bench.meet(a)
     effects = bench.tick()
-    assert len(of(effects, Announce)) == 1 and kinds(effects, a.iid) == ["ping"]
+    (announced,) = of(effects, Announce)
+    assert kinds(effects, a.iid) == ["ping"]
+    assert announced.known == set(bench.member.peers[a.iid].hello.addresses)  # it is told when it is silent
+    stranger = bench.actor("db")
+    bench.receive(stranger.introduction())
+    (announced,) = of(bench.tick(), Announce)
+    assert announced.known == set(bench.member.peers[a.iid].hello.addresses)
     assert deadline(bench.member) == bench.now + 1_000
 
 

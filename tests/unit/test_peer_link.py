@@ -352,6 +352,29 @@ def test_S9_a_link_that_fails_unexpectedly_tells_the_event_loop(monkeypatch: pyt
     run(go)
 
 
+def test_an_announcement_spares_our_own_addresses_and_those_that_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queued: list[tuple[str, int]] = []
+
+    class Names:
+        async def resolve(self, host: str, port: int) -> tuple[str, ...]:
+            return {"db": ("10.0.0.1", "10.0.0.2", "fd00::2"), "api": ("10.0.0.3", "10.0.0.2")}[host]
+
+        def close(self) -> None:
+            pass
+
+    async def go() -> None:
+        client = PeerClient(("10.0.0.1",), 1)
+        monkeypatch.setattr(client, "_resolver", Names())
+        monkeypatch.setattr(client, "_queue", lambda endpoint, data: queued.append(endpoint))
+        await client.announce((("db", 7), ("api", 8)), b"x", {"10.0.0.2"})
+        await client.close()
+
+    run(go)
+    assert queued == [("fd00::2", 7), ("10.0.0.3", 8)]
+
+
 def test_the_rate_limit_refuses_a_source_and_spares_others() -> None:
     now = 0.0
     limit = RateLimit(5, lambda: now)

@@ -7,7 +7,7 @@ the node's end closes the gate (S9).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -69,7 +69,7 @@ class Link(Protocol):
 
     def send(self, addresses: tuple[str, ...], data: bytes) -> None: ...
 
-    def announce(self, data: bytes) -> None: ...
+    def announce(self, data: bytes, known: Collection[str]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,8 @@ class Node:
             match effect:
                 case Send(_, addresses, data):
                     self._ports.link.send(addresses, data)
-                case Announce(data):
-                    self._ports.link.announce(data)
+                case Announce(data, known):
+                    self._ports.link.announce(data, known)
                 case Quote(binding):
                     self._spawn(self._quote_for_machine(binding))
                 case Appraise():

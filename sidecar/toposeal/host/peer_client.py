@@ -58,15 +58,16 @@ class PeerClient:
             self._queue((address, self._port), data)
             return
 
-    async def announce(self, seeds: Iterable[Endpoint], data: bytes) -> None:
-        """Queue `data` for every address that the seeds resolve to, each as soon as it does; names that
-        fail are skipped.
+    async def announce(self, seeds: Iterable[Endpoint], data: bytes, known: Collection[str] = ()) -> None:
+        """Queue `data` for every address that the seeds resolve to but those `known`, each as soon as it
+        does; names that fail are skipped.
         """
-        await asyncio.gather(*(self._announce(host, port, data) for host, port in seeds))
+        spared = self._own.union(known)
+        await asyncio.gather(*(self._announce(host, port, data, spared) for host, port in seeds))
 
-    async def _announce(self, host: str, port: int, data: bytes) -> None:
+    async def _announce(self, host: str, port: int, data: bytes, spared: Collection[str]) -> None:
         for address in await self._resolver.resolve(host, port):
-            if address not in self._own:
+            if address not in spared:
                 self._queue((address, port), data)
 
     def heard(self, address: str) -> None:

@@ -128,9 +128,12 @@ class Send:
 
 @dataclass(frozen=True)
 class Announce:
-    """Deliver `data` to every configured peer address: the own Introduction."""
+    """Deliver `data`, the own Introduction, to every configured peer address but those `known`: who is there
+    is told by itself what it may not know.
+    """
 
     data: bytes
+    known: frozenset[str] = frozenset()  # IP literals
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from toposeal.membership.state import Attempt, Committed, Member, Peer, Sealed, 
 from toposeal.membership.votes import commit_message, make_liveness, make_propose, make_sealed
 
 
-def announce(member: Member) -> tuple[Effect, ...]:
-    """The own Introduction to every configured address."""
+def announce(member: Member, known: frozenset[str] = frozenset()) -> tuple[Effect, ...]:
+    """The own Introduction to every configured address but those `known`."""
     data = introduction(member)
-    return (Announce(data),) if data else ()
+    return (Announce(data, known),) if data else ()
 
 
 def introduction(member: Member) -> bytes | None:

@@ -152,7 +152,9 @@ def _repeat(member: Member, now: int) -> Step:
         return member, ()
     if head(member, now) != phase.attempt.previous:  # another predecessor: another HELLO
         return replace(member, phase=Waiting(member.last_epoch + 1, now)), ()
-    effects: tuple[Effect, ...] = (*outbox.announce(member), *_ourselves(member))
+    admitted = (peer.hello.addresses for peer in member.peers.values() if peer.admitted)
+    known = frozenset(address for addresses in admitted for address in addresses)
+    effects: tuple[Effect, ...] = (*outbox.announce(member, known), *_ourselves(member))
     for peer in list(member.peers.values()):
         member, more = _ping_or_forget(member, phase.attempt, peer)
         effects += more

@@ -291,8 +291,8 @@ class Network:
             case Send(_, addresses, data):
                 for peer in [n for n in self.nodes if n.address in addresses]:
                     self._send(node, peer, data)
-            case Announce(data):
-                for peer in [n for n in self.nodes if n is not node]:
+            case Announce(data, known):
+                for peer in [n for n in self.nodes if n is not node and n.address not in known]:
                     self._send(node, peer, data)
             case Alarm(mismatch):
                 node.alarms.append(mismatch)

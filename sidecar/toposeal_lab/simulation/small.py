@@ -225,8 +225,9 @@ class _Turn:
                     self._queue.append((index, symbolic_appraisal(effect)))
                 case Send(_, addresses, data):
                     self._send(index, data, addresses)
-                case Announce(data):
-                    self._send(index, data, None)
+                case Announce(data, known):
+                    places = (pod.member.own.addresses[0] for pod in self.pods)
+                    self._send(index, data, tuple(place for place in places if place not in known))
                 case Activate(sealed):
                     self._activated(sealed.manifest)
                 case Fence() | Left():
@@ -234,10 +235,10 @@ class _Turn:
                 case _:
                     pass
 
-    def _send(self, source: int, data: bytes, addresses: tuple[str, ...] | None) -> None:
+    def _send(self, source: int, data: bytes, addresses: tuple[str, ...]) -> None:
         kind = sent_kind(data)
         for pod in self.pods:
-            wanted = addresses is None or pod.member.own.addresses[0] in addresses
+            wanted = pod.member.own.addresses[0] in addresses
             if pod.index == source or not pod.alive or not wanted:
                 continue
             if kind in self._world.keeps:
