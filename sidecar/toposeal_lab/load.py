@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import quantiles
 
 from toposeal_lab.pods import Pod
+from toposeal_lab.timeline import boottime
 
 _NEW_EVERY = 10  # requests: one on a connection of its own
 _TIMEOUT_S = 5.0
@@ -33,9 +33,7 @@ class Load:
 
     def __init__(self, pod: Pod, asked: Asked, per_second: int, busy: int, idle: int) -> None:
         self.requests = self.failed = self.cut = 0
-        self.took: list[
-            tuple[float, float]
-        ] = []  # due when on the monotonic clock, and answered how much later
+        self.took: list[tuple[float, float]] = []  # due at which boot time, and answered how much later
         self._pod, self._asked, self._pause_s = pod, asked, 1 / per_second
         self._busy, self._idle = busy, idle
 
@@ -53,21 +51,21 @@ class Load:
         with self._pod.inside():
             idle = [self._connected() for _ in range(self._idle)]
             busy = [self._connected() for _ in range(self._busy)]
-            due = time.monotonic()
-            while not stop.wait(max(0.0, due - time.monotonic())):
+            due = boottime()
+            while not stop.wait(max(0.0, due - boottime())):
                 which = self.requests % self._busy
                 busy[which] = self._ask_kept(busy[which], due)
                 if self.requests % _NEW_EVERY == 0:
                     self._ask_new()
                 due += self._pause_s
             for connection in (*idle, *busy):
-                self._ask_kept(connection, time.monotonic()).close()
+                self._ask_kept(connection, boottime()).close()
 
     def _ask_kept(self, connection: socket.socket, due: float) -> socket.socket:
         """The connection to go on with: another one where this was cut."""
         try:
             self._ask(connection)
-            self.took.append((due, time.monotonic() - due))
+            self.took.append((due, boottime() - due))
             return connection
         except OSError:
             self.cut += 1
