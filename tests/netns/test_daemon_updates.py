@@ -24,6 +24,9 @@ from support.daemons import (
 from support.held import Held, echo, hold
 from support.inside import APP_UID, run_python
 
+from toposeal.host.asking import ask_history
+from toposeal.outside.endpoint import Endpoint
+from toposeal.outside.history import Step, read_history, told
 from toposeal_lab.simtdx import lab_measurements
 
 OLD, NEW = 8080, 8081  # ports that db serves; web calls the second from version 2 to version 3
@@ -60,6 +63,16 @@ def epoch(member: Daemon) -> int:
 def push(mesh: World, name: str, path: Path) -> tuple[int, str]:
     """What an owner outside does: exit code, and what it reads."""
     return outside(mesh, name, "topology", "push", "--file", str(path))
+
+
+def past(mesh: World, name: str) -> tuple[Step, ...]:
+    """What this member says that its manifest descends from, back from what its status names."""
+    _, said = outside(mesh, name, "status", "--json")
+    with mesh.node.host().inside():
+        data = ask_history(Endpoint.parse(f"https://{mesh[name].pod.ipv4}:{ATTESTATION_PORT}"))
+    history = told(read_history(data, bytes.fromhex(json.loads(said)["serving"]["digest"])))
+    assert history.whole
+    return history.steps
 
 
 def outside(mesh: World, name: str, *command: str) -> tuple[int, str]:
@@ -191,6 +204,10 @@ def test_T4_M1_a_mesh_follows_its_owner_from_version_to_version(mesh: World) -> 
         eventually(lambda: new.ended)
         eventually(lambda: theirs.ended)
         assert old.answers()
+        steps = past(mesh, "web")
+        assert (steps[0].version, steps[-1].version, steps[-1].left) == (4, 1, ())
+        assert [step.version for step in steps] == sorted((step.version for step in steps), reverse=True)
+        assert {one.role for step in steps for one in step.left} == {"batch"}
         mesh["batch"].wait("suspend", SEAL_S)
         assert mesh["batch"].events("fence") == []
         assert all(mesh[name].events("start")[1:] == [] and mesh[name].code is None for name in FIRST)

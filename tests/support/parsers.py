@@ -56,6 +56,7 @@ from toposeal.membership.votes import (
 )
 from toposeal.outside.document import parse_document
 from toposeal.outside.endpoint import Endpoint
+from toposeal.outside.history import build_history, read_history, told
 from toposeal.outside.pushed import read_pushed
 from toposeal.outside.status import read_status
 from toposeal.outside.verify import verify_document
@@ -238,4 +239,7 @@ def _outside(mesh: Mesh) -> dict[str, Parser]:
         ),
         "pushed": Parser(read_pushed, [b'{"result": "accepted", "version": 8}']),
         "status": Parser(read_status, [_STATUS]),
+        "history": Parser(
+            lambda data: told(read_history(data, mesh.manifest.digest)), [build_history([mesh.manifest])]
+        ),
     }

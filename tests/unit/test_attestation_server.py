@@ -47,6 +47,10 @@ def refuse(envelope: bytes) -> Pushed:
     raise TopologyError.of(Reason.TOPOLOGY_ROLLBACK, "version", 6, "at least 7")
 
 
+def no_history() -> bytes:
+    raise AssertionError("no history was asked for")
+
+
 def nothing() -> Status:
     raise RemoteProtocolError.of(Reason.NOT_ACTIVE, "phase", "boot", "active")
 
@@ -69,7 +73,7 @@ def serving(
         return response
 
     async def main() -> None:
-        server = AttestationServer(answer, push or refuse, nothing)
+        server = AttestationServer(answer, push or refuse, nothing, no_history)
         await server.start(path, os.getgid())
         try:
             await asyncio.wait_for(scenario(ask), 20)
@@ -355,7 +359,7 @@ def test_the_socket_is_for_its_owner_and_one_group_alone(tmp_path: Path) -> None
         group = os.getgid()
 
     async def main() -> os.stat_result:
-        server = AttestationServer(echo, refuse, nothing)
+        server = AttestationServer(echo, refuse, nothing, no_history)
         server.close()
         await server.start(str(tmp_path / "s"), group)
         server.close()
@@ -371,7 +375,9 @@ def test_a_path_that_cannot_be_bound_is_an_error_and_leaks_nothing(tmp_path: Pat
     (tmp_path / "taken").mkdir()
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError):
-        asyncio.run(AttestationServer(echo, refuse, nothing).start(str(tmp_path / "taken"), os.getgid()))
+        asyncio.run(
+            AttestationServer(echo, refuse, nothing, no_history).start(str(tmp_path / "taken"), os.getgid())
+        )
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -113,6 +113,10 @@ def test_bytes_that_are_no_object_are_no_status() -> None:
             read_status(body)
 
 
+def no_history() -> bytes:
+    raise AssertionError("no history was asked for")
+
+
 def served(tmp_path: Path, status: Status, request: bytes) -> bytes:
     path = str(tmp_path / "attestation.sock")
 
@@ -123,7 +127,7 @@ def served(tmp_path: Path, status: Status, request: bytes) -> bytes:
         def no_push(envelope: bytes) -> Pushed:
             raise AssertionError("nothing was pushed")
 
-        server = AttestationServer(never, no_push, lambda: status)
+        server = AttestationServer(never, no_push, lambda: status, no_history)
         await server.start(path, os.getgid())
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(request)

@@ -27,6 +27,10 @@ def post(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
     return LINE + b"Host: shop\r\n" + size + b"".join(h + b"\r\n" for h in headers) + b"\r\n" + body
 
 
+def no_history() -> bytes:
+    raise AssertionError("no history was asked for")
+
+
 def nothing() -> Status:
     raise AssertionError("no status was asked for")
 
@@ -56,7 +60,7 @@ class Served:
             async def never(nonce: bytes) -> Callable[[], bytes]:
                 raise AssertionError("no document was asked for")
 
-            server = AttestationServer(never, self.push, nothing)
+            server = AttestationServer(never, self.push, nothing, no_history)
             await server.start(self.path, os.getgid())
             try:
                 if at_once:
@@ -136,7 +140,7 @@ def test_a_body_that_ends_early_is_no_push(tmp_path: Path) -> None:
         async def never(nonce: bytes) -> Callable[[], bytes]:
             raise AssertionError
 
-        server = AttestationServer(never, served.push, nothing)
+        server = AttestationServer(never, served.push, nothing, no_history)
         await server.start(served.path, os.getgid())
         await half(served.path)
         server.close()

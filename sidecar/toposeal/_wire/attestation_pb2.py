@@ -26,7 +26,7 @@ from toposeal._wire import evidence_pb2 as toposeal_dot___wire_dot_evidence__pb2
 from toposeal._wire import peer_pb2 as toposeal_dot___wire_dot_peer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n toposeal/_wire/attestation.proto\x12\x0btoposeal.v1\x1a\x1dtoposeal/_wire/evidence.proto\x1a\x19toposeal/_wire/peer.proto\"{\n\x04Live\x12\x0b\n\x03iid\x18\x01 \x01(\x0c\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\'\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x15.toposeal.v1.Evidence\x12\x0c\n\x04leaf\x18\x04 \x01(\r\x12\x0e\n\x06leaves\x18\x05 \x01(\r\x12\x0c\n\x04path\x18\x06 \x03(\x0c\"\xa8\x01\n\x13\x41ttestationDocument\x12\x10\n\x08topology\x18\x01 \x01(\x0c\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\x12*\n\x07members\x18\x03 \x03(\x0b\x32\x19.toposeal.v1.MemberRecord\x12\x1f\n\x04live\x18\x04 \x01(\x0b\x32\x11.toposeal.v1.Live\x12\x12\n\ncollateral\x18\x05 \x03(\x0c\x12\x0c\n\x04\x63rls\x18\x06 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n toposeal/_wire/attestation.proto\x12\x0btoposeal.v1\x1a\x1dtoposeal/_wire/evidence.proto\x1a\x19toposeal/_wire/peer.proto\"{\n\x04Live\x12\x0b\n\x03iid\x18\x01 \x01(\x0c\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\'\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x15.toposeal.v1.Evidence\x12\x0c\n\x04leaf\x18\x04 \x01(\r\x12\x0e\n\x06leaves\x18\x05 \x01(\r\x12\x0c\n\x04path\x18\x06 \x03(\x0c\"\x1c\n\x07History\x12\x11\n\tmanifests\x18\x01 \x03(\x0c\"\xa8\x01\n\x13\x41ttestationDocument\x12\x10\n\x08topology\x18\x01 \x01(\x0c\x12\x10\n\x08manifest\x18\x02 \x01(\x0c\x12*\n\x07members\x18\x03 \x03(\x0b\x32\x19.toposeal.v1.MemberRecord\x12\x1f\n\x04live\x18\x04 \x01(\x0b\x32\x11.toposeal.v1.Live\x12\x12\n\ncollateral\x18\x05 \x03(\x0c\x12\x0c\n\x04\x63rls\x18\x06 \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LIVE']._serialized_start=107
   _globals['_LIVE']._serialized_end=230
-  _globals['_ATTESTATIONDOCUMENT']._serialized_start=233
-  _globals['_ATTESTATIONDOCUMENT']._serialized_end=401
+  _globals['_HISTORY']._serialized_start=232
+  _globals['_HISTORY']._serialized_end=260
+  _globals['_ATTESTATIONDOCUMENT']._serialized_start=263
+  _globals['_ATTESTATIONDOCUMENT']._serialized_end=431
 # @@protoc_insertion_point(module_scope)

@@ -24,6 +24,12 @@ class Live(_message.Message):
     path: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, iid: _Optional[bytes] = ..., challenge: _Optional[bytes] = ..., evidence: _Optional[_Union[_evidence_pb2.Evidence, _Mapping]] = ..., leaf: _Optional[int] = ..., leaves: _Optional[int] = ..., path: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
+class History(_message.Message):
+    __slots__ = ("manifests",)
+    MANIFESTS_FIELD_NUMBER: _ClassVar[int]
+    manifests: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, manifests: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class AttestationDocument(_message.Message):
     __slots__ = ("topology", "manifest", "members", "live", "collateral", "crls")
     TOPOLOGY_FIELD_NUMBER: _ClassVar[int]

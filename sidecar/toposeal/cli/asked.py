@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _FIRST_VERSION = 1
 
 
-def add_trust(parser: argparse.ArgumentParser) -> None:
+def add_trust(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """The options that decide what is accepted."""
     add = parser.add_argument
-    add("--owner", metavar="FILE", required=True, help="owner root: the keys that must have signed")
-    add("--mesh", metavar="NAME", required=True, help="the mesh's name in the topology")
+    add("--owner", metavar="FILE", required=required, help="owner root: the keys that must have signed")
+    add("--mesh", metavar="NAME", required=required, help="the mesh's name in the topology")
     add("--min-version", metavar="N", type=int, help="refuse topologies below this version (default: 1)")
     add("--collateral", metavar="FILE", help="own TDX collateral instead of what the mesh sends")
     add("--state", metavar="FILE", help="remember this visit, and refuse older numbers or another lineage")

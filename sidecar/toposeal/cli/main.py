@@ -20,6 +20,10 @@ COMMANDS = {
     "verify": ("check a running mesh from outside and pin its CAs", "toposeal.cli.verify"),
     "connect": ("a local port that leads to verified members alone", "toposeal.cli.connect"),
     "status": ("ask one member for its epoch, its leases and what it waits for", "toposeal.cli.status"),
+    "history": (
+        "list what a mesh has sealed, back from what is verified",
+        "toposeal.cli.history",
+    ),
     "evidence": ("show or verify one quote, report or log; fetch collateral", "toposeal.cli.evidence"),
     "topology": ("draft, check, sign and digest the owner's declaration", "toposeal.cli.topology"),
     "inject": ("put the sidecar into the pods of Kubernetes manifests", "toposeal.cli.inject"),

@@ -8,8 +8,10 @@ from toposeal.daemon.live_window import LiveWindows
 from toposeal.daemon.node import Node, not_active
 from toposeal.host.collateral_source import CollateralSource
 from toposeal.host.journal import clock_ms
+from toposeal.membership.history import history
 from toposeal.membership.state import Own
 from toposeal.outside.document import LiveAnswer, build_document
+from toposeal.outside.history import build_history
 from toposeal.outside.pushed import Pushed
 from toposeal.outside.status import Status, status_of
 
@@ -31,6 +33,13 @@ class Answers:
         if member is None:
             raise not_active(None)
         return status_of(member, clock_ms())
+
+    def history(self) -> bytes:
+        """What the served manifest descends from. Raises RemoteProtocolError before there is one."""
+        known = history(self._node.member) if self._node.member is not None else ()
+        if not known:
+            raise not_active(self._node.member)
+        return build_history(known)
 
     async def answer(self, nonce: bytes) -> Callable[[], bytes]:
         """What makes the attestation document for `nonce` (32 bytes). Raises ToposealError unless active."""

@@ -236,7 +236,7 @@ class Pod:
         return found
 
     async def _attestation(self, stack: AsyncExitStack, answers: Answers) -> None:
-        server = AttestationServer(answers.answer, answers.push, answers.status)
+        server = AttestationServer(answers.answer, answers.push, answers.status, answers.history)
         await server.start(self._layout.attestation, ENVOY_UID)
         stack.callback(server.close)
 

@@ -12,8 +12,9 @@ from typing import cast
 
 from toposeal.host.bounded_http import BoundedStream, connect, refusal, remaining
 from toposeal.host.fetch import handshake
-from toposeal.limits import VERIFY_TIMEOUT
-from toposeal.outside.endpoint import STATUS_PATH, TOPOLOGY_PATH, Endpoint
+from toposeal.limits import MAX_HISTORY_MESSAGE, VERIFY_TIMEOUT
+from toposeal.outside.endpoint import HISTORY_PATH, STATUS_PATH, TOPOLOGY_PATH, Endpoint
+from toposeal.outside.history import HISTORY_TYPE
 from toposeal.outside.pushed import MAX_PUSH_ANSWER, PUSH_TYPE, Pushed, read_pushed
 from toposeal.outside.status import MAX_STATUS_SIZE, STATUS_TYPE, Status, read_status
 
@@ -32,6 +33,11 @@ def ask_status(endpoint: Endpoint) -> Status:
     return read_status(
         _exchange(endpoint, _head("GET", STATUS_PATH, endpoint, ""), STATUS_TYPE, MAX_STATUS_SIZE)
     )
+
+
+def ask_history(endpoint: Endpoint) -> bytes:
+    """What the member knows of manifests before its own, for `outside.history`. Raises NetworkError."""
+    return _exchange(endpoint, _head("GET", HISTORY_PATH, endpoint, ""), HISTORY_TYPE, MAX_HISTORY_MESSAGE)
 
 
 def _exchange(endpoint: Endpoint, request: bytes, kind: str, limit: int) -> bytes:

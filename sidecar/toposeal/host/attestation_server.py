@@ -15,17 +15,25 @@ from toposeal.errors import QuoteSourceError, Reason, ToposealError
 from toposeal.host.document_server import Build, DocumentServer, ReadBody, refusal, response
 from toposeal.host.topology_pushes import TopologyPushes
 from toposeal.limits import MAX_LIVE_NONCES
-from toposeal.outside.endpoint import ATTESTATION_PATH, ATTESTATION_TYPE, STATUS_PATH, TOPOLOGY_PATH
+from toposeal.outside.endpoint import (
+    ATTESTATION_PATH,
+    ATTESTATION_TYPE,
+    HISTORY_PATH,
+    STATUS_PATH,
+    TOPOLOGY_PATH,
+)
+from toposeal.outside.history import HISTORY_TYPE
 from toposeal.outside.pushed import Pushed
 from toposeal.outside.status import STATUS_TYPE, Status
 
 Answer = Callable[[bytes], Awaitable[Build]]
 Push = Callable[[bytes], Pushed]
 TellStatus = Callable[[], Status]
+TellHistory = Callable[[], bytes]
 
 _MAX_CONNECTIONS = MAX_LIVE_NONCES
 _POST = f"POST {TOPOLOGY_PATH} ".encode("ascii")
-_GET_STATUS = re.compile(rf"GET {re.escape(STATUS_PATH)} HTTP/1\.[01]".encode("ascii"))
+_GET = re.compile(rf"GET ({re.escape(STATUS_PATH)}|{re.escape(HISTORY_PATH)}) HTTP/1\.[01]".encode("ascii"))
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,512}) HTTP/1\.[01]")
 _TARGET = re.compile(rf"{re.escape(ATTESTATION_PATH)}\?nonce=([0-9a-f]{{64}})".encode("ascii"))
 _STATUS_OF = {
@@ -38,22 +46,25 @@ class AttestationServer(DocumentServer):
     """`answer` waits for the evidence on a nonce of 32 bytes, and gives what then builds the document.
 
     It refuses with ToposealError: NOT_ACTIVE and a failing quote source become 503. `push` is given what
-    somebody posts as a topology, `status` says what whoever asks may know.
+    somebody posts as a topology, `status` and `history` say what whoever asks may know.
     """
 
-    def __init__(self, answer: Answer, push: Push, status: TellStatus) -> None:
-        self._pushes, self._status = TopologyPushes(push), status
+    def __init__(self, answer: Answer, push: Push, status: TellStatus, history: TellHistory) -> None:
+        self._pushes, self._status, self._history = TopologyPushes(push), status, history
         super().__init__(partial(self._answer_one, answer), _MAX_CONNECTIONS)
 
     async def _answer_one(self, answer: Answer, head: bytes, body: ReadBody) -> Build:
         if head.startswith(_POST):
             return await self._pushes.answer(head, body)
-        if _GET_STATUS.fullmatch(head.partition(b"\r\n")[0]):
-            return self._tell()
+        asked = _GET.fullmatch(head.partition(b"\r\n")[0])
+        if asked is not None:
+            return self._tell(asked[1].decode("ascii"))
         return await _attest(answer, head)
 
-    def _tell(self) -> Build:
+    def _tell(self, path: str) -> Build:
         try:
+            if path == HISTORY_PATH:
+                return partial(response, HTTPStatus.OK, self._history(), HISTORY_TYPE)
             said = json.dumps(self._status().as_json()).encode("ascii")
         except ToposealError:
             return partial(refusal, HTTPStatus.SERVICE_UNAVAILABLE)

@@ -13,6 +13,7 @@ from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.limits import CERTIFICATE_PART, MAX_ENVELOPE_SIZE, MAX_PARTS, MAX_TRAIL, MAX_VERSION_STEP
 from toposeal.membership.certificate import Certificate, missing, trail
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Send, Subject, Ticket
+from toposeal.membership.history import with_chain
 from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches, parse_manifest
 from toposeal.membership.peers import Step, admitted_peer, stale
 from toposeal.membership.records import committed, introduced, record_message, require_equal
@@ -174,7 +175,7 @@ def hold(member: Member, certificate: Certificate) -> Member:
     spare = sorted((c.manifest.epoch, d) for d, c in chain.items() if d not in kept)
     for _, digest in spare[: max(0, len(chain) - _HELD)]:
         del chain[digest]
-    return known_topologies(replace(member, chain=chain))
+    return known_topologies(with_chain(member, chain))
 
 
 def _ask(member: Member) -> tuple[Effect, ...]:

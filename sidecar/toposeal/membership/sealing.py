@@ -11,6 +11,7 @@ from toposeal.membership import outbox
 from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Activate, Alarm, Appraised, Fence, Quoted, QuoteFailed, Refused
 from toposeal.membership.fetching import hold, known_topologies
+from toposeal.membership.history import with_chain
 from toposeal.membership.peers import Step, admitted_peer, stale
 from toposeal.membership.rounds import appraisals, appraise, fence, own_seal, while_possible
 from toposeal.membership.sealed import SealedManifest, SealedMember, check_verified, seal_of
@@ -152,8 +153,8 @@ def activate_if_all_sealed(member: Member, now: int) -> Step:
     member = replace(member, serving=held.sealed, serving_since=member.sealed_at, peers=peers)
     version = held.manifest.topology_version
     newer = tuple((known, since) for known, since in member.adopted if known > version)
-    member = replace(member, phase=phase, chain=kept, beat_at=now, adopted=newer)
-    return known_topologies(member), (Activate(held.sealed),)
+    member = replace(member, phase=phase, beat_at=now, adopted=newer)
+    return known_topologies(with_chain(member, kept)), (Activate(held.sealed),)
 
 
 def _sealed_member(member: Member, phase: Committed, event: Appraised) -> SealedMember | None:

@@ -213,6 +213,7 @@ class Member:
         tuple[int, int], ...
     ] = ()  # topology versions newer than what is served, and since when (ms)
     chain: Mapping[bytes, Certificate] = field(default_factory=dict)  # certificates held, by D
+    past: Mapping[bytes, Manifest] = field(default_factory=dict)  # by D: before `chain`, for whoever asks
     sealed: bytes = ZERO_DIGEST  # D of the last manifest that we sealed
     sealed_at: int = 0  # ms: when we committed to it
     serving_since: int = 0  # ms: when we committed to what we serve

@@ -11,6 +11,7 @@ from toposeal.errors import Reason, UsageError
 ATTESTATION_PATH = "/.well-known/toposeal/attestation"
 TOPOLOGY_PATH = "/.well-known/toposeal/topology"  # POST: a newer signed topology
 STATUS_PATH = "/.well-known/toposeal/status"
+HISTORY_PATH = "/.well-known/toposeal/history"
 ATTESTATION_ALPN = "toposeal-attest/1"  # tells an ingress port that the document is meant
 ATTESTATION_TYPE = "application/vnd.toposeal.attestation.v1+protobuf"
 
