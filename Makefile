@@ -58,7 +58,7 @@ soak:  ## 200 Envoys under one user: a stream each, 20 updates, what they take: 
 	@.ci/prepare lab
 	@$(BIN)/python -I tests/soak/run.py $(ARGS)
 
-soak-sidecars:  ## 20 whole sidecars on one node: make soak-sidecars ARGS="--sidecars 4" (root; many cores)
+soak-sidecars:  ## 20 whole sidecars on one node: make soak-sidecars ARGS="--sidecars 4" (root; 4 min on two cores)
 	@.ci/prepare dev
 	@.ci/prepare lab
 	@$(BIN)/python -I tests/soak/sidecars.py $(ARGS)

@@ -131,6 +131,14 @@ def test_one_inbound_chain_per_port_and_member() -> None:
     assert target(chain) == f"app|6379|{api[0]}"
 
 
+def test_a_role_without_members_has_neither_chain_nor_cluster() -> None:
+    own = view("web").own
+    alone = opened(PodView(SHOP, own, (own,), 1), ENVOY_LAYOUT)
+    assert "out|api|8080" in chains(opened_shop("web"), "out")
+    assert sorted(chains(alone, "out")) == ["probe-call", "sentinel"]
+    assert not [name for name in clusters(alone) if name.startswith("out|")]
+
+
 def connections(files: dict[str, bytes], chain: str) -> int:
     """How many at once the cluster of an inbound chain takes."""
     (bound,) = clusters(files)[target(chains(files, "in")[chain])]["circuit_breakers"]["thresholds"]
