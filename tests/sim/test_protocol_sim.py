@@ -316,6 +316,31 @@ def test_all_are_attested_anew_in_time_and_nobody_stops_serving() -> None:
     assert network.happened["suspend"] == 0
 
 
+def test_whose_quotes_fail_is_left_out_and_let_in_again_when_they_do_not() -> None:
+    """The others would go on failing with it until their seal is too old."""
+    network = shop("api", "api", "db", "db", "web", reattest_ms=30_000)
+    broken, others = network.nodes[0], network.nodes[1:]
+    broken.quoteless = True
+    network.run(network.now + 120_000)
+    assert [node.suspended for node in others] == [False] * 4 and all(n.suspensions == 0 for n in others)
+    assert all(n.active and broken.member.own.iid not in n.active.iids for n in others)
+    assert broken.suspended and broken.fenced is not None  # it lost its leases, and after quorum_ms gave up
+    network.restart(broken)
+    network.run(network.now + 60_000, network.agree)
+    assert network.agree()
+
+
+def test_who_failed_to_quote_for_a_while_is_let_in_again() -> None:
+    network = shop("api", "api", "db", "db", "web", reattest_ms=30_000, quorum_ms=200_000)
+    broken = network.nodes[0]
+    broken.quoteless = True
+    network.run(network.now + 60_000)
+    assert broken.suspended and [n.suspensions for n in network.nodes[1:]] == [0] * 4
+    broken.quoteless = False
+    network.run(network.now + 60_000, network.agree)
+    assert network.agree() and not broken.suspended and broken.fenced is None
+
+
 def test_a_seal_that_nobody_renews_ends_the_serving() -> None:
     network = shop("api", "api", "db", "web", reattest_ms=30_000)
     network.faults.quote_failure = 1.0
@@ -332,7 +357,8 @@ def test_who_missed_that_a_manifest_is_active_follows_it_all_the_same() -> None:
     late = network.nodes[0]
 
     def cut(now: int, source: int, target: int) -> bool:
-        return target == late.index and late.phase == "sealed"
+        further = network.nodes[source].phase in ("sealed", "active")
+        return target == late.index and late.phase in ("committed", "sealed") and further
 
     network.faults.cut = cut
     network.boot("db")

@@ -215,3 +215,39 @@ def test_who_follows_another_predecessor_is_no_candidate() -> None:
     assert is_candidate(bench.member, attempt(bench), peer, bench.now)
     elsewhere = replace(peer, hello=replace(peer.hello, previous=bytes(48)))
     assert not is_candidate(bench.member, attempt(bench), elsewhere, bench.now)
+
+
+# Whose commitments did not come.
+
+
+def failing(bench: Bench, actor: Actor) -> None:
+    peer = bench.member.peers[actor.iid]
+    bench.member = bench.member.with_peer(replace(peer, failed_at=bench.now))
+
+
+def test_who_failed_to_commit_is_done_without_for_a_while() -> None:
+    bench = gathering({"db": (1, 3), "web": (1, 1)}, ping_ms=60_000)
+    a, b = (bench.actor("db") for _ in range(2))
+    bench.meet(a, b)
+    assert chosen(bench) == {a.iid, b.iid, bench.own.iid}
+    failing(bench, a)
+    assert chosen(bench) == {b.iid, bench.own.iid}
+    peer = bench.member.peers[a.iid]
+    long_ago = bench.now - 8 * bench.member.topology.timers.lease_ms
+    bench.member = bench.member.with_peer(replace(peer, failed_at=long_ago))
+    assert chosen(bench) == {a.iid, b.iid, bench.own.iid}
+
+
+def test_who_cannot_be_done_without_is_tried_again_and_again() -> None:
+    bench = gathering({"db": (2, 3), "web": (1, 1)})
+    a, b = (bench.actor("db") for _ in range(2))
+    bench.meet(a, b)
+    failing(bench, a)
+    failing(bench, b)
+    assert chosen(bench) == {a.iid, b.iid, bench.own.iid}
+
+
+def chosen(bench: Bench) -> set[bytes]:
+    found = selection(bench)
+    assert found is not None
+    return set(found.iids)

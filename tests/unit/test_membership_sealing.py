@@ -303,6 +303,45 @@ def test_a_failed_seal_quote_ends_the_attempt(mesh: Mesh) -> None:
     assert mesh.bench.phase == "waiting"
 
 
+def ends(mesh: Mesh) -> dict[bytes, int]:
+    """Whom the end of the attempt is put down to, and when."""
+    mesh.bench.tick(200_000)
+    assert mesh.bench.phase == "waiting"
+    peers = mesh.bench.member.peers.items()
+    return {iid: peer.failed_at for iid, peer in peers if peer.failed_at is not None}
+
+
+def test_whose_commitment_is_lacking_at_the_end_is_remembered(mesh: Mesh) -> None:
+    mesh.commit(mesh.a)
+    mesh.quote_ourselves()
+    assert ends(mesh) == {mesh.b.iid: mesh.bench.now}
+
+
+def test_whose_evidence_was_refused_is_remembered(mesh: Mesh) -> None:
+    mesh.commit(mesh.a)
+    mesh.quote_ourselves()
+    (pending,) = of(mesh.bench.receive(mesh.b.commit(mesh.manifest)), Appraise)
+    mesh.bench.event(Refused(pending.ticket, MISMATCH))
+    assert ends(mesh) == {mesh.b.iid: mesh.bench.now}
+
+
+def test_nobody_is_doubted_for_what_may_be_our_own_fault(mesh: Mesh) -> None:
+    """Without our own evidence; and a COMMIT whose evidence is still under appraisal is there."""
+    mesh.commit(mesh.a)
+    assert ends(mesh) == {}
+    again = Mesh()
+    again.quote_ourselves()
+    again.bench.receive(again.b.commit(again.manifest))
+    assert ends(again) == {again.a.iid: again.bench.now}
+
+
+def test_a_commitment_that_holds_ends_the_doubt(mesh: Mesh) -> None:
+    peer = mesh.bench.member.peers[mesh.a.iid]
+    mesh.bench.member = mesh.bench.member.with_peer(replace(peer, failed_at=0))
+    mesh.commit(mesh.a)
+    assert mesh.bench.member.peers[mesh.a.iid].failed_at is None
+
+
 def test_a_failed_quote_of_an_earlier_attempt_does_not_end_this_one(mesh: Mesh) -> None:
     binding = replace(mesh.bench.last(Quote)[0].binding, epoch=9)
     before = mesh.bench.member

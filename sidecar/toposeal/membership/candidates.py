@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.membership.certificate import trail
-from toposeal.membership.choosing import choose, leavers
+from toposeal.membership.choosing import choose, doubted, leavers
 from toposeal.membership.heads import is_alive
 from toposeal.membership.manifest import Entry, Manifest, build_manifest
 from toposeal.membership.state import Attempt, Member, Peer, is_eligible
@@ -34,8 +34,8 @@ class Selection:
 
 def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     """Per role the live candidates up to max, members of the predecessor first, by ascending iid; of those
-    who leave, as few as check 9 needs. None while a role has fewer than min without them, or check 9 is not
-    met, and for who leaves and is not needed.
+    who leave as few as check 9 needs, and nobody in doubt who can be done without. None while a role has
+    fewer than min without them, or check 9 is not met, and for who leaves and is not needed.
 
     Every member that sees the same candidates chooses the same ones.
     """
@@ -53,7 +53,8 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
         return None  # the common case while members arrive, and a cheap one
     own = attempt.hello.entry(member.own.identity)
     entries = list(_unique([own, *(p.hello.entry(p.identity) for p in live)]))
-    chosen = choose(roles, entries, leavers(member), path or (), incumbents)
+    doubtful = doubted(member, now)
+    chosen = choose(roles, entries, leavers(member), doubtful, path or (), incumbents)
     if chosen is None or own not in chosen:
         return None
     iids = {entry.iid for entry in chosen}
@@ -61,7 +62,7 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     awaited = any(
         is_alive(member, peer, now) and not peer.leaving and peer.refused != member.topology.digest
         for iid, peer in member.peers.items()
-        if iid in left_out
+        if iid in left_out - doubtful
     )
     count = Counter(entry.role for entry in chosen)
     full = all(count[name] == role.max_replicas for name, role in roles.items())

@@ -17,18 +17,45 @@ def leavers(member: Member) -> frozenset[bytes]:
     return frozenset(others | {member.own.iid} if member.leaving else others)
 
 
+_DOUBT_LEASES = 8
+
+
+def doubted(member: Member, now: int) -> frozenset[bytes]:
+    """iids of those for want of whose COMMIT an attempt has ended, for a few leases. All who took part in it
+    saw the same, and who did not has to wait no longer than that.
+    """
+    doubt_ms = _DOUBT_LEASES * member.topology.timers.lease_ms
+    failed = ((iid, peer.failed_at) for iid, peer in member.peers.items())
+    return frozenset(iid for iid, at in failed if at is not None and now - at < doubt_ms)
+
+
 def choose(
+    roles: Mapping[str, Role],
+    entries: Sequence[Entry],
+    leaving: frozenset[bytes],
+    doubtful: frozenset[bytes],
+    path: Collection[Certificate],
+    listed: frozenset[bytes],
+) -> tuple[Entry, ...] | None:
+    """In ascending order; None while a role has fewer than min of those who stay, or check 9 along `path`
+    is not met. Without those who are `doubtful`, unless nothing can be chosen without them.
+    """
+    certain = [entry for entry in entries if entry.iid not in doubtful]
+    chosen = _choose(roles, certain, leaving, path, listed)
+    if chosen is None and len(certain) < len(entries):
+        return _choose(roles, entries, leaving, path, listed)
+    return chosen
+
+
+def _choose(
     roles: Mapping[str, Role],
     entries: Sequence[Entry],
     leaving: frozenset[bytes],
     path: Collection[Certificate],
     listed: frozenset[bytes],
 ) -> tuple[Entry, ...] | None:
-    """In ascending order; None while a role has fewer than min of those who stay, or check 9 along `path`
-    is not met. Of those who leave as few as it needs, of the predecessor's members `listed` alone, by
-    ascending iid.
-
-    With more of them the majority never gets smaller: they come before everybody who is not listed.
+    """Of those who leave as few as check 9 needs, of the predecessor's members `listed` alone, by ascending
+    iid: with more of them the majority never gets smaller, since they come before everybody not listed.
     """
     staying = [entry for entry in entries if entry.iid not in leaving]
     if _within_bounds(roles, staying, listed) is None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from toposeal.errors import Mismatch, Reason
 from toposeal.membership.certificate import Certificate, descends, majority, trail
-from toposeal.membership.choosing import choose, leavers
+from toposeal.membership.choosing import choose, doubted, leavers
 from toposeal.membership.events import Left
 from toposeal.membership.state import Active, Member, Peer, Prospect, is_eligible, superseded
 
@@ -124,5 +124,5 @@ def _prospect(member: Member, own: Certificate, now: int) -> frozenset[bytes] | 
             continue
         if is_alive(member, peer, now) if iid in listed else is_ready(member, peer, member.sealed, now):
             there.append(peer.hello.entry(peer.identity))
-    chosen = choose(member.topology.roles, there, leavers(member), path, listed)
+    chosen = choose(member.topology.roles, there, leavers(member), doubted(member, now), path, listed)
     return None if chosen is None else frozenset(entry.iid for entry in chosen)

@@ -95,6 +95,9 @@ def on_seal_verified(member: Member, event: Appraised, now: int) -> Step:
     moved = _moved(event.verified, joined)
     if moved is not None:
         return on_seal_refused(member, Refused(event.ticket, moved))
+    peer = member.peers.get(event.ticket.iid)
+    if peer is not None and peer.failed_at is not None:
+        member = member.with_peer(replace(peer, failed_at=None))
     members = {**phase.members, event.ticket.iid: proof}
     phase = replace(phase, members=members)
     if len(members) < len(phase.manifest.members):

@@ -104,6 +104,7 @@ class Peer:
     silent: int = 0  # pings in a row without an answer
     proposed: bytes | None = None  # the D that its latest PROPOSE of this attempt names
     commit: SignedCommit | None = None  # of this attempt; its evidence may still be under appraisal
+    failed_at: int | None = None  # ms: when an attempt last ended for want of its COMMIT
     sealed: bytes | None = None  # the D that its SEALED names,
     seal: bytes = b""  # and that message's signature
     helped_at: int | None = None  # ms: when it last had our votes again

@@ -205,6 +205,7 @@ def _give_up(member: Member, entropy: bytes, now: int) -> Step:
 
     To overtake an attempt that others are in would make that one fail too.
     """
+    member = _doubting(member, now)
     failures = member.failures + 1
     target = min(highest_epoch(member), reach(member))
     if target > member.last_epoch:
@@ -213,6 +214,18 @@ def _give_up(member: Member, entropy: bytes, now: int) -> Step:
     jitter = delay * int.from_bytes(entropy[:2], "big") // (1 << 17)  # less than half of the delay
     until = now + delay // 2 + jitter
     return replace(member, phase=Waiting(member.last_epoch + 1, until), failures=failures), ()
+
+
+def _doubting(member: Member, now: int) -> Member:
+    """Remember whose COMMIT is lacking, or did not hold, if nothing of our own was."""
+    phase = member.phase
+    if not isinstance(phase, Committed) or member.own.iid not in phase.members:
+        return member
+    for iid in {entry.iid for entry in phase.manifest.members} - phase.members.keys():
+        peer = member.peers.get(iid)
+        if peer is not None and peer.commit is None:
+            member = member.with_peer(replace(peer, failed_at=now))
+    return member
 
 
 def _reset(peer: Peer) -> Peer:

@@ -327,7 +327,7 @@ class Network:
         delay = faults.quote_ms
         if slow < faults.quote_slow and self.strike("quote slow", *which):
             delay = faults.quote_slow_ms
-        if fails < faults.quote_failure and self.strike("quote failure", *which):
+        if node.quoteless or (fails < faults.quote_failure and self.strike("quote failure", *which)):
             failed = Mismatch(Reason.QUOTE_SOURCE, "outblob", "EIO", "a quote")
             self._after(delay, node, QuoteFailed(binding, failed))
             return

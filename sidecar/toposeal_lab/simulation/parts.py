@@ -52,6 +52,7 @@ class Node:
     paused_until: int = 0
     missed: list[Event] = field(default_factory=list)  # while paused
     crash_on: tuple[str, bool] | None = None  # on entering this phase; True: with its messages sent
+    quoteless: bool = False  # its platform makes no quotes
     active: SealedManifest | None = None  # of the last Activate
     suspended: bool = False
     suspensions: int = 0
