@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -65,6 +66,7 @@ MESH = topology(
 )
 VIP = vip(MESH, "api")
 SOON = 1.0  # seconds
+NOBODYS = "10.77.0.250"
 T = TypeVar("T")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -165,11 +167,15 @@ class Place:
 
     def reached(self, calls: int = 40) -> set[str | None]:
         """Who answers new calls; None where nobody does."""
+        return set(self.shares(calls))
+
+    def shares(self, calls: int) -> Counter[str | None]:
+        """How many new calls each of them answers."""
         found = [hold(self.pod, VIP, PORT) for _ in range(calls)]
         for one in found:
             if one is not None:
                 one.close()
-        return {one.said if one else None for one in found}
+        return Counter(one.said if one else None for one in found)
 
 
 class World:
@@ -258,6 +264,23 @@ def test_D8_L2_a_member_that_joins_cuts_nobody_and_is_reached_at_once(mesh: Worl
     assert web.reached() == {"api-a", "api-b"}  # and every single call was answered
     assert unhurt(held)
     assert all(end.ended is None for end in ends)
+
+
+def test_a_member_with_two_addresses_is_called_no_more_often_than_one_with_one(mesh: World) -> None:
+    web, one = mesh["web"], mesh["api-b"].known()
+    assert len(mesh["api-a"].known().addresses) == 2
+    web.change(*mesh.others("web", "api-b"), replace(one, addresses=one.addresses[:1]))
+    found = web.shares(60)
+    assert found["api-a"] + found["api-b"] == 60 and abs(found["api-a"] - found["api-b"]) <= 2
+
+
+def test_a_member_is_reached_where_its_first_address_answers_nobody(mesh: World) -> None:
+    """Well before the connection would be given up."""
+    web, other = mesh["web"], mesh["api-b"].known()
+    web.change(*mesh.others("web", "api-a", "api-b"), replace(other, addresses=(NOBODYS, *other.addresses)))
+    before = time.monotonic()
+    assert web.shares(3) == {"api-b": 3}
+    assert time.monotonic() - before < 3 * SOON
 
 
 def test_M5_D8_a_server_that_is_removed_is_cut_by_its_client_alone(mesh: World) -> None:

@@ -13,22 +13,23 @@ from typing import Any
 import hypothesis
 import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.endpoint.v3 import Endpoint, EndpointAdditionalAddress, LbEndpoint
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from hypothesis import strategies as st
 from property.strategies import topologies
 from support.envoy import resources, validate
-from support.envoy_oracle import violations, walk
+from support.envoy_oracle import addresses_of, violations, walk
 from support.envoy_requests_oracle import targets
 from support.shop import member as shop_member
 
 from toposeal.dataplane.discovery import Kind
 from toposeal.dataplane.envoy_chains import inbound_chains, member_chain
 from toposeal.dataplane.envoy_closed import closed
-from toposeal.dataplane.envoy_clusters import _tls_cluster, endpoint
+from toposeal.dataplane.envoy_clusters import _tls_cluster, label, place
 from toposeal.dataplane.envoy_metrics import metrics_chains
 from toposeal.dataplane.envoy_names import member_name, role_name
 from toposeal.dataplane.envoy_open import render
-from toposeal.dataplane.envoy_plan import PodPlan, plan
+from toposeal.dataplane.envoy_plan import Peer, PodPlan, plan
 from toposeal.dataplane.envoy_probes import probe_chains
 from toposeal.dataplane.envoy_readable import opened
 from toposeal.dataplane.envoy_request import decode, encode
@@ -134,14 +135,15 @@ def rendered_in(files: dict[str, bytes]) -> set[tuple[int, str]]:
 def rendered_out(files: dict[str, bytes]) -> set[tuple[int, str, str]]:
     return {
         (
-            endpoint["endpoint"]["address"]["socket_address"]["port_value"],
+            address["socket_address"]["port_value"],
             endpoint["metadata"]["filter_metadata"]["envoy.transport_socket_match"]["member"],
-            endpoint["endpoint"]["address"]["socket_address"]["address"],
+            address["socket_address"]["address"],
         )
         for cluster in resources(files["cds.json"])
         if cluster["name"].startswith("out|")
         for endpoint in walk(cluster)
         if "endpoint" in endpoint
+        for address in addresses_of(endpoint)
     }
 
 
@@ -199,10 +201,10 @@ def leads(chains: list[dict[str, Any]], address: str, port: int) -> set[str]:
     found: dict[int, set[str]] = {}
     for chain in chains:
         match = chain["filter_chain_match"]
-        for place in match.get("prefix_ranges", []):
-            network = ipaddress.ip_network(f"{place['address_prefix']}/{place['prefix_len']}")
+        for part in match.get("prefix_ranges", []):
+            network = ipaddress.ip_network(f"{part['address_prefix']}/{part['prefix_len']}")
             if match["destination_port"] == port and ipaddress.ip_address(address) in network:
-                found.setdefault(place["prefix_len"], set()).update(targets(chain["filters"]))
+                found.setdefault(part["prefix_len"], set()).update(targets(chain["filters"]))
     return found[max(found)] if found else set()
 
 
@@ -225,11 +227,17 @@ def test_D6_what_is_put_together_is_what_envoys_messages_say_one_by_one(view: Po
     for edge in made.outbound:
         if edge.servers:
             name = role_name(edge.role, edge.port)
-            endpoints = [endpoint(peer, a, edge.port) for peer in edge.servers for a in peer.addresses]
+            endpoints = [one_endpoint(peer, edge.port) for peer in edge.servers]
             whole = _tls_cluster(name, endpoints, edge.servers, made.own)
             if edge.http:
                 lead_requests(whole, HTTP_POOL_IDLE)
             assert Cluster.parse(update[Kind.CLUSTER].resources[name]) == Cluster.parse(bytes(whole))
+
+
+def one_endpoint(peer: Peer, port: int) -> LbEndpoint:
+    first, *more = [place(address, port) for address in peer.addresses]
+    others = [EndpointAdditionalAddress(address=address) for address in more]
+    return LbEndpoint(endpoint=Endpoint(address=first, additional_addresses=others), metadata=label(peer))
 
 
 @hypothesis.given(views())

@@ -244,7 +244,7 @@ def _cluster(cluster: Json) -> Iterator[str]:
     if cluster["type"] != "STATIC" or "lb_policy" in cluster:
         yield f"{name}: {cluster['type']}"
     endpoints = [e for e in walk(cluster["load_assignment"]) if "endpoint" in e]
-    addresses = [e["endpoint"]["address"] for e in endpoints]
+    addresses = [address for e in endpoints for address in addresses_of(e)]
     if name.startswith("out|") or name == "probe-call":
         yield from _role_cluster(cluster, endpoints)
     elif name.startswith(("app|", "probed|")):
@@ -261,6 +261,12 @@ def _cluster(cluster: Json) -> Iterator[str]:
         yield f"{name}: {addresses} in clear"
     elif any("admin" in address["pipe"]["path"] for address in addresses):
         yield f"{name}: Envoy's admin"
+
+
+def addresses_of(endpoint: Json) -> list[Json]:
+    """Of an LbEndpoint, the one that is tried first first."""
+    more = endpoint["endpoint"].get("additional_addresses", [])
+    return [endpoint["endpoint"]["address"], *(item["address"] for item in more)]
 
 
 def _role_cluster(cluster: Json, endpoints: list[Json]) -> Iterator[str]:

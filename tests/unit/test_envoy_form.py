@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from toposeal._wire import xds_pb2 as wire
 from toposeal.dataplane.envoy_chains import member_chain, withheld_chain
-from toposeal.dataplane.envoy_clusters import endpoint, outside_endpoint, share_cluster, trust
+from toposeal.dataplane.envoy_clusters import label, place, share_cluster, trust
 from toposeal.dataplane.envoy_form import filled_in, varint
 from toposeal.dataplane.envoy_form_maker import made
 from toposeal.dataplane.envoy_plan import Inbound, OutsideRange, Peer, PodPlan
@@ -39,9 +39,9 @@ def test_D6_what_is_filled_in_is_what_envoys_messages_say(
     encoders: list[Callable[[Peer, str], bytes]] = [
         lambda peer, cluster: bytes(member_chain(edge, peer, cluster)),
         lambda _, name: bytes(share_cluster(PLAN, edge, name)),
-        lambda peer, address: bytes(endpoint(peer, address, port)),
+        lambda peer, _: bytes(label(peer)),
         lambda peer, _: bytes(trust(peer, OWN)),
-        lambda _, address: bytes(outside_endpoint(address, port)),
+        lambda _, address: bytes(place(address, port)),
         lambda _, address: bytes(withheld_chain(RANGE, address, 32)),
     ]
     for encode in encoders:

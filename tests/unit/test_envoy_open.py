@@ -15,7 +15,7 @@ import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from support.envoy import resources, validate
-from support.envoy_oracle import DOWNSTREAM, UPSTREAM, violations, walk
+from support.envoy_oracle import DOWNSTREAM, UPSTREAM, addresses_of, violations, walk
 from support.envoy_requests_oracle import MANAGER, targets
 from support.golden import ROLES, golden_files
 from support.shop import (
@@ -189,12 +189,13 @@ def test_outbound_chains_match_the_roles_own_address() -> None:
 def test_every_address_of_a_member_has_that_members_trust() -> None:
     cluster = clusters(opened_shop("web"))["out|api|8080"]
     labels = {
-        e["endpoint"]["address"]["socket_address"]["address"]: e["metadata"]["filter_metadata"][
-            "envoy.transport_socket_match"
-        ]["member"]
+        e["metadata"]["filter_metadata"]["envoy.transport_socket_match"]["member"]: [
+            address["socket_address"]["address"] for address in addresses_of(e)
+        ]
         for e in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
     }
-    assert labels == {address: m.domain for m in MEMBERS if m.role == "api" for address in m.addresses}
+    assert labels == {m.domain: list(m.addresses) for m in MEMBERS if m.role == "api"}
+    assert sorted(map(len, labels.values())) == [1, 2]  # one endpoint each, however many addresses
 
 
 def test_ingress_serves_the_application_and_by_alpn_the_document() -> None:

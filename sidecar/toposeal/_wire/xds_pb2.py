@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18toposeal/_wire/xds.proto\x12\x0ftoposeal.xds.v1\x1a\x19google/protobuf/any.proto\"\x99\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12-\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x17.toposeal.xds.v1.Status\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\"P\n\x06Secret\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x38\n\x0ftls_certificate\x18\x02 \x01(\x0b\x32\x1f.toposeal.xds.v1.TlsCertificate\"z\n\x0eTlsCertificate\x12\x36\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\x0b\x32\x1b.toposeal.xds.v1.DataSource\x12\x30\n\x0bprivate_key\x18\x02 \x01(\x0b\x32\x1b.toposeal.xds.v1.DataSource\"#\n\nDataSource\x12\x15\n\rinline_string\x18\x03 \x01(\t\"\'\n\x0eListenerChains\x12\x15\n\rfilter_chains\x18\x03 \x03(\x0c\"l\n\x0e\x43lusterMembers\x12\x38\n\x0fload_assignment\x18! \x01(\x0b\x32\x1f.toposeal.xds.v1.LoadAssignment\x12 \n\x18transport_socket_matches\x18+ \x03(\x0c\"T\n\x0eLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12,\n\tendpoints\x18\x02 \x03(\x0b\x32\x19.toposeal.xds.v1.Locality\" \n\x08Locality\x12\x14\n\x0clb_endpoints\x18\x02 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18toposeal/_wire/xds.proto\x12\x0ftoposeal.xds.v1\x1a\x19google/protobuf/any.proto\"\x99\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12-\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x17.toposeal.xds.v1.Status\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\"P\n\x06Secret\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x38\n\x0ftls_certificate\x18\x02 \x01(\x0b\x32\x1f.toposeal.xds.v1.TlsCertificate\"z\n\x0eTlsCertificate\x12\x36\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\x0b\x32\x1b.toposeal.xds.v1.DataSource\x12\x30\n\x0bprivate_key\x18\x02 \x01(\x0b\x32\x1b.toposeal.xds.v1.DataSource\"#\n\nDataSource\x12\x15\n\rinline_string\x18\x03 \x01(\t\"\'\n\x0eListenerChains\x12\x15\n\rfilter_chains\x18\x03 \x03(\x0c\"l\n\x0e\x43lusterMembers\x12\x38\n\x0fload_assignment\x18! \x01(\x0b\x32\x1f.toposeal.xds.v1.LoadAssignment\x12 \n\x18transport_socket_matches\x18+ \x03(\x0c\"T\n\x0eLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12,\n\tendpoints\x18\x02 \x03(\x0b\x32\x19.toposeal.xds.v1.Locality\"=\n\x08Locality\x12\x31\n\x0clb_endpoints\x18\x02 \x03(\x0b\x32\x1b.toposeal.xds.v1.LbEndpoint\"K\n\nLbEndpoint\x12+\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x19.toposeal.xds.v1.Endpoint\x12\x10\n\x08metadata\x18\x03 \x01(\x0c\"]\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x12@\n\x14\x61\x64\x64itional_addresses\x18\x04 \x03(\x0b\x32\".toposeal.xds.v1.AdditionalAddress\"$\n\x11\x41\x64\x64itionalAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,5 +51,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADASSIGNMENT']._serialized_start=780
   _globals['_LOADASSIGNMENT']._serialized_end=864
   _globals['_LOCALITY']._serialized_start=866
-  _globals['_LOCALITY']._serialized_end=898
+  _globals['_LOCALITY']._serialized_end=927
+  _globals['_LBENDPOINT']._serialized_start=929
+  _globals['_LBENDPOINT']._serialized_end=1004
+  _globals['_ENDPOINT']._serialized_start=1006
+  _globals['_ENDPOINT']._serialized_end=1099
+  _globals['_ADDITIONALADDRESS']._serialized_start=1101
+  _globals['_ADDITIONALADDRESS']._serialized_end=1137
 # @@protoc_insertion_point(module_scope)

@@ -88,5 +88,27 @@ class LoadAssignment(_message.Message):
 class Locality(_message.Message):
     __slots__ = ("lb_endpoints",)
     LB_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
-    lb_endpoints: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, lb_endpoints: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    lb_endpoints: _containers.RepeatedCompositeFieldContainer[LbEndpoint]
+    def __init__(self, lb_endpoints: _Optional[_Iterable[_Union[LbEndpoint, _Mapping]]] = ...) -> None: ...
+
+class LbEndpoint(_message.Message):
+    __slots__ = ("endpoint", "metadata")
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    endpoint: Endpoint
+    metadata: bytes
+    def __init__(self, endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., metadata: _Optional[bytes] = ...) -> None: ...
+
+class Endpoint(_message.Message):
+    __slots__ = ("address", "additional_addresses")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ADDITIONAL_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    address: bytes
+    additional_addresses: _containers.RepeatedCompositeFieldContainer[AdditionalAddress]
+    def __init__(self, address: _Optional[bytes] = ..., additional_addresses: _Optional[_Iterable[_Union[AdditionalAddress, _Mapping]]] = ...) -> None: ...
+
+class AdditionalAddress(_message.Message):
+    __slots__ = ("address",)
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    address: bytes
+    def __init__(self, address: _Optional[bytes] = ...) -> None: ...

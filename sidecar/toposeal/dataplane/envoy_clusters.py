@@ -87,7 +87,7 @@ def clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
     yield from _application_clusters(plan)
     yield pipe_cluster(ATTESTATION, layout.attestation, ATTESTATION_CONNECTIONS)
     yield pipe_cluster(PROBE_ANSWER, layout.probe, PROBE_CONNECTIONS)
-    yield _tls_cluster(PROBE_CALL, [endpoint(plan.own, "127.0.0.1", INBOUND_PORT)], [plan.own], plan.own)
+    yield _tls_cluster(PROBE_CALL, [_own_endpoint(plan.own)], [plan.own], plan.own)
 
 
 def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
@@ -143,22 +143,24 @@ def trust(server: Peer, own: Peer) -> ClusterTransportSocketMatch:
     )
 
 
-def endpoint(peer: Peer, address: str, port: int) -> LbEndpoint:
-    """Labelled with the member whose address it claims to be."""
-    label = Struct(fields={"member": Value(string_value=peer.domain)})
-    return LbEndpoint(
-        endpoint=Endpoint(address=_tcp(address, port)), metadata=Metadata(filter_metadata={_MATCH: label})
-    )
+def _own_endpoint(own: Peer) -> LbEndpoint:
+    return LbEndpoint(endpoint=Endpoint(address=place("127.0.0.1", INBOUND_PORT)), metadata=label(own))
 
 
-def outside_endpoint(address: str, port: int) -> LbEndpoint:
-    return LbEndpoint(endpoint=Endpoint(address=_tcp(address, port)))
+def label(peer: Peer) -> Metadata:
+    """Of an endpoint: the member whose addresses it claims to have."""
+    return Metadata(filter_metadata={_MATCH: Struct(fields={"member": Value(string_value=peer.domain)})})
+
+
+def place(address: str, port: int) -> Address:
+    return Address(socket_address=SocketAddress(address=address, port_value=port))
 
 
 def application_cluster(name: str, address: str, port: int, connections: int) -> Cluster:
     """In clear, so it must never leave the pod: the source is bound to the same address, which fails
     unless the address is the pod's own, whatever routes the host has set up."""
-    cluster = _cluster(name, [outside_endpoint(address, port)], connections)
+    endpoint = LbEndpoint(endpoint=Endpoint(address=place(address, port)))
+    cluster = _cluster(name, [endpoint], connections)
     cluster.upstream_bind_config = BindConfig(source_address=SocketAddress(address=address, port_value=0))
     return cluster
 
@@ -186,7 +188,3 @@ def _cluster(
         circuit_breakers=CircuitBreakers(thresholds=[limits]),
         upstream_connection_options=UpstreamConnectionOptions(tcp_keepalive=keepalive),
     )
-
-
-def _tcp(address: str, port: int) -> Address:
-    return Address(socket_address=SocketAddress(address=address, port_value=port))

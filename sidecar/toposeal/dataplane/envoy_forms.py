@@ -6,7 +6,7 @@ The renderer's child makes `Forms` once for a topology; the daemon fills them in
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from toposeal._wire import xds_pb2 as wire
@@ -35,7 +35,8 @@ class ServedPort:
 @dataclass(frozen=True)
 class CalledRole:
     cluster: bytes  # but for endpoints and trust
-    endpoint: Form  # of a server, and one address of it
+    label: Form  # of a server: what its endpoint says that it is
+    address: Form  # of nobody, and one address
     trust: Form  # of a server
     chain: bytes
     alone: bytes  # the chain while nobody else has the role: empty, or the pod's calls to itself
@@ -46,7 +47,7 @@ class Destination:
     """A host outside."""
 
     cluster: bytes  # but for endpoints
-    endpoint: Form  # of nobody, and one address
+    address: Form  # of nobody, and one address
 
 
 @dataclass(frozen=True)
@@ -128,23 +129,39 @@ def _clusters(forms: Forms, plan: PodPlan) -> Iterator[tuple[str, bytes]]:
 
 
 def _role_cluster(form: CalledRole, edge: Outbound) -> bytes:
-    """One endpoint for each address, and one trust for each member."""
-    places = ((server, address) for server in edge.servers for address in server.addresses)
+    """One endpoint and one trust for each member: who has two addresses is not called twice as often, and
+    where the first does not answer the next is tried.
+    """
+    servers = [(server, "") for server in edge.servers]
+    labels = filled_in(form.label, servers)
+    endpoints = [
+        wire.LbEndpoint(endpoint=_endpoint(form.address, server.addresses), metadata=label)
+        for (server, _), label in zip(servers, labels, strict=True)
+    ]
     members = wire.ClusterMembers(
-        load_assignment=_endpoints(role_name(edge.role, edge.port), filled_in(form.endpoint, places)),
-        transport_socket_matches=filled_in(form.trust, ((server, "") for server in edge.servers)),
+        load_assignment=_assigned(role_name(edge.role, edge.port), endpoints),
+        transport_socket_matches=filled_in(form.trust, servers),
     )
     return form.cluster + members.SerializeToString()
 
 
+def _endpoint(form: Form, addresses: Sequence[str]) -> wire.Endpoint:
+    first, *more = filled_in(form, ((_NOBODY, address) for address in addresses))
+    return wire.Endpoint(
+        address=first, additional_addresses=[wire.AdditionalAddress(address=a) for a in more]
+    )
+
+
 def _host_cluster(form: Destination, outside: OutsideHost) -> bytes:
-    endpoints = filled_in(form.endpoint, ((_NOBODY, address) for address in outside.addresses))
-    name = host_name(outside.host, outside.port)
-    return form.cluster + wire.ClusterMembers(load_assignment=_endpoints(name, endpoints)).SerializeToString()
+    """One endpoint for each address: they are of different machines."""
+    addresses = filled_in(form.address, ((_NOBODY, address) for address in outside.addresses))
+    endpoints = [wire.LbEndpoint(endpoint=wire.Endpoint(address=address)) for address in addresses]
+    assigned = _assigned(host_name(outside.host, outside.port), endpoints)
+    return form.cluster + wire.ClusterMembers(load_assignment=assigned).SerializeToString()
 
 
-def _endpoints(name: str, encoded: Iterator[bytes]) -> wire.LoadAssignment:
-    return wire.LoadAssignment(cluster_name=name, endpoints=[wire.Locality(lb_endpoints=encoded)])
+def _assigned(name: str, endpoints: Sequence[wire.LbEndpoint]) -> wire.LoadAssignment:
+    return wire.LoadAssignment(cluster_name=name, endpoints=[wire.Locality(lb_endpoints=endpoints)])
 
 
 def _share_clusters(form: ServedPort, edge: Inbound) -> Iterator[tuple[str, bytes]]:

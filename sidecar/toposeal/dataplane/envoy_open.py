@@ -20,8 +20,8 @@ from toposeal.dataplane.envoy_clusters import (
     called_role,
     clusters,
     destination,
-    endpoint,
-    outside_endpoint,
+    label,
+    place,
     share_cluster,
     trust,
 )
@@ -64,7 +64,8 @@ def _called(edge: Outbound, own: Peer) -> CalledRole:
     """Whoever else has the role, its chain is the same."""
     return CalledRole(
         cluster=called_role(edge, own),
-        endpoint=made(lambda server, address: bytes(endpoint(server, address, edge.port))),
+        label=made(lambda server, _: bytes(label(server))),
+        address=made(lambda _, address: bytes(place(address, edge.port))),
         trust=made(lambda server, _: bytes(trust(server, own))),
         chain=bytes(role_chain(replace(edge, servers=(own,)), own)),
         alone=bytes(role_chain(replace(edge, servers=()), own)) if edge.includes_self else b"",
@@ -74,7 +75,7 @@ def _called(edge: Outbound, own: Peer) -> CalledRole:
 def _destination(outside: OutsideHost) -> Destination:
     return Destination(
         cluster=destination(outside),
-        endpoint=made(lambda _, address: bytes(outside_endpoint(address, outside.port))),
+        address=made(lambda _, address: bytes(place(address, outside.port))),
     )
 
 
