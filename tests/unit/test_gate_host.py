@@ -12,8 +12,9 @@ from support.shop import MEMBERS, member, view
 
 from toposeal.dataplane.discovery import Kind, Offer, Update
 from toposeal.dataplane.envoy_closed import CLOSED
+from toposeal.dataplane.envoy_plan import plan
 from toposeal.dataplane.view import PodView
-from toposeal.errors import Mismatch, PodError, Reason, ToposealError
+from toposeal.errors import LocalProtocolError, Mismatch, PodError, Reason, ToposealError
 from toposeal.gate.machine import State
 from toposeal.host.envoy import Envoy
 from toposeal.host.gate import Gate, GateParts, Leaves
@@ -70,6 +71,8 @@ class Rig:
         self.faults: list[Mismatch] = []
         self.starting: Callable[[], Awaitable[None]] | None = None
         self.asked = 0
+        self.learned: list[object] = []
+        self.unready: ToposealError | None = None
         self.minted_before: list[int] = []  # how many leaves there had been, at each rendering
         self.withheld = False
         self.blocked = self.stuck = False
@@ -95,6 +98,11 @@ class Rig:
 
     def mark_closed(self) -> None:
         pass
+
+    async def learn(self, frame: object) -> None:
+        self.learned.append(frame)
+        if self.unready is not None:
+            raise self.unready
 
     async def render(self, plan: object) -> Update:
         self.minted_before.append(self.asked)
@@ -150,6 +158,18 @@ def run(test: Callable[[Rig], Awaitable[None]]) -> Rig:
         return rig
 
     return asyncio.run(go())
+
+
+def test_what_cannot_be_made_ready_is_a_fault_only_when_it_is_needed() -> None:
+    async def test(rig: Rig) -> None:
+        rig.unready = LocalProtocolError.of(Reason.INTERNAL, "forms", "half", "an answer")
+        await rig.gate.expect(view("db"))
+        rig.unready = None
+        await rig.gate.expect(view("db"))
+        assert rig.learned == [plan(view("db")).frame] * 2
+        await rig.opened()
+
+    run(test)
 
 
 def test_leaves_begin_to_age_when_envoy_is_about_to_have_them() -> None:

@@ -59,7 +59,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Forms:
-    """The first four go with the plan's edges, hosts and ranges, one each; the rest is whoever is there."""
+    """One for each edge, host and range of the plan; the last three are the same whoever is there."""
 
     inbound: tuple[ServedPort, ...]
     outbound: tuple[CalledRole, ...]

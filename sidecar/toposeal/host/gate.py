@@ -102,7 +102,7 @@ class Gate:
 
     async def expect(self, view: PodView) -> None:
         """What takes long is done now for views of this frame. A failure is seen again when it matters."""
-        with suppress(PodError):
+        with suppress(ToposealError):
             await self._parts.renderer.learn(plan(view).frame)
 
     async def rotate(self, leaves: Leaves) -> None:
