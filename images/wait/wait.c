@@ -7,7 +7,7 @@
  * capability and no other file; all that it trusts is the kernel of its own pod. The pod is open when, in this order,
  *
  *   1. the only socket that listens at 127.0.0.1:15001 in this network namespace is uid 1337's, Envoy's;
- *   2. the kernel refuses an empty datagram to an address outside (EPERM): the egress wall stands, for this very user;
+ *   2. no interface sends an empty datagram, and the rules refuse one (EPERM): the egress wall stands for this user;
  *   3. a connection to the probe's address is answered with 32 bytes and an end. The gate opened that way: through
  *      redirect, Envoy, mutual TLS with itself and the daemon. A closed or suspended Envoy ends it without a byte;
  *   4. the other end of that connection is a socket of this network namespace, at 127.0.0.1:15001.
@@ -22,6 +22,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -44,9 +45,9 @@ enum {
     PROBE_TIMEOUT = 5000, /* ms */
 };
 
-/* They lead nowhere (RFC 5737, RFC 6666), and unlike the probe's have no route to lo. */
-#define EXAMPLE_ADDRESS "192.0.2.1"
-#define DISCARD_ADDRESS "100::1"
+#define EXAMPLE_ADDRESS 0xc0000201U /* 192.0.2.1, which is nobody's (RFC 5737) */
+#define NEIGHBOUR "fe80::f00a:fffe"
+#define INTERFACES "/proc/self/net/dev"
 #define SOCKETS "/proc/self/net/tcp"
 #define LISTENING 0x0a
 #define AGAIN_MS 250
@@ -57,10 +58,10 @@ enum { USAGE = 1, NOT_IN_TIME = 3, CANNOT_RUN = 126, NO_COMMAND = 127, SIGNALLED
 enum state { NO_ENVOY, NO_WALL, NO_ANSWER, NOT_ENVOYS, OPEN };
 
 static const char *const told[] = {
-    [NO_ENVOY] = "nothing of uid 1337's alone listens at 127.0.0.1:15001: no sidecar yet",
-    [NO_WALL] = "a datagram could leave, or nobody can say: no lockdown yet",
-    [NO_ANSWER] = "the data path does not answer: not sealed yet",
-    [NOT_ENVOYS] = "somebody outside the pod has answered: no redirect",
+    [NO_ENVOY] = "no sidecar yet: by " SOCKETS " uid 1337 is not the one who listens at 127.0.0.1:15001",
+    [NO_WALL] = "no lockdown yet: the rules do not refuse what leaves the pod",
+    [NO_ANSWER] = "not sealed yet: the data path does not answer",
+    [NOT_ENVOYS] = "no redirect: somebody outside the pod has answered",
 };
 
 struct place {
@@ -111,30 +112,51 @@ static bool envoy_has(const struct place *client)
     return listens && !foreign && connected;
 }
 
-/* The errno of an empty datagram to `address`, 0 if it was sent. */
-static int datagram(int family, const struct sockaddr *address, socklen_t size)
+/* The errno of an empty datagram out of the interface, whatever routes there are; 0 if it was sent. */
+static int datagram(int family, unsigned interface)
 {
-    int error, sock = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const struct sockaddr_in example = {
+        .sin_family = AF_INET, .sin_port = htons(PROBE_PORT), .sin_addr = {htonl(EXAMPLE_ADDRESS)}};
+    struct sockaddr_in6 neighbour = {
+        .sin6_family = AF_INET6, .sin6_port = htons(PROBE_PORT), .sin6_scope_id = interface};
+    const uint32_t out = htonl(interface);
+    int error = 0, sock = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
     if (sock < 0)
         return errno;
-    error = sendto(sock, "", 0, MSG_DONTWAIT, address, size) < 0 ? errno : 0;
+    inet_pton(AF_INET6, NEIGHBOUR, &neighbour.sin6_addr);
+    if ((family == AF_INET && setsockopt(sock, IPPROTO_IP, IP_UNICAST_IF, &out, sizeof out) < 0) ||
+        sendto(sock, "", 0, MSG_DONTWAIT,
+               family == AF_INET ? (const struct sockaddr *)&example : (const struct sockaddr *)&neighbour,
+               family == AF_INET ? sizeof example : sizeof neighbour) < 0)
+        error = errno;
     close(sock);
     return error;
 }
 
-/* Sent in neither family, and refused by the rules in one: a pod need not have both. */
+/* Nothing is sent out of any interface, in either family, and at least once it is the rules that refuse. */
 static bool wall_stands(void)
 {
-    struct sockaddr_in example = {.sin_family = AF_INET, .sin_port = htons(PROBE_PORT)};
-    struct sockaddr_in6 discard = {.sin6_family = AF_INET6, .sin6_port = htons(PROBE_PORT)};
-    int ipv4, ipv6;
+    bool refused = false, sent = false;
+    char line[512], name[IF_NAMESIZE];
+    FILE *interfaces = fopen(INTERFACES, "re");
 
-    inet_pton(AF_INET, EXAMPLE_ADDRESS, &example.sin_addr);
-    inet_pton(AF_INET6, DISCARD_ADDRESS, &discard.sin6_addr);
-    ipv4 = datagram(AF_INET, (const struct sockaddr *)&example, sizeof example);
-    ipv6 = datagram(AF_INET6, (const struct sockaddr *)&discard, sizeof discard);
-    return ipv4 != 0 && ipv6 != 0 && (ipv4 == EPERM || ipv6 == EPERM);
+    if (interfaces == NULL)
+        return false;
+    while (fgets(line, sizeof line, interfaces) != NULL) {
+        unsigned interface;
+        int ipv4, ipv6;
+
+        if (sscanf(line, " %15[^: ]:", name) != 1 || strcmp(name, "lo") == 0 ||
+            (interface = if_nametoindex(name)) == 0)
+            continue;
+        ipv4 = datagram(AF_INET, interface);
+        ipv6 = datagram(AF_INET6, interface);
+        refused = refused || ipv4 == EPERM || ipv6 == EPERM;
+        sent = sent || ipv4 == 0 || ipv6 == 0;
+    }
+    fclose(interfaces);
+    return refused && !sent;
 }
 
 static bool ready(int sock, short events, long long end)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from support.daemons import SEAL_S, START_S, ready, world
-from support.entrypoint import COMPILES, built
+from support.entrypoint import COMPILES, ROOT, built
 from support.inside import APP_UID, ENVOY_UID, PYTHON, lockdown, read_line, spawn_python
 
-from toposeal.limits import NONCE_SIZE, OUTBOUND_PORT, PROBE_ADDRESS, PROBE_PORT
+from toposeal.limits import NONCE_SIZE, OUTBOUND_PORT, PROBE_ADDRESS, PROBE_PORT, VIP_NETWORK
 from toposeal_lab.capture import Wire
 from toposeal_lab.pods import Node, Pod
 
@@ -42,7 +42,7 @@ HALF_A_WALL = "table inet t { chain c { type filter hook output priority 0; udp 
 
 
 ENVOYS_PLACE = ("127.0.0.1", OUTBOUND_PORT)
-LOOKED_AT = (socket.inet_aton("192.0.2.1"), socket.inet_pton(socket.AF_INET6, "100::1"))
+LOOKED_AT = (socket.inet_aton("192.0.2.1"), socket.inet_pton(socket.AF_INET6, "fe80::f00a:fffe"))
 PROBE = socket.inet_aton(PROBE_ADDRESS)
 
 
@@ -96,7 +96,8 @@ def test_I2_what_the_network_answers_opens_nothing(node: Node, program: str) -> 
     answering(pod, NONCE_SIZE, uid=ENVOY_UID, place=ENVOYS_PLACE)
     with Wire(node, pod) as wire:
         assert "no lockdown" in refused(pod, program)
-        assert wire.stop().carrying(LOOKED_AT[0]) == 1  # what the wall of a closed pod would have stopped
+        capture = wire.stop()
+    assert all(capture.carrying(place) > 0 for place in LOOKED_AT)  # what the wall of a closed pod stops
     pod.run(["nft", HALF_A_WALL])
     with Wire(node, pod) as wire:
         assert "no redirect" in refused(pod, program)
@@ -128,6 +129,34 @@ def test_what_is_not_proven_that_envoys_uid_is_envoy(node: Node, program: str) -
     for command, code in (("/nowhere", 127), ("/etc", 126)):
         done = pod.run([program, "--", command], uid=APP_UID, check=False)
         assert (done.returncode, done.stdout) == (code, b"") and command.encode() in done.stderr
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        "ip route del default && ip -6 route del default",  # an internal network
+        "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6",
+        "ip -4 addr flush dev eth0",
+    ],
+    ids=["routes", "ipv6", "ipv4"],
+)
+def test_a_pod_that_lacks_something_opens_all_the_same(node: Node, program: str, without: str) -> None:
+    pod = node.pod("a")
+    pod.run(["sh", "-c", without])
+    pod.run(["ip", "route", "add", VIP_NETWORK, "dev", "lo", "src", "127.0.0.1"])
+    lockdown(pod)
+    answering(pod, NONCE_SIZE, uid=ENVOY_UID, place=ENVOYS_PLACE)
+    out, said = waiting(pod, program, "--timeout", "10").communicate(timeout=20)
+    assert (out, said) == (b"RAN\n", b"")
+
+
+def test_I5_a_wall_in_one_family_alone_is_none(node: Node, program: str) -> None:
+    pod = node.pod("a")
+    pod.run(["iptables-legacy-restore", "--noflush", str(ROOT / "iptables" / "lockdown.v4.rules")])
+    answering(pod, NONCE_SIZE, uid=ENVOY_UID, place=ENVOYS_PLACE)
+    assert "no lockdown" in refused(pod, program)
+    pod.run(["ip6tables-legacy-restore", "--noflush", str(ROOT / "iptables" / "lockdown.v6.rules")])
+    assert waiting(pod, program, "--timeout", "10").communicate(timeout=20) == (b"RAN\n", b"")
 
 
 def test_I3_the_sidecars_users_have_no_use_for_it(node: Node, program: str) -> None:
