@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from support.daemons import SEAL_S, START_S, ready, world
@@ -102,6 +103,17 @@ def test_I2_what_the_network_answers_opens_nothing(node: Node, program: str) -> 
     with Wire(node, pod) as wire:
         assert "no redirect" in refused(pod, program)
         assert wire.stop().carrying(PROBE) > 0  # asked there
+
+
+def test_the_first_process_of_a_container_ends_by_a_signal(node: Node, program: str) -> None:
+    """The kernel keeps from it whatever it does not handle."""
+    command = ["unshare", "--pid", "--fork", program, "--", *RAN]
+    child = node.pod("a").spawn(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert "no sidecar" in says(child)
+    (first,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    os.kill(int(first), signal.SIGTERM)
+    assert child.communicate(timeout=10)[0] == b""
+    assert child.returncode == 128 + signal.SIGTERM
 
 
 def test_I2_I3_nobody_but_envoys_uid_opens(node: Node, program: str) -> None:
