@@ -61,7 +61,7 @@ static const char *const told[] = {
     [NO_ENVOY] = "no sidecar yet: by " SOCKETS " uid 1337 is not the one who listens at 127.0.0.1:15001",
     [NO_WALL] = "no lockdown yet: the rules do not refuse what leaves the pod",
     [NO_ANSWER] = "not sealed yet: the data path does not answer",
-    [NOT_ENVOYS] = "no redirect: somebody outside the pod has answered",
+    [NOT_ENVOYS] = "no redirect: it was not uid 1337 who has answered",
 };
 
 struct place {

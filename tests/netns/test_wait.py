@@ -42,6 +42,7 @@ print(json.dumps([sys.argv[1:], dict(os.environ), sorted(os.listdir("/proc/self/
 HALF_A_WALL = "table inet t { chain c { type filter hook output priority 0; udp dport 15007 drop; }; }"
 
 
+ASTRAY = "table ip n { chain c { type nat hook output priority -100; tcp dport 15007 redirect to :9999; }; }"
 ENVOYS_PLACE = ("127.0.0.1", OUTBOUND_PORT)
 LOOKED_AT = (socket.inet_aton("192.0.2.1"), socket.inet_pton(socket.AF_INET6, "fe80::f00a:fffe"))
 PROBE = socket.inet_aton(PROBE_ADDRESS)
@@ -103,6 +104,15 @@ def test_I2_what_the_network_answers_opens_nothing(node: Node, program: str) -> 
     with Wire(node, pod) as wire:
         assert "no redirect" in refused(pod, program)
         assert wire.stop().carrying(PROBE) > 0  # asked there
+
+
+def test_I2_I3_an_answer_from_another_place_of_the_pod_opens_nothing(node: Node, program: str) -> None:
+    pod = node.pod("a")
+    answering(pod, NONCE_SIZE, uid=ENVOY_UID, place=ENVOYS_PLACE)
+    answering(pod, NONCE_SIZE, uid=APP_UID, place=("127.0.0.1", 9999))
+    pod.run(["nft", HALF_A_WALL])
+    pod.run(["nft", ASTRAY])
+    assert "no redirect" in refused(pod, program)
 
 
 def test_the_first_process_of_a_container_ends_by_a_signal(node: Node, program: str) -> None:
