@@ -160,7 +160,7 @@ def _names(parts: Parts) -> dict[str, object]:
 
 def _answers(parts: Parts) -> dict[str, object]:
     class Answers:
-        def __init__(self, answer: object, push: object, status: object) -> None:
+        def __init__(self, answer: object, push: object, status: object, history: object) -> None:
             pass
 
         async def start(self, path: str, group: int) -> None:
