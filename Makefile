@@ -46,7 +46,7 @@ browser-test:  ## the verifier's page in a real Chromium (root, where that has t
 compose-test:  ## the images under a real, isolated Docker engine (root)
 	@.ci/run prepare compose
 
-k8s-test: build/kubernetes/bin/python  ## what inject writes, by the schemas of five versions of Kubernetes
+k8s-test: build/kubernetes/bin/python  ## what inject writes, by the schemas of five versions of Kubernetes, and what kustomize makes (kubectl)
 	@.ci/prepare dev
 	@$(BIN)/pytest -q tests/kubernetes
 
