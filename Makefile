@@ -1,6 +1,6 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test programs soak soak-sidecars lint format \
+.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test monitoring-test programs soak soak-sidecars lint format \
         coverage coverage-table kernel bench differential fuzz model proto lock images images-test \
         images-reproducible clean
 
@@ -46,9 +46,14 @@ browser-test:  ## the verifier's page in a real Chromium (root, where that has t
 compose-test:  ## the images under a real, isolated Docker engine (root)
 	@.ci/run prepare compose
 
-k8s-test: build/kubernetes/bin/python  ## what inject writes, by the schemas of five versions of Kubernetes
+k8s-test: build/kubernetes/bin/python  ## what inject writes, by the schemas of five versions of Kubernetes, and what kustomize makes (kubectl)
 	@.ci/prepare dev
 	@$(BIN)/pytest -q tests/kubernetes
+
+monitoring-test:  ## the dashboard's queries and the alerts in a real Prometheus (root, where that has to be installed)
+	@.ci/prepare dev
+	@.ci/prepare monitoring
+	@$(BIN)/pytest -q tests/monitoring
 
 programs:  ## PostgreSQL, Redis, gRPC, WebSockets, a gibibyte, 30,000 connections through a sealed mesh (root)
 	@.ci/prepare programs

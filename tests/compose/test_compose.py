@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from support.engine import IMAGE, Engine, engine, project
+from support.engine import IMAGE, Engine, project
 
 SIDECARS = ("web", "api-1", "api-2", "db")
 APPLICATIONS = tuple(f"{sidecar}-app" for sidecar in SIDECARS)
@@ -19,13 +17,8 @@ VERIFY = (
 
 
 @pytest.fixture(scope="module")
-def shop() -> Iterator[Engine]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    for program in ("dockerd", "docker", "mmdebstrap"):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}: make compose-test installs it")
-    with engine() as made, project(made):
+def shop(docker_engine: Engine) -> Iterator[Engine]:
+    with project(docker_engine) as made:
         made.wait_healthy(*SIDECARS)
         yield made
 

@@ -27,6 +27,11 @@ class Engine:
         v2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
         self._compose = ["docker", "compose"] if v2.returncode == 0 else ["docker-compose"]
 
+    @property
+    def program(self) -> str:
+        """Compose, as a shell calls it."""
+        return " ".join(self._compose)
+
     def run(self, *argv: str, check: bool = True, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Any command of ours against this engine."""
         done = subprocess.run(

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from toposeal.kubernetes.initdata import ANNOTATION, Initdata, PodIdentity, build
 from toposeal.kubernetes.inject import Injection, inject
 from toposeal.kubernetes.parts import Settings
@@ -56,6 +58,25 @@ def injection(**changes: object) -> Injection:
 @cache
 def injected(text: str = APP) -> str:
     return inject(text, injection(), NAMED)
+
+
+def labelled(text: str = APP) -> str:
+    """The same, where each workload says its role by a label of its own, as kustomize selects by."""
+    documents = list(yaml.safe_load_all(text))
+    for document in documents:
+        template = document.get("spec", {}).get("template")
+        if template is not None:
+            role = document["metadata"]["name"]
+            register = {"toposeal.dev/rtmr3": "instance"} if role == "db" else {}
+            document["metadata"]["labels"] = {"toposeal.dev/role": role, **register}
+            template["metadata"]["labels"]["toposeal.dev/role"] = role
+    return "".join(f"---\n{yaml.dump(document, Dumper=_Plain)}" for document in documents)
+
+
+class _Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        """Whatever stands twice is written twice."""
+        return True
 
 
 def without_values(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.injection import APP, ROOT
+from support.injection import APP, ROOT, labelled
 
 from toposeal.cli.main import entry
 from toposeal.kubernetes.initdata import ANNOTATION, from_annotation
@@ -104,6 +104,17 @@ def test_C3_the_result_goes_to_a_new_file_alone(shop: Shop) -> None:
     assert shop.run(*PLACES, "--out", other)[0] == 1 and not Path(other).exists()
 
 
+def test_for_kustomize_the_same_is_checked_and_initdata_alone_is_printed(shop: Shop) -> None:
+    shop.take_digests()
+    app = ["-f", shop.write("labelled.yaml", labelled(Path(shop.app).read_text()))]
+    injected, component = (shop.run(*PLACES, *app, *more)[1] for more in ([], ["--kustomize"]))
+    values = [re.findall(rf"{re.escape(ANNOTATION)}: (\S+)", text) for text in (injected, component)]
+    assert sorted(values[0]) == sorted(values[1]) and len(values[1]) == 3
+    assert yaml.safe_load(component)["kind"] == "Component"
+    code, out, err = shop.run(*PLACES, "--kustomize")
+    assert (code, out) == (1, "") and "manifest_refused" in err  # no label to be selected by
+
+
 def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
     told = yaml.safe_load(shop.run("--digests", "--tee=snp")[1])["roles"]
     assert len(told["web"]["snp"][0]["host_data"]) == 64
@@ -128,6 +139,9 @@ def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
         ["--digests", "--min-version=2"],
         ["--digests", "--min-version=0"],
         ["--digests", "-f", "/nonexistent"],
+        ["--digests", "--kustomize", *PLACES],
+        ["--kustomize", *PLACES],
+        ["--kustomize", "--draft"],
     ],
 )
 def test_a_wrong_argument_is_a_usage_error(shop: Shop, more: list[str]) -> None:

@@ -13,6 +13,7 @@ from toposeal.errors import Reason, UsageError
 from toposeal.host.files import read_once, write_new
 from toposeal.kubernetes.initdata import ALGORITHMS, FIELDS, Initdata, PodIdentity, build
 from toposeal.kubernetes.inject import Injection, inject, roles_of
+from toposeal.kubernetes.kustomize import initdata_component
 from toposeal.kubernetes.parts import Settings
 from toposeal.limits import MAX_INITDATA_SIZE, MAX_MANIFEST_FILE, MAX_TOPOLOGY_SIZE, MAX_VERSION
 from toposeal.topology.author import payload_from_yaml
@@ -64,10 +65,13 @@ def register(subparsers: Any) -> None:
         "--digests", action="store_true", help="print the config digests for the topology alone"
     )
     only.add_argument("--draft", action="store_true", help="leave out comparing digests: for genpolicy")
+    add("--kustomize", action="store_true", help="check the same, print a component with the initdata alone")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.digests and args.kustomize:
+        raise UsageError.of(Reason.USAGE, "--kustomize", "--digests", "one of them")
     owner = read_owner(args.owner)
     topology = parse_topology(payload_from_yaml(read_once(args.topology, MAX_TOPOLOGY_SIZE), owner))
     text = _text(args.file, MAX_MANIFEST_FILE)
@@ -79,7 +83,8 @@ def _run(args: argparse.Namespace) -> int:
         _put(_snippet(initdata, kind), args.out)
         return 0
     injection = Injection(topology, kind, initdata, _settings(args), draft=args.draft)
-    _put(inject(text, injection, named), args.out)
+    make = initdata_component if args.kustomize else inject
+    _put(make(text, injection, named), args.out)
     return 0
 
 

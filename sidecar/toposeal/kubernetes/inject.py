@@ -65,8 +65,9 @@ def _inject(text: str, injection: Injection, named: Mapping[str, str]) -> str:
 def _into_pod(workload: Workload, injection: Injection) -> None:
     role = injection.topology.roles[workload.role]
     settings, put = injection.settings, workload.document.put
+    services = map(parts.service_name, injection.topology.roles)
     lists = {
-        "initContainers": parts.init_containers(settings, injection.topology, role),
+        "initContainers": parts.init_containers(settings, injection.topology, role, services),
         "volumes": parts.volumes(settings, role),
     }
     entries = ""

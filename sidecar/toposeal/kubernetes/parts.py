@@ -37,6 +37,11 @@ def service_name(role: str) -> str:
     return f"toposeal-{role}"
 
 
+def extends_register(role: Role) -> bool:
+    """Whether a reference of `role` wants the instance in RTMR3."""
+    return any(isinstance(reference.rtmr3, InstanceRegister) for reference in role.tdx)
+
+
 def annotation_entry(value: str) -> str:
     """The entry of the pod's annotations; `value` is base64."""
     return f"{ANNOTATION}: {value}\n"
@@ -47,11 +52,12 @@ def runtime_class(settings: Settings) -> str:
     return f"runtimeClassName: {_text(settings.runtime_class)}\n"
 
 
-def init_containers(settings: Settings, topology: Topology, role: Role) -> str:
+def init_containers(settings: Settings, topology: Topology, role: Role, services: Iterable[str]) -> str:
     """List items: first the lockdown, then the sidecar, which Kubernetes starts before all others and, as a
-    native sidecar, waits for until its startup probe is answered: when the mesh is sealed."""
+    native sidecar, waits for until its startup probe is answered: when the mesh is sealed. Members are looked
+    for by the names of `services`."""
     image = _text(settings.image)
-    peers = ",".join(f"{service_name(name)}:{PEER_PORT}" for name in topology.roles)
+    peers = ",".join(f"{name}:{PEER_PORT}" for name in services)
     files = dict(zip(("initdata", "topology", "collateral"), _FILES, strict=True))
     command = ["toposeal", "run", *(f"--{name}=/etc/toposeal/{file}" for name, file in files.items())]
     mounts: list[tuple[str, str, str | None]] = [("toposeal-run", "/run", None)]
@@ -131,9 +137,7 @@ def _security(capabilities: Iterable[str]) -> str:
 def _guest_paths(role: Role) -> tuple[tuple[str, str], ...]:
     """Where quotes are asked for and, if a reference wants the instance, the register is extended."""
     tsm = (("toposeal-configfs", _CONFIGFS),)
-    if any(isinstance(reference.rtmr3, InstanceRegister) for reference in role.tdx):
-        return (*tsm, ("toposeal-rtmr", _REGISTERS))
-    return tsm
+    return (*tsm, ("toposeal-rtmr", _REGISTERS)) if extends_register(role) else tsm
 
 
 def _mount(mount: tuple[str, str, str | None]) -> str:
