@@ -250,6 +250,11 @@ METRICS_PER_SECOND = 5  # requests at one pod's port, whoever makes them; Promet
 MAX_METRICS_REQUESTS = 4  # at once
 METRICS_TIMEOUT = 5_000
 
+# The application's identity (SPIFFE Workload API). One process needs one connection and one or two streams.
+MAX_WORKLOAD_CONNECTIONS = 64
+MAX_WORKLOAD_STREAMS = 64  # of all connections together: each may hold one response, 2 MiB at 1000 members
+MAX_WORKLOAD_REQUEST = 4 << 10  # a request says nothing
+
 # Egress. Times in milliseconds.
 MAX_EGRESS_PER_ROLE = 64
 MAX_EGRESS_RANGES = 16  # that one host's addresses may be of

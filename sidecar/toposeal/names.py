@@ -7,6 +7,10 @@ import re
 from toposeal.encoding import digest
 from toposeal.limits import MAX_NAME_LENGTH
 
+# Of the application's identity, below the state directory: a directory of its own, mounted elsewhere too.
+WORKLOAD_DIRECTORY = "workload"
+WORKLOAD_SOCKET = f"{WORKLOAD_DIRECTORY}/api.sock"
+
 _NAME = re.compile(rf"[a-z0-9-]{{1,{MAX_NAME_LENGTH}}}", re.ASCII)
 
 
@@ -41,3 +45,13 @@ def member_domain(ca_key_digest: bytes, mesh: str) -> str:
 def spiffe_id(domain: str, role: str) -> str:
     """The one URI SAN of a mesh leaf."""
     return f"spiffe://{domain}/{role}"
+
+
+def app_spiffe_id(domain: str, role: str) -> str:
+    """The one URI SAN of what the application is given: never a mesh leaf's, since no role has a slash."""
+    return f"{spiffe_id(domain, role)}/app"
+
+
+def trust_domain_id(domain: str) -> str:
+    """How SPIFFE names the trust domain that a member is (SPIFFE-ID, 2.1)."""
+    return f"spiffe://{domain}"

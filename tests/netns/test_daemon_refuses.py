@@ -272,7 +272,8 @@ def test_F2_wrong_modes_are_repaired_and_files_replaced(made: World) -> None:
     assert member.files() == FILES
     assert target.read_text() == "theirs"
     place = member.directory
-    for path in (place, place / "xds", place / "sockets"):
+    assert mode(place) == ("0o751", DAEMON_UID, ENVOY_UID)
+    for path in (place / "xds", place / "sockets"):
         assert mode(path) == ("0o750", DAEMON_UID, ENVOY_UID)
     assert mode(place / "envoy") == ("0o770", DAEMON_UID, ENVOY_UID)
     for path in (place / "xds").iterdir():

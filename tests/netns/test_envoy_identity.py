@@ -34,7 +34,7 @@ from support.forge import (
 )
 from support.shop import role, topology
 
-from toposeal.pki.mint import mint_ingress_leaf
+from toposeal.pki.mint import mint_app_svid, mint_ingress_leaf
 from toposeal.topology.model import Call
 
 PORT = 8080
@@ -303,6 +303,23 @@ def test_K2_the_ingress_leaf_is_no_mesh_leaf(db: World) -> None:
     assert dial(db, (pem(leaf), web.key_pem)) == b""
 
 
+def app_svid(member: TestMember, leaf_role: str | None = None) -> Credential:
+    """What the member's application is given, as the daemon mints it."""
+    leaf = mint_app_svid(
+        member.ca_key, member.profile_der, leaf_role or member.role, member.leaf_key, SERIAL, NOW, DAY
+    )
+    return pem(leaf), member.key_pem
+
+
+def test_K2_what_an_application_is_given_is_no_mesh_leaf(db: World) -> None:
+    """By its path alone: key, issuer, dates and uses are those of the leaf that gets through."""
+    web, batch = db["web"].member, db["batch"].member
+    assert dial(db, web.forge(URI(web.uri))) == b"from db"
+    assert dial(db, app_svid(web)) == b""
+    assert dial(db, app_svid(batch), "batch") == b""
+    assert dial(db, app_svid(batch)) == b""
+
+
 def test_D1_a_leaf_for_servers_alone_is_no_clients(db: World) -> None:
     web = db["web"].member
     assert dial(db, web.forge(URI(web.uri), usages=[ExtendedKeyUsageOID.CLIENT_AUTH])) == b"from db"
@@ -364,6 +381,7 @@ def rogue_credentials(world: World) -> dict[str, Credential]:
         "db's name from an unknown CA": stranger.forge(URI(db.uri)),
         "another role from db's CA": db.forge(URI(f"spiffe://{db.domain}/cache")),
         "a client's leaf of db": db.forge(URI(db.uri), usages=[ExtendedKeyUsageOID.CLIENT_AUTH]),
+        "what db's application is given": app_svid(db),
         "an intermediate below another member's CA": below(cache, db.uri),
         "an expired leaf of db": db.forge(URI(db.uri), start=NOW - 2 * DAY, end=NOW - DAY),
     }

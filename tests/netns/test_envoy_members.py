@@ -122,7 +122,7 @@ class Place:
     async def start(self, *others: MeshMember) -> None:
         running = running_gate(self.state, renderer=self.renderer)
         self.opened = await self.world.stack.enter_async_context(running)
-        self.opening = Opening(self.gate, cast(Own, self), self.publish)
+        self.opening = Opening(self.gate, cast(Own, self), self.publish, lambda view: None)
         await self.seal(*others)
 
     async def seal(self, *others: MeshMember) -> None:

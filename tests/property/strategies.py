@@ -152,6 +152,11 @@ def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]
         **probes,
         **draw(_http(serves)),
         **draw(st.one_of(st.just({}), st.fixed_dictionaries({"metrics": metrics}))),
+        **draw(
+            st.one_of(
+                st.just({}), st.fixed_dictionaries({"workload_api": st.sampled_from(["nothing", "x509"])})
+            )
+        ),
     }
 
 

@@ -11,7 +11,7 @@ from property.strategies import documents, topologies
 from toposeal.topology import strict_json
 from toposeal.topology.http import LOGS
 from toposeal.topology.model import KINDS, InstanceRegister, Role, TdxPolicy, TdxReference, Timers, Topology
-from toposeal.topology.parse import parse_topology
+from toposeal.topology.parse import WORKLOAD_API, parse_topology
 from toposeal.topology.snp import SnpPolicy, SnpReference
 
 _SETS = {
@@ -71,6 +71,7 @@ def _declared_role(role: dict[str, Any]) -> dict[str, Any]:
         "platforms": {kind: _set_or_any(machines.get(kind, [])) for kind in KINDS},
         "gpus": _sets(role.get("gpus")),
         "metrics": role.get("metrics"),
+        "workload_api": role.get("workload_api", "nothing"),
         "serves": sorted(role["serves"]),
         "addresses": sorted(role.get("addresses", []), key=lambda text: (":" in text, ip_address(text))),
         "calls": sorted(role["calls"], key=lambda call: (call["role"], call["port"])),
@@ -145,6 +146,7 @@ def _said_of_role(role: Role) -> dict[str, Any]:
         "platforms": {kind: _hex(getattr(role.platforms, kind)) for kind in KINDS},
         "gpus": None if role.gpus is None else vars(role.gpus),
         "metrics": role.metrics,
+        "workload_api": WORKLOAD_API[role.workload_api],
         "serves": sorted(role.serves),
         "addresses": list(role.addresses),
         "calls": [vars(call) for call in role.calls],

@@ -17,7 +17,14 @@ THEN = 1_767_225_600  # 2026-01-01, so that the golden files stay the same
 ATTESTATION_PORT = 8444
 
 
-def role(name: str, replicas: int, *, metrics: int | None = None, **edges: tuple[object, ...]) -> Role:
+def role(
+    name: str,
+    replicas: int,
+    *,
+    metrics: int | None = None,
+    workload_api: bool = False,
+    **edges: tuple[object, ...],
+) -> Role:
     return Role(
         name=name,
         min_replicas=replicas,
@@ -34,6 +41,7 @@ def role(name: str, replicas: int, *, metrics: int | None = None, **edges: tuple
         addresses=edges.get("addresses", ()),  # type: ignore[arg-type]
         http=edges.get("http", ()),  # type: ignore[arg-type]
         metrics=metrics,
+        workload_api=workload_api,
     )
 
 

@@ -130,6 +130,17 @@ def test_check_shows_the_metrics_port_of_a_role_that_has_one(shop: _Shop) -> Non
     assert (code, "roles.db.metrics" in error, f"(line {line})" in error) == (1, True, True)
 
 
+def test_check_shows_a_role_whose_application_has_an_identity(shop: _Shop) -> None:
+    assert "workload_api" not in shop.run("check", shop.yaml)[1]
+    text = EXAMPLE.read_text().replace("    serves: [6379]\n", "    serves: [6379]\n    workload_api: x509\n")
+    path = shop.write("identified.yaml", text)
+    assert "    workload_api x509\n" in shop.run("check", path)[1]
+    roles = json.loads(shop.run("check", path, "--json")[1])["roles"]
+    assert (roles["db"]["workload_api"], roles["web"]["workload_api"]) == ("x509", "nothing")
+    code, _, error = shop.run("check", shop.write("wrong.yaml", text.replace("x509", "jwt")))
+    assert (code, "roles.db.workload_api" in error, "one of nothing, x509" in error) == (1, True, True)
+
+
 def test_check_shows_the_ports_that_speak_http_and_what_is_logged_of_them(shop: _Shop) -> None:
     assert "http" not in shop.run("check", shop.yaml)[1]
     line = "    http: [{port: 6379, log: requests}]\n"

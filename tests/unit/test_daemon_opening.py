@@ -59,7 +59,7 @@ def run_opening(
 
     async def go() -> BaseException | None:
         own = Network(signed_topology({"db": (1, 1), "web": (1, 1)}, leaf_lifetime_ms=100_000)).boot("web")
-        opening = Opening(cast(Gate, gate), own.member.own, lambda view: None)
+        opening = Opening(cast(Gate, gate), own.member.own, lambda view: None, lambda view: None)
         waiting = asyncio.create_task(opening.rotate())
         await asyncio.sleep(0)
         assert gate.rotated == 0
@@ -129,7 +129,7 @@ def test_hosts_outside_are_known_at_the_opening_and_updated_after_it(
         own = network.boot("web").member.own
         view = PodView(own.topology.topology, cast(MeshMember, None), (), 1)
         monkeypatch.setattr(opening_module, "pod_view", lambda sealed, iid, generation: view)
-        opening = Opening(cast(Gate, gate), own, lambda view: None)
+        opening = Opening(cast(Gate, gate), own, lambda view: None, lambda view: None)
         taken = [await opening.resolved({"api.example.com": ("8.8.8.8",)})]
         sealed = SimpleNamespace(members=(), manifest=SimpleNamespace(epoch=1))
         await opening.open(cast(SealedManifest, sealed))
@@ -218,11 +218,15 @@ class Rig:
     def __init__(self) -> None:
         self.doors = Doors()
         self.published: list[set[str]] = []
+        self.entitled: list[set[str] | None] = []
         own = Network(signed_topology({"db": (1, 1), "web": (1, 1)})).boot("web").member.own
-        self.opening = Opening(cast(Gate, self.doors), own, self.publish)
+        self.opening = Opening(cast(Gate, self.doors), own, self.publish, self.entitle)
 
     def publish(self, view: PodView) -> None:
         self.published.append({member.role for member in view.members})
+
+    def entitle(self, view: PodView | None) -> None:
+        self.entitled.append(None if view is None else {member.role for member in view.members})
 
     async def open(self, epoch: int, *roles: str) -> None:
         await self.opening.open(cast(SealedManifest, Manifest(epoch, roles)))
@@ -268,7 +272,7 @@ def test_what_is_made_ready_before_the_seal_is_what_it_opens_with() -> None:
         bench.active(bench.actor("db"))
         sealed, doors = bench.member.serving, Expecting()
         assert sealed is not None
-        opening = Opening(cast(Gate, doors), bench.member.own, lambda view: None)
+        opening = Opening(cast(Gate, doors), bench.member.own, lambda view: None, lambda view: None)
         await opening.expect(signed_topology({"db": (1, 1)}).topology)
         await opening.expect(sealed.topology)
         await opening.open(sealed)
@@ -354,6 +358,7 @@ def test_a_suspended_pod_remembers_what_changes_and_resumes_with_it(monkeypatch:
     rig = run(test, monkeypatch)
     assert rig.doors.done == ["open 1 leaf-1", "suspend", "resume 3 leaf-2"]
     assert rig.published == [{"db", "web"}, {"api", "web"}]
+    assert rig.entitled == [{"db", "web"}, None, {"api", "web"}]
 
 
 def test_a_pod_that_is_suspended_before_the_seal_opens_when_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,8 +402,12 @@ def test_D7_nothing_opens_between_the_word_to_suspend_and_its_turn(monkeypatch: 
             await asyncio.sleep(0)
             assert rig.doors.contents is not None
             assert rig.doors.contents() is None
+            assert rig.entitled[-1] is None
 
-    assert run(test, monkeypatch).doors.done[1:] == ["members 2 db,web", "suspend"]
+    rig = run(test, monkeypatch)
+    assert rig.doors.done[1:] == ["members 2 db,web", "suspend"]
+    assert rig.published[-1] == {"db", "web"}
+    assert rig.entitled[1:] == [None]  # the manifest that came meanwhile entitles to nothing
 
 
 def test_D7_an_envoy_that_does_not_close_is_an_alarm(

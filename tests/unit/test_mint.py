@@ -11,12 +11,13 @@ from support.forge import DAY, NOW, SERIAL, domain_of
 
 from toposeal.errors import LocalProtocolError
 from toposeal.limits import CLOCK_SKEW, MAX_CA_LIFETIME
-from toposeal.pki.mint import mint_ca, mint_ingress_leaf, mint_mesh_leaf, serial_number
+from toposeal.pki.mint import mint_app_svid, mint_ca, mint_ingress_leaf, mint_mesh_leaf, serial_number
 from toposeal.verification.ca_profile import key_usage, parse_ca
 
 CA_KEY, LEAF_KEY = (ec.derive_private_key(n, ec.SECP256R1()) for n in (11, 12))
 CA = mint_ca(CA_KEY, "shop", SERIAL, NOW)
 MESH_LEAF = mint_mesh_leaf(CA_KEY, CA, "web", LEAF_KEY, SERIAL, NOW, DAY)
+APP_SVID = mint_app_svid(CA_KEY, CA, "web", LEAF_KEY, SERIAL, NOW, DAY)
 INGRESS_LEAF = mint_ingress_leaf(CA_KEY, CA, LEAF_KEY, SERIAL, NOW, DAY)
 
 
@@ -42,6 +43,11 @@ def test_the_ca_lives_for_one_boot_and_starts_before_slow_clocks() -> None:
         (
             MESH_LEAF,
             x509.UniformResourceIdentifier(f"spiffe://{domain_of(CA_KEY)}/web"),
+            [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
+        ),
+        (
+            APP_SVID,
+            x509.UniformResourceIdentifier(f"spiffe://{domain_of(CA_KEY)}/web/app"),
             [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
         ),
         (INGRESS_LEAF, x509.DNSName(domain_of(CA_KEY)), [ExtendedKeyUsageOID.SERVER_AUTH]),
@@ -80,8 +86,13 @@ def test_short_entropy_is_our_own_fault() -> None:
 
 
 def test_a_role_that_is_no_name_is_refused() -> None:
-    with pytest.raises(LocalProtocolError, match=r"leaf\.role"):
-        mint_mesh_leaf(CA_KEY, CA, "web/../db", LEAF_KEY, SERIAL, NOW, DAY)
+    for mint, name in (
+        (mint_mesh_leaf, "web/../db"),
+        (mint_app_svid, "web/../db"),
+        (mint_mesh_leaf, "web/app"),
+    ):
+        with pytest.raises(LocalProtocolError, match=r"leaf\.role"):
+            mint(CA_KEY, CA, name, LEAF_KEY, SERIAL, NOW, DAY)
 
 
 def test_a_ca_of_another_key_is_refused() -> None:

@@ -15,6 +15,7 @@ from toposeal.errors import PodError, Reason
 from toposeal.host.xds_files import XdsDirectory, prepare
 
 ME, GROUP = os.geteuid(), os.getegid()
+MODES = {"pod": 0o751, "xds": 0o750, "sockets": 0o750, "envoy": 0o770, "workload": 0o755}
 CLOSED = {"bootstrap.json": b"bootstrap", "closed": b""}
 
 
@@ -54,7 +55,7 @@ def test_F2_directories_are_made_for_daemon_and_envoy_alone_whatever_the_umask(m
         prepare(str(memory / "pod"), owner=ME, group=GROUP)
     finally:
         os.umask(before)
-    assert modes(memory / "pod") == {"pod": 0o750, "xds": 0o750, "sockets": 0o750, "envoy": 0o770}
+    assert modes(memory / "pod") == MODES
 
 
 def test_F2_existing_directories_are_repaired(memory: Path) -> None:
@@ -62,7 +63,7 @@ def test_F2_existing_directories_are_repaired(memory: Path) -> None:
     for path in (memory / "pod", memory / "pod" / "xds"):
         path.chmod(0o777)
     prepare(str(memory / "pod"), owner=ME, group=GROUP)
-    assert modes(memory / "pod") == {"pod": 0o750, "xds": 0o750, "sockets": 0o750, "envoy": 0o770}
+    assert modes(memory / "pod") == MODES
 
 
 def test_F2_a_linked_directory_is_refused(memory: Path) -> None:

@@ -24,7 +24,7 @@ from toposeal.topology.gpu import GpuDemand
 from toposeal.topology.http import LOGS
 from toposeal.topology.model import KINDS, Role, Topology
 from toposeal.topology.owner import OwnerRoot, PrivateKey
-from toposeal.topology.parse import parse_topology
+from toposeal.topology.parse import WORKLOAD_API, parse_topology
 
 _FIRST_VERSION = 1
 
@@ -196,6 +196,7 @@ def _role_summary(role: Role) -> dict[str, Any]:
         "egress": [_destination(entry) for entry in role.egress],
         "probes": [f"{probe.port}{probe.path}->{probe.target}" for probe in role.probes],
         "metrics": role.metrics,
+        "workload_api": WORKLOAD_API[role.workload_api],
         "references": {kind: len(getattr(role, kind)) for kind in KINDS if getattr(role, kind)},
         "platforms": {kind: _machines(role, kind) for kind in KINDS if getattr(role, kind)},
         "gpus": None if role.gpus is None else _gpus(role.gpus),
@@ -236,6 +237,8 @@ def _print_summary(report: Mapping[str, Any]) -> None:
                 print(f"    {field} {', '.join(role[field])}")
         if role["metrics"] is not None:
             print(f"    metrics {role['metrics']}")
+        if role["workload_api"] != WORKLOAD_API[False]:
+            print(f"    workload_api {role['workload_api']}")
         for kind, count in role["references"].items():
             print(f"    {kind}: references {count}, platforms {role['platforms'][kind]}")
         if role["gpus"] is not None:

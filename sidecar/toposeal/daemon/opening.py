@@ -25,13 +25,20 @@ from toposeal.topology.model import Topology
 
 
 class Opening:
-    """Opens `gate` for the member `own`; `publish` is told what the pod goes by from then on.
+    """Opens `gate` for the member `own`; `publish` is told what the pod goes by from then on, `entitle` what
+    its application may be known by: from a suspension on, by nothing.
 
     Calls take effect in their order. While suspended, whatever changes is remembered for `resume`.
     """
 
-    def __init__(self, gate: Gate, own: Own, publish: Callable[[PodView], None]) -> None:
-        self._gate, self._own, self._publish = gate, own, publish
+    def __init__(
+        self,
+        gate: Gate,
+        own: Own,
+        publish: Callable[[PodView], None],
+        entitle: Callable[[PodView | None], None],
+    ) -> None:
+        self._gate, self._own, self._publish, self._entitle = gate, own, publish, entitle
         self._opened = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()  # the gate carries one change
         self._suspended = False
@@ -72,6 +79,7 @@ class Opening:
         ToposealError; the gate is fenced then.
         """
         self._suspended = True  # before its turn: an Envoy that is replaced meanwhile stays closed
+        self._entitle(None)
         async with self._one_at_a_time:
             self._suspended = True
             if self._opened.is_set():
@@ -162,6 +170,8 @@ class Opening:
 
     def _announce(self, view: PodView) -> None:
         self._publish(view)
+        if not self._suspended:  # meanwhile
+            self._entitle(view)
         self._opened.set()
         journal.event("gate", state=self._gate.state.value, epoch=self._epoch)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal.daemon.answers import Answers
+from toposeal.daemon.app_identity import AppIdentity
 from toposeal.daemon.config import RunConfig
 from toposeal.daemon.failure import cause
 from toposeal.daemon.identity import new_boot
@@ -26,7 +27,7 @@ from toposeal.daemon.pod_evidence import PodEvidence
 from toposeal.dataplane.dns import host_names, names
 from toposeal.dataplane.dns_client import Kind
 from toposeal.dataplane.firewall import Backend
-from toposeal.dataplane.layout import layout_under
+from toposeal.dataplane.layout import layout_under, workload_socket
 from toposeal.dataplane.view import PodView
 from toposeal.dataplane.vips import Places, is_taken
 from toposeal.errors import Mismatch, PodError, Reason
@@ -143,7 +144,10 @@ class Pod:
             await asyncio.to_thread(self._quotes.prepare, own.iid, role)
             client = self._client = PeerClient(own.addresses, PEER_PORT)
             stack.push_async_callback(client.close)
-            opening, link = Opening(gate, own, self._publish), _Link(client, self._config.peers)
+            identity = AppIdentity(own, workload_socket(self._config.state_dir))
+            stack.push_async_callback(identity.close)
+            opening = Opening(gate, own, self._publish, identity.entitle)
+            link = _Link(client, self._config.peers)
             ports = Ports(
                 self._quotes,
                 link,
@@ -167,6 +171,7 @@ class Pod:
                 ),
                 tasks.create_task(_for_ever("names", link.run())),
                 tasks.create_task(_for_ever("leaves", opening.rotate())),
+                tasks.create_task(_for_ever("application's identity", identity.run())),
                 tasks.create_task(_for_ever("egress", self._outside_hosts(own.addresses, opening).run())),
             ]
             mismatch = await node.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toposeal.dataplane.view import Layout
+from toposeal.names import WORKLOAD_SOCKET
 
 BOOTSTRAP_FILE = "bootstrap.json"
 # Empty, one of them beside it: whether the pod's network is open, for whoever looks from outside.
@@ -21,6 +22,11 @@ ENVOY_LAYOUT = Layout(
     probe="../sockets/probe.sock",
     metrics="../sockets/metrics.sock",
 )
+
+
+def workload_socket(directory: str) -> str:
+    """Where the application asks for its identity, below the daemon's state directory; no Envoy does."""
+    return f"{directory}/{WORKLOAD_SOCKET}"
 
 
 def layout_under(directory: str) -> Layout:

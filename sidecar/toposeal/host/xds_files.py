@@ -10,12 +10,15 @@ from contextlib import contextmanager, suppress
 
 from toposeal.dataplane.layout import BOOTSTRAP_FILE, CLOSED_MARK, OPEN_MARK
 from toposeal.errors import PodError, Reason
+from toposeal.names import WORKLOAD_DIRECTORY
 
 _TMPFS_MAGIC = 0x0102_1994  # linux/magic.h
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE = 0o640
-_MODES = {"xds": 0o750, "sockets": 0o750, "envoy": 0o770}
+# Others may pass to the one directory that the application is given, and see nothing on the way.
+_STATE_MODE = 0o751
+_MODES = {"xds": 0o750, "sockets": 0o750, "envoy": 0o770, WORKLOAD_DIRECTORY: 0o755}
 _STATFS_SIZE = 256  # struct statfs is 120 bytes on 64-bit Linux; its first word is the magic
 
 
@@ -78,12 +81,13 @@ class XdsDirectory:
 
 def prepare(state_dir: str, *, owner: int, group: int) -> None:
     """Make the directories below `state_dir`, a tmpfs: `owner` writes, `group` (Envoy) reads, and may
-    write in `envoy` alone, where its admin socket is. Existing ones are repaired or refused (F2).
+    write in `envoy` alone, where its admin socket is; others see `workload`. Existing ones are repaired or
+    refused (F2).
 
     Raises PodError(STATE_DIR), also for a directory that holds anything else: it is not ours to change.
     """
     _check_reachable(state_dir)
-    _prepare_one(state_dir, 0o750, owner, group, frozenset(_MODES))
+    _prepare_one(state_dir, _STATE_MODE, owner, group, frozenset(_MODES))
     for name, mode in _MODES.items():
         _prepare_one(f"{state_dir}/{name}", mode, owner, group, None)
 
@@ -100,7 +104,7 @@ def examine(state_dir: str, *, owner: int) -> bool:
         with _errors(parent), _opened(parent) as descriptor:
             _check_tmpfs(descriptor, parent)
         return False
-    made = _examine_one(state_dir, 0o750, owner, frozenset(_MODES))
+    made = _examine_one(state_dir, _STATE_MODE, owner, frozenset(_MODES))
     return made and all(
         os.path.lexists(f"{state_dir}/{name}") and _examine_one(f"{state_dir}/{name}", mode, owner, None)
         for name, mode in _MODES.items()

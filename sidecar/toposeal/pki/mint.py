@@ -1,11 +1,13 @@
 """Mints a member's CA and its leaves from given keys, serials and times: same input, same bytes. No IO.
 
 PROTOCOL.md 3: the mesh leaf proves the role to other members, the ingress leaf the DNS name to
-outside clients; they are separate, so that neither is of use where the other is expected.
+outside clients, the application's SVID whatever its holder makes of it; they are separate, so that none
+is of use where another is expected.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -15,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from toposeal.errors import LocalProtocolError, Reason, ToposealError
 from toposeal.limits import CLOCK_SKEW, MAX_CA_LIFETIME
-from toposeal.names import ca_digest, is_name, member_domain, spiffe_id
+from toposeal.names import app_spiffe_id, ca_digest, is_name, member_domain, spiffe_id
 from toposeal.verification.ca_profile import ca_name, ca_profile, encode_spki, key_usage
 
 _SERIAL_SIZE = 20
@@ -49,11 +51,23 @@ def mint_mesh_leaf(
     lifetime_s: int,
 ) -> bytes:
     """A leaf with the one URI SAN spiffe://<domain>/<role>, for client and server use, DER."""
-    if not is_name(role):
-        raise _refusal("leaf.role", role, "a role name")
-    domain = _issuer_domain(ca_key, ca_der)
-    name = x509.UniformResourceIdentifier(spiffe_id(domain, role))
-    leaf = _leaf(ca_key, domain, leaf_key, name, [_SERVER, _CLIENT])
+    leaf = _named_leaf(ca_key, ca_der, role, leaf_key, spiffe_id)
+    return _signed(_valid(leaf, serial, now, lifetime_s), ca_key)
+
+
+def mint_app_svid(
+    ca_key: ec.EllipticCurvePrivateKey,
+    ca_der: bytes,
+    role: str,
+    app_key: ec.EllipticCurvePrivateKey,
+    serial: int,
+    now: int,
+    lifetime_s: int,
+) -> bytes:
+    """The application's own, spiffe://<domain>/<role>/app, for client and server use, DER: no Envoy takes
+    it, since each demands the exact URI of a mesh leaf.
+    """
+    leaf = _named_leaf(ca_key, ca_der, role, app_key, app_spiffe_id)
     return _signed(_valid(leaf, serial, now, lifetime_s), ca_key)
 
 
@@ -69,6 +83,20 @@ def mint_ingress_leaf(
     domain = _issuer_domain(ca_key, ca_der)
     leaf = _leaf(ca_key, domain, leaf_key, x509.DNSName(domain), [_SERVER])
     return _signed(_valid(leaf, serial, now, lifetime_s), ca_key)
+
+
+def _named_leaf(
+    ca_key: ec.EllipticCurvePrivateKey,
+    ca_der: bytes,
+    role: str,
+    leaf_key: ec.EllipticCurvePrivateKey,
+    uri: Callable[[str, str], str],
+) -> x509.CertificateBuilder:
+    if not is_name(role):
+        raise _refusal("leaf.role", role, "a role name")
+    domain = _issuer_domain(ca_key, ca_der)
+    name = x509.UniformResourceIdentifier(uri(domain, role))
+    return _leaf(ca_key, domain, leaf_key, name, [_SERVER, _CLIENT])
 
 
 def _leaf(

@@ -32,7 +32,18 @@ from toposeal.topology.model import (
     Topology,
 )
 from toposeal.topology.probes import PROBES, ordered_probes
-from toposeal.topology.schema import Either, Hex, Integer, ListOf, MapOf, Object, OneOf, Text, Word, mismatch
+from toposeal.topology.schema import (
+    Either,
+    Hex,
+    Integer,
+    ListOf,
+    MapOf,
+    Object,
+    OneOf,
+    Text,
+    Word,
+    mismatch,
+)
 from toposeal.topology.snp import SnpPolicy, SnpReference
 from toposeal.topology.tee_schema import (
     GPUS,
@@ -48,6 +59,7 @@ _NAME = Text(
     f"a name of 1 to {limits.MAX_NAME_LENGTH} characters of a-z, 0-9 and -",
 )
 _PORT = Integer(1, 65_535)
+WORKLOAD_API = ("nothing", "x509")  # by whether the application has an identity
 _DIGEST = Hex(limits.DIGEST_SIZE)
 _DEFAULTS = Timers()
 _ANYWHERE = Platforms(None, None)
@@ -73,9 +85,12 @@ _ROLE = Object(
         "egress": EGRESS,
         "probes": PROBES,
         "metrics": _PORT,
+        "workload_api": OneOf(WORKLOAD_API),
     },
     dict[str, Any],
-    optional=frozenset({"tdx", "snp", "gpus", "addresses", "http", "egress", "probes", "metrics"}),
+    optional=frozenset(
+        {"tdx", "snp", "gpus", "addresses", "http", "egress", "probes", "metrics", "workload_api"}
+    ),
 )
 
 TOPOLOGY = Object(
@@ -150,6 +165,7 @@ def _role(
     metrics: int | None = None,
     addresses: tuple[str, ...] = (),
     http: tuple[Http, ...] = (),
+    workload_api: str = WORKLOAD_API[0],
 ) -> Role:
     return Role(
         name=name,
@@ -167,4 +183,5 @@ def _role(
         metrics=metrics,
         addresses=ordered_addresses(addresses),
         http=ordered_http(http),
+        workload_api=bool(WORKLOAD_API.index(workload_api)),
     )
