@@ -4,12 +4,13 @@ or refused, never anything else."""
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from support.injection import NAMED, injected, injection
+from support.injection import NAMED, injected, injection, topology
 
 from toposeal.errors import UsageError
 from toposeal.kubernetes.initdata import ANNOTATION, from_annotation, parse
@@ -23,6 +24,8 @@ _VALUES = st.recursive(
 )
 _COMMENTS = st.sampled_from(["", "# a comment", "   # deeper: than anything", "#"])
 _INDENTS = st.sampled_from([2, 3, 4, 7])
+_ASKS = {name: replace(role, workload_api=True) for name, role in topology().roles.items()}
+ASKING = injection(topology=replace(topology(), roles=_ASKS))
 
 
 @st.composite
@@ -70,6 +73,22 @@ def manifests(draw: st.DrawFn) -> str:
 def test_an_injected_stream_comes_back_byte_for_byte(text: str) -> None:
     once = inject(text, injection(), {})
     assert inject(once, injection(), {}) == once != text
+
+
+@given(manifests())
+def test_what_goes_into_containers_comes_back_too_or_is_refused(text: str) -> None:
+    """Of a role whose application has an identity; refused where a list is in braces or meant twice."""
+    try:
+        once = inject(text, ASKING, {})
+    except UsageError:
+        assert "env: []" in text or "&id" in text
+        return
+    assert inject(once, ASKING, {}) == once
+    rest = iter(once.split("\n"))
+    assert all(line in rest for line in text.split("\n"))
+    (pod,) = [d for d in yaml.safe_load_all(once) if d["kind"] == "Pod"]
+    own = [*pod["spec"]["initContainers"][2:], *pod["spec"]["containers"]]
+    assert all(container["env"][0]["name"] == "SPIFFE_ENDPOINT_SOCKET" for container in own)
 
 
 @given(manifests())

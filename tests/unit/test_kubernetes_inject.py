@@ -20,6 +20,8 @@ from support.injection import (
     without_values,
 )
 
+from toposeal.cli.run import _DEFAULTS
+from toposeal.dataplane.layout import workload_socket
 from toposeal.errors import Reason, UsageError
 from toposeal.host import privileges
 from toposeal.kubernetes import parts
@@ -27,7 +29,10 @@ from toposeal.kubernetes.initdata import ANNOTATION, from_annotation
 from toposeal.kubernetes.inject import inject, roles_of
 from toposeal.kubernetes.manifest import read
 from toposeal.kubernetes.workload import workloads
+from toposeal.topology.model import Topology
 
+MOUNT = "/run/toposeal/workload"
+MEMORY = {"medium": "Memory", "sizeLimit": "1Mi"}
 POD = """apiVersion: v1
 kind: Pod
 metadata:
@@ -44,6 +49,12 @@ spec:
       allowPrivilegeEscalation: false
       capabilities: {drop: [ALL]}
 """
+
+
+def topology_with(**changes: Any) -> Topology:
+    """Every role of the example's with `changes`."""
+    roles = {name: replace(role, **changes) for name, role in topology().roles.items()}
+    return replace(topology(), roles=roles)
 
 
 def refused(text: str, named: dict[str, str] | None = None, **changes: object) -> UsageError:
@@ -116,8 +127,91 @@ def test_F1_keys_are_in_memory_alone_and_E16_only_the_sidecar_asks_for_quotes() 
         registers = {"/sys/devices/virtual/misc"} if name == "db" else set()
         assert paths == {"/sys/kernel/config"} | registers
         others = [*pod["spec"]["initContainers"][2:], *pod["spec"]["containers"]]
-        for container in [pod["spec"]["initContainers"][0], *others]:
-            assert not [m for m in container.get("volumeMounts", ()) if m["name"].startswith("toposeal")]
+        given = {"toposeal-workload"} if name == "api" else set()
+        for container in others:
+            mounts = {
+                m["name"] for m in container.get("volumeMounts", ()) if m["name"].startswith("toposeal")
+            }
+            assert mounts == given
+        assert "volumeMounts" not in pod["spec"]["initContainers"][0]
+
+
+def test_F2_an_application_that_has_an_identity_is_given_the_way_to_it_and_nothing_else() -> None:
+    """In each container of its own; and no other role's pods have any of it."""
+    for name, pod in pods(injected()).items():
+        spec = pod["spec"]
+        volumes = [v for v in spec["volumes"] if v["name"] == "toposeal-workload"]
+        asks = name == "api"
+        assert volumes == ([{"name": "toposeal-workload", "emptyDir": MEMORY}] if asks else [])
+        sidecar = [m for m in spec["initContainers"][1]["volumeMounts"] if m["name"] == "toposeal-workload"]
+        assert sidecar == ([{"name": "toposeal-workload", "mountPath": MOUNT}] if asks else [])
+        for container in [*spec["initContainers"][2:], *spec["containers"]]:
+            said = [v for v in container.get("env", ()) if v["name"] == "SPIFFE_ENDPOINT_SOCKET"]
+            assert [v["value"] for v in said] == ([f"unix://{MOUNT}/api.sock"] if asks else [])
+            if asks:
+                mount = {"name": "toposeal-workload", "mountPath": MOUNT, "readOnly": True}
+                assert mount in container["volumeMounts"]
+    assert f"{MOUNT}/api.sock" == workload_socket(_DEFAULTS["state_dir"])
+
+
+IDENTIFIED = topology_with(workload_api=True)
+OWN = "    env:\n    - {name: A, value: b}\n    volumeMounts:\n    - {name: data, mountPath: /data}\n"
+
+
+@pytest.mark.parametrize("own", ["", OWN, OWN[:35], OWN[35:]], ids=["neither", "both", "env", "mounts"])
+@pytest.mark.parametrize("first", ["- name: redis\n    image", "- image"])
+def test_lists_of_a_container_are_added_to_or_made(own: str, first: str) -> None:
+    """And what was there stays, after what is added."""
+    text = POD.replace("- name: redis\n    image", first)
+    text = (
+        text.replace("securityContext:", "name: redis\n    securityContext:") if first == "- image" else text
+    )
+    made = inject(text + own, injection(topology=IDENTIFIED), {})
+    (container,) = pods(made)["db"]["spec"]["containers"]
+    assert [v["name"] for v in container["env"]] == [
+        "SPIFFE_ENDPOINT_SOCKET",
+        *(["A"] if "env" in own else []),
+    ]
+    mounts = [m["mountPath"] for m in container["volumeMounts"]]
+    assert mounts == [MOUNT, *(["/data"] if "volumeMounts" in own else [])]
+    assert inject(made, injection(topology=IDENTIFIED), {}) == made
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ("    env:\n    - {name: SPIFFE_ENDPOINT_SOCKET, value: x}\n", "env[0].name"),
+        (
+            "    volumeMounts:\n    - {name: d, mountPath: /run/toposeal/workload}\n",
+            "volumeMounts[0].mountPath",
+        ),
+        (
+            "    volumeMounts:\n    - {name: d, mountPath: /run/toposeal/workload/a/}\n",
+            "volumeMounts[0].mountPath",
+        ),
+        ("    env: [{name: A, value: b}]\n", "containers.0.env"),
+    ],
+)
+def test_what_an_application_is_told_of_its_identity_is_nobody_elses_to_say(more: str, field: str) -> None:
+    error = refused(POD + more, {}, topology=IDENTIFIED)
+    assert [m.field.endswith(field) for m in error.mismatches] == [True], str(error)
+    inject(POD + more, injection(), {})  # of a role that has none
+
+
+@pytest.mark.parametrize("containers", ["  - x\n", "  -\n", "    x\n", "  - - x\n", "    a: b\n"])
+def test_what_is_no_list_of_containers_is_taken_or_refused(containers: str) -> None:
+    text = POD.partition("  - name: redis")[0] + containers
+    try:
+        assert "toposeal-lockdown" in inject(text, injection(topology=IDENTIFIED), {})
+    except UsageError as error:
+        assert error.reason is Reason.MANIFEST_REFUSED
+
+
+def test_a_container_in_braces_is_refused_where_something_goes_into_it() -> None:
+    security = "{allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}"
+    braces = f"  - {{name: b, image: b, securityContext: {security}}}\n"
+    assert refused(POD + braces, {}, topology=IDENTIFIED).mismatches[0].field.endswith("spec.containers.1")
+    inject(POD + braces, injection(), {})
 
 
 def test_members_find_each_other_before_they_are_ready() -> None:

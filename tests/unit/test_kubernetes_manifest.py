@@ -11,13 +11,13 @@ from toposeal.kubernetes.manifest import BEGIN, END, check_written_out, read, wi
 MARKED = f"{BEGIN}\nnew: 1\n{END}\n"
 
 
-def put(text: str, *path: str, entries: str = "new: 1\n") -> str:
+def put(text: str, *path: str | int, entries: str = "new: 1\n") -> str:
     documents = read(text)
     documents[0].put(path, entries)
     return write(text, documents, "")
 
 
-def refused(text: str, *path: str, entries: str = "new: 1\n") -> UsageError:
+def refused(text: str, *path: str | int, entries: str = "new: 1\n") -> UsageError:
     with pytest.raises(UsageError) as error:
         put(text, *path, entries=entries)
     return error.value
@@ -31,6 +31,34 @@ def test_entries_are_put_first_with_the_indentation_that_is_there() -> None:
 
 def test_items_are_put_at_the_column_of_the_dashes() -> None:
     assert put("a:\n- 1\n", "a", entries="- 0\n") == f"a:\n{BEGIN}\n- 0\n{END}\n- 1\n"
+
+
+def test_entries_of_an_item_are_put_after_its_first_key() -> None:
+    """Which is in the line of the dash, and may have a long value."""
+    text = "a:\n- b: 1\n  c: 2\n-   b: |\n      x\n\n    # about c\n    c: 3\n"
+    made = put(text, "a", 0)
+    assert made == text.replace("  c: 2", f"  {BEGIN}\n  new: 1\n  {END}\n  c: 2")
+    made = put(text, "a", 1, "d", entries="- 0\n")
+    assert made == text.replace("    c: 3", f"    {BEGIN}\n    d:\n      - 0\n    {END}\n    c: 3")
+    assert without_injected(made) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:\n- b: 1\n",
+        "a:\n- {b: 1, c: 2}\n",
+        "a:\n- b: 1\n  ? c\n  : 2\nd: &x\n- *x\n",
+        "a:\n- 1\n",
+        "a:\n- - 1\n  - 2\n",
+    ],
+)
+def test_items_of_another_form_are_refused(text: str) -> None:
+    assert refused(text, "a", 0).reason in (Reason.MANIFEST_REFUSED, Reason.MALFORMED)
+
+
+def test_a_number_leads_into_no_mapping() -> None:
+    assert refused("a:\n  b: 1\n", "a", 0, "c").reason is Reason.MANIFEST_REFUSED
 
 
 def test_what_is_missing_on_the_way_is_made() -> None:

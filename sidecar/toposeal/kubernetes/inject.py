@@ -65,6 +65,8 @@ def _inject(text: str, injection: Injection, named: Mapping[str, str]) -> str:
 def _into_pod(workload: Workload, injection: Injection) -> None:
     role = injection.topology.roles[workload.role]
     settings, put = injection.settings, workload.document.put
+    if role.workload_api:
+        _into_containers(workload)  # first: while the lists hold the application's alone
     services = map(parts.service_name, injection.topology.roles)
     lists = {
         "initContainers": parts.init_containers(settings, injection.topology, role, services),
@@ -82,6 +84,23 @@ def _into_pod(workload: Workload, injection: Injection) -> None:
         put(workload.spec, entries)
     value = annotation(injection.initdata[workload.role])
     put((*workload.metadata, "annotations"), parts.annotation_entry(value))
+
+
+def _into_containers(workload: Workload) -> None:
+    """Where the application finds its identity, in every container of its own: the pod has one."""
+    put, spec = workload.document.put, workload.spec
+    for kind in ("initContainers", "containers"):
+        containers = workload.at((*spec, kind))
+        for index, container in enumerate(containers if isinstance(containers, list) else ()):
+            items = {"env": parts.workload_variable(), "volumeMounts": parts.workload_mount()}
+            entries = ""
+            for name, item in items.items():
+                if isinstance(container, dict) and name in container:
+                    put((*spec, kind, index, name), item)
+                else:
+                    entries += f"{name}:\n{item}"
+            if entries:
+                put((*spec, kind, index), entries)
 
 
 def _service(workload: Workload) -> str:

@@ -22,6 +22,7 @@ from toposeal.limits import MAX_MANIFEST_DOCUMENTS, MAX_MANIFEST_FILE
 BEGIN = "# toposeal inject: begin. Not to be edited: the original file is."
 END = "# toposeal inject: end"
 Path = tuple[str, ...]
+Place = tuple[str | int, ...]  # numbers lead into lists
 
 # libyaml where PyYAML was built with it: ten times as fast.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -47,38 +48,51 @@ class Document:
                 return printable(f"{self.value['kind']}/{name}")
         return f"document in line {self.node.start_mark.line + 1}"
 
-    def put(self, path: Path, entries: str) -> None:
-        """Put `entries` (YAML without indentation) first into the mapping or list at `path`.
+    def put(self, path: Place, entries: str) -> None:
+        """Put `entries` (YAML without indentation) first into the mapping or list at `path`; into an item of
+        a list after its first key, which is in the line of the dash.
 
         Where there is none yet, `path` is made. Raises UsageError where it is not written in block style.
         """
-        key, node, depth = self._find(path)
+        line, node, depth = self._find(path)
         for name in reversed(path[depth:]):
             entries = f"{name}:\n" + _indented(entries, 2)
         self._merge(path[:depth], _LOADER(entries).get_single_data())
         marked = f"{BEGIN}\n{entries}{END}\n"
-        self.edits.append((key.start_mark.line + 1, _indented(marked, node.start_mark.column)))
+        self.edits.append((line, _indented(marked, node.start_mark.column)))
 
-    def _find(self, path: Path) -> tuple[yaml.Node, yaml.Node, int]:
-        """The last key of `path` that is there, its value, and how many steps lead to it."""
+    def _find(self, path: Place) -> tuple[int, yaml.Node, int]:
+        """The line before which something goes into the last value of `path` that is there, that value, and
+        how many steps lead to it.
+        """
         key, node = self.node, self.node
         for depth, name in enumerate(path):
+            if isinstance(name, int):
+                if not isinstance(node, yaml.SequenceNode):
+                    raise self.refused(path[:depth], "no list", "a list in block style")
+                key = node = node.value[name]
+                continue
             if not isinstance(node, yaml.MappingNode):
                 raise self.refused(path[:depth], "no mapping", "a mapping in block style")
             found = [(k, v) for k, v in node.value if k.value == name]
             if not found:
-                return self._checked(path[:depth], key, node), node, depth
+                return self._line(path[:depth], key, node), node, depth
             key, node = found[0]
-        return self._checked(path, key, node), node, len(path)
+        return self._line(path, key, node), node, len(path)
 
-    def _checked(self, path: Path, key: yaml.Node, node: yaml.Node) -> yaml.Node:
+    def _line(self, path: Place, key: yaml.Node, node: yaml.Node) -> int:
+        """Of a key's value the line after the key's; of an item, for which `key` is itself, that of its
+        second key.
+        """
+        item = key is node is not self.node and isinstance(node, yaml.MappingNode) and len(node.value) > 1
+        line = node.value[1][0].start_mark.line if item else key.start_mark.line + 1
         block = isinstance(node, yaml.CollectionNode) and not node.flow_style
-        if not block or key.start_mark.line >= node.start_mark.line or _shared(self.node, node):
+        if not block or (not item and line > node.start_mark.line) or _shared(self.node, node):
             found = "a value in braces, in the key's line, or with an alias"
             raise self.refused(path, found, "a mapping or list of its own in block style")
-        return key
+        return line
 
-    def _merge(self, path: Path, entries: Any) -> None:
+    def _merge(self, path: Place, entries: Any) -> None:
         """The same change in `value`."""
         target = self.value
         for name in path:
@@ -91,9 +105,9 @@ class Document:
                     raise self.refused((*path, name), "a value", "none: toposeal's goes here")
             target.update(entries)
 
-    def refused(self, path: Sequence[str], found: object, expected: str) -> UsageError:
+    def refused(self, path: Sequence[str | int], found: object, expected: str) -> UsageError:
         """A refusal of the field at `path`."""
-        field_name = " ".join(filter(None, (self.name(), printable(".".join(path)))))
+        field_name = " ".join(filter(None, (self.name(), printable(".".join(map(str, path))))))
         return UsageError.of(Reason.MANIFEST_REFUSED, field_name, found, expected)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from toposeal.kubernetes.initdata import ANNOTATION
 from toposeal.limits import PEER_PORT
+from toposeal.names import WORKLOAD_DIRECTORY, WORKLOAD_SOCKET
 from toposeal.outside.endpoint import ATTESTATION_PATH
 from toposeal.topology.model import InstanceRegister, Role, Topology
 
@@ -20,7 +21,15 @@ CAPABILITIES = ("NET_ADMIN", "SETUID", "SETGID", "KILL", "CHOWN", "DAC_OVERRIDE"
 _NONCE = "0" * 64  # whoever asks for readiness does not verify the answer
 _CONFIGFS = "/sys/kernel/config"
 _REGISTERS = "/sys/devices/virtual/misc"  # of tdx_guest, which the host's engine would look for in vain
+_RUN = "/run"
+# Where the sidecar has its state directory, unless it is told another; `toposeal run` says so too.
+_STATE_DIR = f"{_RUN}/toposeal"
+WORKLOAD_MOUNT = f"{_STATE_DIR}/{WORKLOAD_DIRECTORY}"
+WORKLOAD_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"
 _FILES = ("initdata", "topology.json", "collateral.json")
+
+
+_WORKLOAD_VOLUME = "- name: toposeal-workload\n  emptyDir: {medium: Memory, sizeLimit: 1Mi}\n"
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,8 @@ def init_containers(settings: Settings, topology: Topology, role: Role, services
     peers = ",".join(f"{name}:{PEER_PORT}" for name in services)
     files = dict(zip(("initdata", "topology", "collateral"), _FILES, strict=True))
     command = ["toposeal", "run", *(f"--{name}=/etc/toposeal/{file}" for name, file in files.items())]
-    mounts: list[tuple[str, str, str | None]] = [("toposeal-run", "/run", None)]
+    mounts: list[tuple[str, str, str | None]] = [("toposeal-run", _RUN, None)]
+    mounts += [("toposeal-workload", WORKLOAD_MOUNT, None)] if role.workload_api else []
     mounts += [("toposeal-files", f"/etc/toposeal/{file}", file) for file in _FILES]
     mounts += [(name, path, None) for name, path in _guest_paths(role)]
     return f"""- name: toposeal-lockdown
@@ -89,7 +99,7 @@ def volumes(settings: Settings, role: Role) -> str:
     guest = "".join(f"- name: {name}\n  hostPath: {{path: {path}}}\n" for name, path in _guest_paths(role))
     return f"""- name: toposeal-run
   emptyDir: {{medium: Memory, sizeLimit: 64Mi}}
-- name: toposeal-files
+{_WORKLOAD_VOLUME if role.workload_api else ""}- name: toposeal-files
   projected:
     sources:
     - downwardAPI:
@@ -102,6 +112,16 @@ def volumes(settings: Settings, role: Role) -> str:
         - {{key: topology.json, path: topology.json}}
         - {{key: collateral.json, path: collateral.json}}
 {guest}"""
+
+
+def workload_mount() -> str:
+    """A list item of the application's containers. Connecting to a socket is no writing."""
+    return f"- {{name: toposeal-workload, mountPath: {WORKLOAD_MOUNT}, readOnly: true}}\n"
+
+
+def workload_variable() -> str:
+    """A list item of the application's containers."""
+    return f'- {{name: {WORKLOAD_VARIABLE}, value: "unix://{_STATE_DIR}/{WORKLOAD_SOCKET}"}}\n'
 
 
 def service(role: str, namespace: str | None, labels: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from toposeal.errors import Mismatch, Reason, UsageError, printable
 from toposeal.kubernetes.manifest import Path
+from toposeal.kubernetes.parts import WORKLOAD_MOUNT, WORKLOAD_VARIABLE
 from toposeal.kubernetes.workload import Workload
 from toposeal.limits import DAEMON_UID, ENVOY_UID, MAX_MISMATCHES, POD_DNS_PORT, PROBE_UID, RESERVED_PORTS
 from toposeal.topology.model import Role, Topology
@@ -109,6 +110,8 @@ def _container(path: Path, container: dict[str, Any], topology: Topology, role: 
     yield from _capabilities((*security, "capabilities"), context.get("capabilities"))
     yield from _ports(path, container, topology, role)
     yield from _asked(path, container, role)
+    if role.workload_api:
+        yield from _identified(path, container)
 
 
 def _users(path: Path, context: object) -> Iterator[Found]:
@@ -138,6 +141,18 @@ def _ports(path: Path, container: Mapping[str, Any], topology: Topology, role: R
             own = f"not {POD_DNS_PORT}, {RESERVED_PORTS.start} to {RESERVED_PORTS.stop - 1}, "
             expected = f"{own}the attestation port {topology.attestation_port} or the role's metrics port"
             yield (*path, f"ports[{index}]", "containerPort"), number, expected
+
+
+def _identified(path: Path, container: Mapping[str, Any]) -> Iterator[Found]:
+    """What the application is told of its identity is toposeal's to say."""
+    for index, variable in enumerate(_list(container.get("env"))):
+        if _mapping(variable).get("name") == WORKLOAD_VARIABLE:
+            yield (*path, f"env[{index}]", "name"), WORKLOAD_VARIABLE, "none: toposeal sets it"
+    for index, mount in enumerate(_list(container.get("volumeMounts"))):
+        where = str(_mapping(mount).get("mountPath")).rstrip("/")
+        if f"{where}/".startswith(f"{WORKLOAD_MOUNT}/"):
+            expected = f"nothing else at {WORKLOAD_MOUNT}: the role has workload_api"
+            yield (*path, f"volumeMounts[{index}]", "mountPath"), where, expected
 
 
 def _asked(path: Path, container: dict[str, Any], role: Role) -> Iterator[Found]:
