@@ -1,7 +1,7 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test monitoring-test programs soak soak-sidecars lint format \
-        coverage coverage-table kernel bench differential fuzz model proto lock images images-test \
+        coverage coverage-table kernel bench differential spiffe fuzz model proto lock images images-test \
         images-reproducible clean
 
 BIN := .venv/bin
@@ -95,6 +95,10 @@ bench:  ## how fast it seals, verifies and carries, what a sealed pod costs: mak
 differential:  ## our verdicts and times beside other verifiers' (Go, Node; what is not installed is skipped)
 	@.ci/prepare dev
 	@$(BIN)/python tests/differential/run.py
+
+spiffe:  ## go-spiffe with the identities that applications are given (Go)
+	@.ci/prepare dev
+	@$(BIN)/pytest -q tests/spiffe
 
 model:  ## the rounds as a formal model, exhaustively, and each rule left out: make model ARGS=--fast (Spin)
 	@.ci/prepare dev

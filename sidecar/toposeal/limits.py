@@ -254,6 +254,7 @@ METRICS_TIMEOUT = 5_000
 MAX_WORKLOAD_CONNECTIONS = 64
 MAX_WORKLOAD_STREAMS = 64  # of all connections together: each may hold one response, 2 MiB at 1000 members
 MAX_WORKLOAD_REQUEST = 4 << 10  # a request says nothing
+WORKLOAD_TIMEOUT = 5_000  # milliseconds until a connection has to speak HTTP/2
 
 # Egress. Times in milliseconds.
 MAX_EGRESS_PER_ROLE = 64

@@ -9,21 +9,20 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from spiffe import TrustDomain, WorkloadApiClient, X509Source, X509Svid
 from spiffe.errors import PySpiffeError
 from support.forge import TestMember
+from support.identified import identity_of, listening, own_of, view_of
 from support.shop import role, topology
 
 from toposeal.daemon import app_identity
 from toposeal.daemon.app_identity import AppIdentity
-from toposeal.dataplane.view import MeshMember, PodView
+from toposeal.dataplane.view import PodView
 from toposeal.errors import PodError, Reason
-from toposeal.membership.state import Own
 from toposeal.topology.model import Call, Topology
 
 CALLS = (Call("db", 8080),)
@@ -34,22 +33,8 @@ WEB, DB, DB2, LOG = (TestMember(name) for name in ("web", "db", "db", "log"))
 EVERYBODY = (WEB, DB, DB2, LOG)
 
 
-def known(member: TestMember) -> MeshMember:
-    return MeshMember(member.domain.encode(), member.role, member.domain, member.ca_pem, ("10.77.0.1",))
-
-
 def view(*members: TestMember, declared: Topology = ASKS) -> PodView:
-    return PodView(declared, known(WEB), tuple(map(known, members)), 1)
-
-
-def own(declared: Topology = ASKS) -> Own:
-    """As much of a member as its application's identity is made of."""
-    made = SimpleNamespace(
-        identity=SimpleNamespace(role="web", ca=SimpleNamespace(der=WEB.ca_der)),
-        keys=SimpleNamespace(ca=WEB.ca_key),
-        topology=SimpleNamespace(topology=declared),
-    )
-    return cast(Own, made)
+    return view_of(WEB, members, declared)
 
 
 class App:
@@ -82,22 +67,10 @@ Test = Callable[[AppIdentity, App], Awaitable[None]]
 
 def run(path: str, test: Test, declared: Topology = ASKS) -> None:
     async def go() -> None:
-        identity = AppIdentity(own(declared), path)
-        running = asyncio.create_task(identity.run())
-        try:
-            async with asyncio.timeout(60):
-                await test(identity, App(path))
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
-            await identity.close()
+        async with identity_of(WEB, declared, path) as identity, asyncio.timeout(60):
+            await test(identity, App(path))
 
     asyncio.run(go())
-
-
-async def listening(path: str) -> None:
-    while not os.path.exists(path):
-        await asyncio.sleep(0.01)
 
 
 def key_of(svid: X509Svid) -> bytes:
@@ -251,7 +224,7 @@ def test_the_other_profile_is_unimplemented_and_says_so(path: str) -> None:
 
 def test_a_place_that_cannot_be_had_ends_the_watch(tmp_path: Path) -> None:
     async def go() -> None:
-        identity = AppIdentity(own(), "/nowhere/api.sock")
+        identity = AppIdentity(own_of(WEB, ASKS), "/nowhere/api.sock")
         with pytest.raises(PodError) as caught:
             await identity.run()
         assert caught.value.reason is Reason.STATE_DIR
@@ -261,5 +234,5 @@ def test_a_place_that_cannot_be_had_ends_the_watch(tmp_path: Path) -> None:
 
 
 def test_F4_the_key_is_in_no_representation(path: str) -> None:
-    made = app_identity._new_svid(own(), 60_000)
+    made = app_identity._new_svid(own_of(WEB, ASKS), 60_000)
     assert made.key.hex() not in repr(made) and str(made.key) not in repr(made)

@@ -21,7 +21,7 @@ from toposeal.dataplane.workload import Told
 from toposeal.errors import PodError, Reason
 from toposeal.host import workload_server
 from toposeal.host.workload_server import HEADER, SERVICE, WorkloadServer
-from toposeal.limits import MAX_WORKLOAD_REQUEST
+from toposeal.limits import MAX_WORKLOAD_CONNECTIONS, MAX_WORKLOAD_REQUEST, WORKLOAD_TIMEOUT
 
 ONE, TWO = Told(b"svid 1", b"bundles 1"), Told(b"svid 2", b"bundles 2")
 Stream = grpc.aio.UnaryStreamCall[bytes, bytes]
@@ -162,5 +162,31 @@ def test_V10_streams_and_requests_are_bounded(path: str, monkeypatch: pytest.Mon
         streams[0].cancel()
         await asyncio.sleep(0.2)
         assert await ask().read() == b"svid 2"
+
+    run(path, test)
+
+
+def test_V10_connections_are_bounded_and_silent_ones_make_room(path: str) -> None:
+    """Of many that say nothing those that are too many are closed at once, the others in time."""
+
+    async def test(server: WorkloadServer, ask: Ask) -> None:
+        server.offer(ONE)
+        stream = ask()
+        assert await stream.read() == b"svid 1"
+        silent = [await asyncio.open_unix_connection(path) for _ in range(2 * MAX_WORKLOAD_CONNECTIONS)]
+        try:
+            await asyncio.sleep(1)
+            ended = sum(reader.at_eof() for reader, _ in silent)
+            assert ended >= MAX_WORKLOAD_CONNECTIONS
+            server.offer(TWO)
+            assert await stream.read() == b"svid 2"
+            await asyncio.sleep(WORKLOAD_TIMEOUT / 1000 + 1)
+            async with grpc.aio.insecure_channel(f"unix:{path}") as other:
+                call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+                call = other.unary_stream(f"/{SERVICE}/FetchX509SVID")
+                assert await call(b"", metadata=grpc.aio.Metadata(HEADER)).read() == b"svid 2"
+        finally:
+            for _, writer in silent:
+                writer.close()
 
     run(path, test)

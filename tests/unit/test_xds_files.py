@@ -66,6 +66,24 @@ def test_F2_existing_directories_are_repaired(memory: Path) -> None:
     assert modes(memory / "pod") == MODES
 
 
+@pytest.mark.skipif(ME != 0, reason="only root can mount")
+def test_F2_what_is_shared_with_the_application_may_be_mounted_there(memory: Path) -> None:
+    """An emptyDir or a volume in memory: root's, open for everybody. On anything else it is refused."""
+    shared = memory / "pod" / "workload"
+    shared.mkdir(parents=True)
+    for options, kind in (("mode=1777", "tmpfs"), ("size=64k", "ramfs")):
+        subprocess.run(["mount", "-t", kind, "-o", options, "test", str(shared)], check=True)
+        try:
+            if kind == "ramfs":
+                refused("file system", memory / "pod")
+                continue
+            prepare(str(memory / "pod"), owner=ME, group=GROUP)
+            assert modes(memory / "pod") == MODES
+            prepare(str(memory / "pod"), owner=ME, group=GROUP)
+        finally:
+            subprocess.run(["umount", str(shared)], check=True)
+
+
 def test_F2_a_linked_directory_is_refused(memory: Path) -> None:
     (memory / "elsewhere").mkdir()
     (memory / "pod").symlink_to("elsewhere")

@@ -16,7 +16,12 @@ import grpc.aio
 
 from toposeal.dataplane.workload import Told
 from toposeal.errors import PodError, Reason
-from toposeal.limits import MAX_WORKLOAD_CONNECTIONS, MAX_WORKLOAD_REQUEST, MAX_WORKLOAD_STREAMS
+from toposeal.limits import (
+    MAX_WORKLOAD_CONNECTIONS,
+    MAX_WORKLOAD_REQUEST,
+    MAX_WORKLOAD_STREAMS,
+    WORKLOAD_TIMEOUT,
+)
 
 SERVICE = "SpiffeWorkloadAPI"  # without a package
 # SPIFFE Workload Endpoint, 6: a browser or proxy that is led here sends no such header.
@@ -28,7 +33,8 @@ _OPTIONS = [
     ("grpc.max_metadata_size", 4096),
     ("grpc.max_concurrent_streams", MAX_WORKLOAD_STREAMS),
     ("grpc.max_allowed_incoming_connections", MAX_WORKLOAD_CONNECTIONS),
-    ("grpc.max_connection_idle_ms", 60_000),
+    ("grpc.server_handshake_timeout_ms", WORKLOAD_TIMEOUT),
+    ("grpc.max_connection_idle_ms", 60_000),  # places are few: who asks nothing loses its own
 ]
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
