@@ -142,7 +142,22 @@ def _gate(parts: Parts) -> dict[str, object]:
         async def fence(self) -> None:
             parts.done.append("no envoy")
 
-    return {"Gate": FakeGate}
+    class Identity:
+        """Of the application."""
+
+        def __init__(self, own: Own, path: str) -> None:
+            parts.done.append(f"identity at {path}")
+
+        def entitle(self, view: PodView | None) -> None:
+            parts.done.append("no identity" if view is None else "identity")
+
+        async def run(self) -> None:
+            await asyncio.Event().wait()
+
+        async def close(self) -> None:
+            parts.done.append("no socket")
+
+    return {"Gate": FakeGate, "AppIdentity": Identity}
 
 
 def _names(parts: Parts) -> dict[str, object]:

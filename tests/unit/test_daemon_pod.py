@@ -36,10 +36,11 @@ STARTS = [
     "names",
     "address",
     "keys",
+    "identity at /run/toposeal/workload/api.sock",
     "answers",
     "figures at /run/toposeal/sockets/metrics.sock for 1337",
 ]
-STEPS = [step for step in STARTS if step != "watch rules"]
+STEPS = [step for step in STARTS if step != "watch rules" and not step.startswith("identity")]
 
 
 Test = Callable[[pod.Pod, Parts], Awaitable[None]]
@@ -93,11 +94,14 @@ def test_the_order_of_the_start_and_that_envoy_ends_first(check: Callable[[Test]
         await started(parts, "node")
         assert parts.done[0] == "port"
         assert parts.done.index("watch rules") < parts.done.index("envoy")
-        assert [step for step in parts.done if step != "watch rules"] == [*STEPS, "node"]
+        assert [step for step in parts.done if step != "watch rules"] == [
+            *(step for step in STARTS if step != "watch rules"),
+            "node",
+        ]
         made.stop()
         assert await running is None
         ends = parts.done[len(STARTS) + 1 :]
-        assert ends[:2] == ["leave", "no envoy"]
+        assert ends[:3] == ["leave", "no identity", "no envoy"] and "no socket" in ends
         assert ends[-1] == "no port"
         assert_all_ended(parts)
 

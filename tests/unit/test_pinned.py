@@ -23,7 +23,7 @@ from toposeal.limits import MAX_CERTIFICATE_SIZE
 from toposeal.outside.model import VerifiedMesh
 from toposeal.outside.pinned import member_behind
 from toposeal.outside.verify import verify_document
-from toposeal.pki.mint import mint_ingress_leaf, mint_mesh_leaf
+from toposeal.pki.mint import mint_app_svid, mint_ingress_leaf, mint_mesh_leaf
 from toposeal.verification.ca_profile import ca_name
 
 WEB, API = 3, 0
@@ -111,10 +111,12 @@ def test_K2_a_leaf_names_its_member_once_and_nothing_else(others: str) -> None:
     assert refused(forged(web, choices[others]))
 
 
-def test_K2_a_mesh_leaf_is_no_ingress_leaf() -> None:
+def test_K2_neither_a_mesh_leaf_nor_an_applications_is_an_ingress_leaf() -> None:
     web = mesh().pods[WEB]
     mesh_leaf = mint_mesh_leaf(web.keys.ca, web.signed.identity.ca.der, "web", KEY, SERIAL, NOW, 3600)
     assert refused(mesh_leaf) == "another extended key usage"
+    svid = mint_app_svid(web.keys.ca, web.signed.identity.ca.der, "web", KEY, SERIAL, NOW, 3600)
+    assert refused(svid) == "another extended key usage"
     both = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
     assert refused(forged(web, [x509.DNSName(domain(web))], both)) == "another extended key usage"
     assert refused(forged(web, [x509.DNSName(domain(web))], ())) == "ExtensionNotFound"

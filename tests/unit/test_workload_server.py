@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -190,3 +191,26 @@ def test_V10_connections_are_bounded_and_silent_ones_make_room(path: str) -> Non
                 writer.close()
 
     run(path, test)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_an_application_whose_mount_is_read_only_can_ask(path: str, tmp_path: Path) -> None:
+    """As `inject` mounts it; and it can neither remove the socket there nor put another in its place."""
+    there = tmp_path / "mounted"
+    there.mkdir()
+    subprocess.run(["mount", "--bind", os.path.dirname(path), str(there)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(there)], check=True)
+
+        async def test(server: WorkloadServer, ask: Ask) -> None:
+            server.offer(ONE)
+            async with grpc.aio.insecure_channel(f"unix:{there}/api.sock") as other:
+                call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+                call = other.unary_stream(f"/{SERVICE}/FetchX509SVID")
+                assert await call(b"", metadata=grpc.aio.Metadata(HEADER)).read() == b"svid 1"
+            with pytest.raises(OSError, match="Read-only"):
+                os.unlink(there / "api.sock")
+
+        run(path, test)
+    finally:
+        subprocess.run(["umount", str(there)], check=True)

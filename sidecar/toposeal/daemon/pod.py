@@ -162,7 +162,8 @@ class Pod:
             node = self._node = Node(own, ports)
             await self._attestation(stack, Answers(node, own, self._collateral))
             await self._metrics(stack, Metrics(gate, node))  # a later topology may ask for a port of them
-            stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first
+            stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first,
+            stack.callback(identity.entitle, None)  # but for this, which waits for nothing
             watches += [
                 tasks.create_task(opening.expect(self._config.topology.topology)),
                 tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),
