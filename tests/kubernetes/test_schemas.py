@@ -6,7 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.injection import ROOT, injected
+from support.injection import APP, NAMED, ROOT, identified, injected, injection
+
+from toposeal.kubernetes.inject import inject
 
 VALIDATE = ROOT / "build" / "kubernetes" / "bin" / "kubernetes-validate"
 VERSIONS = ("1.29", "1.31", "1.33", "1.35", "1.37")  # 1.29 is the first that starts native sidecars by itself
@@ -28,6 +30,12 @@ def validated(folder: Path, text: str, version: str) -> tuple[int, str]:
 def test_every_object_is_valid(tmp_path: Path, version: str) -> None:
     code, said = validated(tmp_path, injected(), version)
     assert code == 0 and said.count(f"against version {version}") == OBJECTS, said
+
+
+def test_every_object_is_valid_where_applications_have_an_identity(tmp_path: Path) -> None:
+    text = inject(APP, injection(topology=identified("web", "api", "db")), NAMED)
+    code, said = validated(tmp_path, text, VERSIONS[-1])
+    assert code == 0 and text.count("SPIFFE_ENDPOINT_SOCKET") == 4, said
 
 
 def test_a_field_that_does_not_exist_would_be_found(tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ or refused, never anything else."""
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import Any
 
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from support.injection import NAMED, injected, injection, topology
+from support.injection import NAMED, identified, injected, injection
 
 from toposeal.errors import UsageError
 from toposeal.kubernetes.initdata import ANNOTATION, from_annotation, parse
@@ -24,8 +23,7 @@ _VALUES = st.recursive(
 )
 _COMMENTS = st.sampled_from(["", "# a comment", "   # deeper: than anything", "#"])
 _INDENTS = st.sampled_from([2, 3, 4, 7])
-_ASKS = {name: replace(role, workload_api=True) for name, role in topology().roles.items()}
-ASKING = injection(topology=replace(topology(), roles=_ASKS))
+ASKING = injection(topology=identified("db"))
 
 
 @st.composite

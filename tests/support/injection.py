@@ -36,9 +36,7 @@ def initdata(role: str, kind: str = "tdx", **others: str) -> Initdata:
 
 @cache
 def topology() -> Topology:
-    """The example's, with these digests, a probe of web's, an identity for api's application, and a register
-    that db's references want.
-    """
+    """The example's, with these digests, a probe of web's, and a register that db's references want."""
     text = (ROOT / "docs/examples/shop/topology.yaml").read_text()
     head, *roles = re.split(r"^(?=  (?:web|api|db):$)", text, flags=re.MULTILINE)
     told = [
@@ -48,9 +46,15 @@ def topology() -> Topology:
     told[0] = told[0].replace(
         "    platforms", "    probes: [{port: 8080, path: /ready, target: 8080}]\n    platforms"
     )
-    told[1] = told[1].replace("    platforms", "    workload_api: x509\n    platforms")
     told[2] = told[2].replace("rtmr3: any", "rtmr3: instance")
     return parse_topology(compile_yaml("".join([head, *told]).encode(), bytes(48)))
+
+
+def identified(*names: str) -> Topology:
+    """The same where the applications of these roles have an identity."""
+    roles = topology().roles
+    asks = {name: replace(role, workload_api=name in names) for name, role in roles.items()}
+    return replace(topology(), roles=asks)
 
 
 def injection(**changes: object) -> Injection:

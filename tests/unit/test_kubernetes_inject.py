@@ -13,6 +13,7 @@ from support.injection import (
     GOLDEN,
     NAMED,
     SETTINGS,
+    identified,
     initdata,
     injected,
     injection,
@@ -29,7 +30,6 @@ from toposeal.kubernetes.initdata import ANNOTATION, from_annotation
 from toposeal.kubernetes.inject import inject, roles_of
 from toposeal.kubernetes.manifest import read
 from toposeal.kubernetes.workload import workloads
-from toposeal.topology.model import Topology
 
 MOUNT = "/run/toposeal/workload"
 MEMORY = {"medium": "Memory", "sizeLimit": "1Mi"}
@@ -49,12 +49,6 @@ spec:
       allowPrivilegeEscalation: false
       capabilities: {drop: [ALL]}
 """
-
-
-def topology_with(**changes: Any) -> Topology:
-    """Every role of the example's with `changes`."""
-    roles = {name: replace(role, **changes) for name, role in topology().roles.items()}
-    return replace(topology(), roles=roles)
 
 
 def refused(text: str, named: dict[str, str] | None = None, **changes: object) -> UsageError:
@@ -127,18 +121,15 @@ def test_F1_keys_are_in_memory_alone_and_E16_only_the_sidecar_asks_for_quotes() 
         registers = {"/sys/devices/virtual/misc"} if name == "db" else set()
         assert paths == {"/sys/kernel/config"} | registers
         others = [*pod["spec"]["initContainers"][2:], *pod["spec"]["containers"]]
-        given = {"toposeal-workload"} if name == "api" else set()
-        for container in others:
-            mounts = {
-                m["name"] for m in container.get("volumeMounts", ()) if m["name"].startswith("toposeal")
-            }
-            assert mounts == given
-        assert "volumeMounts" not in pod["spec"]["initContainers"][0]
+        for container in [pod["spec"]["initContainers"][0], *others]:
+            assert not [m for m in container.get("volumeMounts", ()) if m["name"].startswith("toposeal")]
 
 
 def test_F2_an_application_that_has_an_identity_is_given_the_way_to_it_and_nothing_else() -> None:
     """In each container of its own; and no other role's pods have any of it."""
-    for name, pod in pods(injected()).items():
+    result = inject(APP, injection(topology=identified("api")), NAMED)
+    assert inject(result, injection(topology=identified("api")), NAMED) == result
+    for name, pod in pods(result).items():
         spec = pod["spec"]
         volumes = [v for v in spec["volumes"] if v["name"] == "toposeal-workload"]
         asks = name == "api"
@@ -154,7 +145,7 @@ def test_F2_an_application_that_has_an_identity_is_given_the_way_to_it_and_nothi
     assert f"{MOUNT}/api.sock" == workload_socket(_DEFAULTS["state_dir"])
 
 
-IDENTIFIED = topology_with(workload_api=True)
+IDENTIFIED = identified("db")
 OWN = "    env:\n    - {name: A, value: b}\n    volumeMounts:\n    - {name: data, mountPath: /data}\n"
 
 

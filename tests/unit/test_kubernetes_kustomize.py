@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from support.injection import SETTINGS, injection, labelled, topology
+from support.injection import SETTINGS, identified, injection, labelled, topology
 from support.kustomize import COMPONENT, MEMBERS, patch, pod_patch
 
 from toposeal.errors import UsageError
@@ -63,6 +63,12 @@ def test_a_workload_that_no_component_would_select_is_refused(old: str, new: str
     assert text != labelled()
     with pytest.raises(UsageError, match="labels"):
         initdata_component(text, injection(), {})
+
+
+def test_a_role_whose_application_has_an_identity_is_refused() -> None:
+    """A component cannot reach into containers that it does not know: the application would have none."""
+    with pytest.raises(UsageError, match="workload_api"):
+        initdata_component(labelled(), injection(topology=identified("api")), {})
 
 
 def test_a_pod_that_is_elsewhere_in_its_document_is_refused() -> None:

@@ -1,7 +1,7 @@
 """What SPIFFE's Workload API tells the pod's application: its own SVID, and whose CAs count for it. No IO.
 
 Each member's CA is a trust domain of its own (PROTOCOL.md 3). The SVID is of the pod's; those of members that
-an edge leads to or from are "federated" with it, in SPIFFE's words. No other is told (docs/adr/0031).
+an edge leads to or from are "federated" with it, in SPIFFE's words. No other is told (docs/adr/0032).
 """
 
 from __future__ import annotations

@@ -39,6 +39,9 @@ def _check_selected(workload: Workload, role: Role) -> None:
         raise workload.document.refused(
             ("kind",), kind, f"one of {', '.join(_KINDS)}; else without kustomize"
         )
+    if role.workload_api:
+        found = f"{role.name}, whose workload_api has its place in each container"
+        raise workload.document.refused((), found, "a role without it; else `toposeal inject`")
     wanted = {_ROLE: role.name} | ({_REGISTER: "instance"} if parts.extends_register(role) else {})
     for key, value in wanted.items():
         found = workload.at(("metadata", "labels", key))
