@@ -22,7 +22,7 @@ from toposeal_lab.tsm_config import TsmConfig
 from toposeal_lab.tsmfs import serve
 
 _SIGNED_BEFORE_S = 60  # clocks of verifiers may be a little behind
-_PODS = {**MEMBERS, "api-3": "api"}  # the last one in place of another, in a VM of its own
+PODS = {**MEMBERS, "api-3": "api"}  # the last one in place of another, in a VM of its own
 _NEXT = Cast(version=VERSION + 1, calls={"web": (("db", REDIS_PORT),)})  # web may also call db
 
 
@@ -38,7 +38,7 @@ def _run(args: argparse.Namespace) -> int:
     now = int(time.time())
     choice = TeeChoice(args.tee)
     vendor, amd = LabPki.create(now), choice.amd(now)
-    tees = lab_tees(_PODS, MESH, choice, amd)
+    tees = lab_tees(PODS, MESH, choice, amd)
     mountpoint = _empty_mountpoint(args.directory)
     owner, issued_at = Ed25519PrivateKey.generate(), now - _SIGNED_BEFORE_S
     files = public_files(declare(issued_at, owner, choice), vendor, amd)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from toposeal_lab.platform import PODS
 from toposeal_lab.scenario import MEMBERS, MESH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,15 +24,28 @@ def services() -> dict[str, Any]:
     return found
 
 
-def test_there_is_a_sidecar_and_an_application_for_every_member(services: dict[str, Any]) -> None:
-    assert set(services) == {"platform", *MEMBERS, *(f"{name}-app" for name in MEMBERS)}
+def test_there_is_a_sidecar_and_an_application_for_every_pod(services: dict[str, Any]) -> None:
+    assert set(services) == {"platform", "outside", *PODS, *(f"{name}-app" for name in PODS)}
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+def test_members_start_by_themselves_and_nobody_else(services: dict[str, Any]) -> None:
+    started = {name for name, service in services.items() if "profiles" not in service}
+    assert started == {"platform", *MEMBERS, *(f"{name}-app" for name in MEMBERS)}
+
+
+def test_who_is_outside_has_no_sidecar_and_may_nothing(services: dict[str, Any]) -> None:
+    outside = services["outside"]
+    assert outside["networks"] == ["shop"] and "network_mode" not in outside
+    assert outside["cap_drop"] == ["ALL"] and "cap_add" not in outside and outside["user"] == "1000:1000"
+    assert outside["read_only"] is True and outside["security_opt"] == ["no-new-privileges:true"]
+    assert all(volume["read_only"] is True for volume in outside["volumes"])
+
+
+@pytest.mark.parametrize("name", PODS)
 def test_sidecars_run_as_what_they_are_and_nothing_more(services: dict[str, Any], name: str) -> None:
     sidecar = services[name]
     own = (f"--tsm=/lab/tsm/{name}", f"--measurements=/lab/tsm/measurements/{name}")
-    assert sidecar["command"] == [f"--role={MEMBERS[name]}", *own]
+    assert sidecar["command"] == [f"--role={PODS[name]}", *own]
     assert f"--mesh={MESH}" in sidecar["entrypoint"] and "environment" not in sidecar
     assert sidecar["cap_drop"] == ["ALL"] and set(sidecar["cap_add"]) == CAPABILITIES
     assert sidecar["read_only"] is True and sidecar["security_opt"] == ["no-new-privileges:true"]
@@ -39,7 +53,7 @@ def test_sidecars_run_as_what_they_are_and_nothing_more(services: dict[str, Any]
     assert [volume["target"] for volume in sidecar["volumes"]] == ["/lab"] and "devices" not in sidecar
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("name", PODS)
 def test_I2_applications_join_a_closed_network_without_capabilities(
     services: dict[str, Any], name: str
 ) -> None:
