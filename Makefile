@@ -1,7 +1,7 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test monitoring-test programs soak soak-sidecars lint format \
-        coverage coverage-table kernel bench differential spiffe fuzz model proto lock images images-test \
+        coverage coverage-table kernel bench figures differential spiffe fuzz model proto lock images images-test \
         images-reproducible clean
 
 BIN := .venv/bin
@@ -43,8 +43,9 @@ sim:  ## the same for longer: make sim SEEDS=1000000 FIRST=3000; a seed that fai
 browser-test:  ## the verifier's page in a real Chromium (root, where that has to be installed)
 	@.ci/run prepare browser
 
-compose-test:  ## the images under a real, isolated Docker engine (root)
+compose-test:  ## the images and the tutorial under a real, isolated Docker engine (root)
 	@.ci/run prepare compose
+	@$(BIN)/pytest -q tests/compose/test_tutorial.py
 
 k8s-test: build/kubernetes/bin/python  ## what inject writes, by the schemas of five versions of Kubernetes, and what kustomize makes (kubectl)
 	@.ci/prepare dev
@@ -87,6 +88,11 @@ kernel:  ## our reader on the configfs-tsm of a stock kernel, in an emulated mac
 	@.ci/prepare dev
 	@tests/kernel/fetch
 	@$(BIN)/pytest -q tests/kernel
+
+figures:  ## measure the curves of bench rounds and draw them into docs/figures: on an idle machine (root)
+	@$(BIN)/toposeal-lab bench rounds --json > build/rounds.json
+	@cp build/rounds.json docs/figures/rounds.json
+	@$(BIN)/python -I tests/support/figures.py
 
 bench:  ## how fast it seals, verifies and carries, what a sealed pod costs: make bench ARGS=evidence (root)
 	@.ci/prepare lab

@@ -37,7 +37,12 @@ _PATIENT = {"view_ms": 2_000, "quote_ms": 45_000, "attempt_ms": 60_000, "lease_m
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `bench` takes for this benchmark alone."""
     parser.add_argument(
-        "--mesh", type=int, nargs="+", default=[3, 10, 20], metavar="N", help="rounds: sizes to seal, from 3"
+        "--mesh",
+        type=int,
+        nargs="+",
+        default=[3, 6, 10, 14, 20],
+        metavar="N",
+        help="rounds: sizes to seal, from 3",
     )
     parser.add_argument("--rate", type=int, default=200, metavar="N", help="rounds: requests a second")
 
@@ -64,9 +69,15 @@ def _seal(size: int, quote_delay_ms: int) -> Result:
         return {
             "n": size,
             "seal_seconds": round(max(active) - max(map(_gathered, made.members.values())), 3),
+            "quote_seconds": round(median([_quoted(member) for member in made.members.values()]), 3),
             "cpu_seconds": round(median(cpu), 2),
             "bytes": round(median([_sent(made, name) for name in members])),
         }
+
+
+def _quoted(member: Member) -> float:
+    """Seconds that its quotes took: JOIN and SEAL."""
+    return sum(float(str(event["ms"])) for event in member.events("quote")) / 1000
 
 
 def _gathered(member: Member) -> float:
