@@ -316,9 +316,11 @@ def test_all_are_attested_anew_in_time_and_nobody_stops_serving() -> None:
     assert network.happened["suspend"] == 0
 
 
-def test_whose_quotes_fail_is_left_out_and_let_in_again_when_they_do_not() -> None:
+@pytest.mark.parametrize("quote_ms", [40, 400, 3_000])
+def test_whose_quotes_fail_is_left_out_and_let_in_again_when_they_do_not(quote_ms: int) -> None:
     """The others would go on failing with it until their seal is too old."""
     network = shop("api", "api", "db", "db", "web", reattest_ms=30_000)
+    network.faults.quote_ms = quote_ms
     broken, others = network.nodes[0], network.nodes[1:]
     broken.quoteless = True
     network.run(network.now + 120_000)
@@ -328,6 +330,19 @@ def test_whose_quotes_fail_is_left_out_and_let_in_again_when_they_do_not() -> No
     network.restart(broken)
     network.run(network.now + 60_000, network.agree)
     assert network.agree()
+
+
+def test_whose_quotes_fail_at_once_is_left_out_by_the_timers_by_default_too() -> None:
+    """Well before the seal of the others is too old."""
+    network = Network(signed_topology(SHOP), symbolic=True)
+    Invariants(network)
+    booted(network, "api", "api", "db", "db", "web")
+    network.run(120_000, network.agree)
+    broken, others = network.nodes[0], network.nodes[1:]
+    broken.quoteless = True
+    network.run(network.now + 5_400_000)
+    assert all(node.suspensions == 0 for node in others)
+    assert all(n.active and broken.member.own.iid not in n.active.iids for n in others)
 
 
 def test_who_failed_to_quote_for_a_while_is_let_in_again() -> None:

@@ -217,7 +217,9 @@ def _give_up(member: Member, entropy: bytes, now: int) -> Step:
 
 
 def _doubting(member: Member, now: int) -> Member:
-    """Remember whose COMMIT is lacking, or did not hold, if nothing of our own was."""
+    """Remember whose COMMIT is lacking, or did not hold, though ours does: then the time has run out. An
+    attempt that somebody leaves is left by all at once, and says nothing of anybody.
+    """
     phase = member.phase
     if not isinstance(phase, Committed) or member.own.iid not in phase.members:
         return member

@@ -329,7 +329,7 @@ class Network:
             delay = faults.quote_slow_ms
         if node.quoteless or (fails < faults.quote_failure and self.strike("quote failure", *which)):
             failed = Mismatch(Reason.QUOTE_SOURCE, "outblob", "EIO", "a quote")
-            self._after(delay, node, QuoteFailed(binding, failed))
+            self._after(0 if node.quoteless else delay, node, QuoteFailed(binding, failed))
             return
         self.at(self.now + delay, lambda: self._quoted(node, binding))
 
