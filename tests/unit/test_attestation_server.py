@@ -47,7 +47,7 @@ def refuse(envelope: bytes) -> Pushed:
     raise TopologyError.of(Reason.TOPOLOGY_ROLLBACK, "version", 6, "at least 7")
 
 
-def no_history() -> bytes:
+def no_history() -> Callable[[], bytes]:
     raise AssertionError("no history was asked for")
 
 

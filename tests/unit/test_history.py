@@ -21,10 +21,11 @@ from support.serving import serve_documents
 
 from toposeal._wire import attestation_pb2 as wire
 from toposeal.cli.main import entry
+from toposeal.daemon import answers as answers_module
 from toposeal.daemon.answers import Answers
 from toposeal.encoding import encode
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.host.attestation_server import AttestationServer
+from toposeal.host.attestation_server import AttestationServer, TellHistory
 from toposeal.host.document_server import Build
 from toposeal.membership import history as history_module
 from toposeal.membership.certificate import Certificate
@@ -184,14 +185,14 @@ def test_the_daemon_answers_with_what_it_serves(
     def answers(member: object) -> Answers:
         return Answers(cast(Any, SimpleNamespace(member=member)), bench.own, cast(Any, None))
 
-    assert read_history(answers(serving(bench, certificates)).history(), line[0].digest) == line
+    assert read_history(answers(serving(bench, certificates)).history()(), line[0].digest) == line
     for closed in (None, bench.member):
         with pytest.raises(RemoteProtocolError) as refused:
             answers(closed).history()
         assert refused.value.reason is Reason.NOT_ACTIVE
 
 
-def exchange(directory: Path, history: Callable[[], bytes], method: str = "GET") -> bytes:
+def exchange(directory: Path, history: TellHistory, method: str = "GET") -> bytes:
     """What the daemon's real server answers."""
 
     async def never(nonce: bytes) -> Build:
@@ -214,16 +215,41 @@ def exchange(directory: Path, history: Callable[[], bytes], method: str = "GET")
     return asyncio.run(go())
 
 
-def not_active() -> bytes:
+def test_the_answer_is_made_only_when_there_is_room_for_it(
+    bench: Bench, certificates: list[Certificate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before that, a stranger's connection holds none of its megabytes."""
+    made: list[int] = []
+
+    def build_history(known: Sequence[Manifest]) -> bytes:
+        made.append(len(known))
+        return bytes(3)
+
+    monkeypatch.setattr(answers_module, "build_history", build_history)
+    node = SimpleNamespace(member=serving(bench, certificates))
+    answers = Answers(cast(Any, node), bench.own, cast(Any, None))
+    server = AttestationServer(cast(Any, None), cast(Any, None), cast(Any, None), answers.history)
+    build = asyncio.run(
+        server._answer_one(cast(Any, None), f"GET {HISTORY_PATH} HTTP/1.1\r\n".encode(), body)
+    )
+    assert made == []
+    assert build().endswith(bytes(3)) and made == [len(certificates)]
+
+
+async def body(size: int) -> bytes:
+    raise AssertionError("a GET has no body")
+
+
+def not_active() -> Callable[[], bytes]:
     raise RemoteProtocolError.of(Reason.NOT_ACTIVE, "phase", "boot", "active")
 
 
 def test_the_server_gives_it_and_says_when_there_is_none(tmp_path: Path) -> None:
-    given = exchange(tmp_path, lambda: b"manifests")
+    given = exchange(tmp_path, lambda: lambda: b"manifests")
     assert given.startswith(b"HTTP/1.1 200 ") and given.endswith(b"\r\n\r\nmanifests")
     assert HISTORY_TYPE.encode() in given
     assert exchange(tmp_path, not_active).startswith(b"HTTP/1.1 503 ")
-    assert exchange(tmp_path, lambda: b"", "POST").startswith(b"HTTP/1.1 40")
+    assert exchange(tmp_path, lambda: bytes, "POST").startswith(b"HTTP/1.1 40")
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +277,7 @@ def test_what_a_verified_member_says_is_checked_kept_and_checked_again_offline(
 ) -> None:
     owner, kept = tmp_path / "owner.json", str(tmp_path / "history")
     owner.write_bytes(mesh.root.canonical)
-    served = exchange(tmp_path, lambda: build_history([mesh.manifest]))
+    served = exchange(tmp_path, lambda: lambda: build_history([mesh.manifest]))
     trust = ("--owner", str(owner), "--mesh", MESH)
     with serve_documents(tmp_path, mesh.document, {HISTORY_PATH: served}) as server:
         code, out, err = run(server.url, *trust, "--out", kept)
@@ -271,25 +297,34 @@ def test_a_member_that_tells_of_another_line_is_refused(
 ) -> None:
     owner = tmp_path / "owner.json"
     owner.write_bytes(mesh.root.canonical)
-    served = exchange(tmp_path, lambda: build_history(line))
+    served = exchange(tmp_path, lambda: lambda: build_history(line))
     with serve_documents(tmp_path, mesh.document, {HISTORY_PATH: served}) as server:
         code, out, err = run(server.url, "--owner", str(owner), "--mesh", MESH)
     assert (code, out) == (2, "") and "manifest_mismatch" in err
 
 
+OFFLINE = ("--file", "x", "--digest", "00" * 48)
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "named"),
     [
-        (),
-        ("https://a:1",),
-        ("https://a:1", "--owner", "x"),
-        ("https://a:1", "--owner", "x", "--mesh", "m", "--digest", "00" * 48),
-        ("--file", "x"),
-        ("--file", "x", "--digest", "00"),
-        ("--file", "x", "--digest", "00" * 48, "--owner", "x"),
-        ("https://a:1", "--file", "x", "--digest", "00" * 48),
+        ((), "URL"),
+        (("https://a:1",), "--owner"),
+        (("https://a:1", "--owner", "x"), "--mesh"),
+        (("https://a:1", "--owner", "x", "--mesh", "m", "--digest", "00" * 48), "--digest"),
+        (("--file", "x"), "--digest"),
+        (("--file", "x", "--digest", "00"), "--digest"),
+        (("https://a:1", *OFFLINE), "URL"),
+        ((*OFFLINE, "--owner", "x"), "--owner"),
+        ((*OFFLINE, "--out", "x"), "--out"),
+        ((*OFFLINE, "--state", "x"), "--state"),
+        ((*OFFLINE, "--min-version", "2"), "--min-version"),
+        ((*OFFLINE, "--new-lineage", "00" * 48), "--new-lineage"),
     ],
 )
-def test_what_is_missing_or_would_be_ignored_is_a_usage_error(run: Run, arguments: tuple[str, ...]) -> None:
+def test_what_is_missing_or_would_be_ignored_is_a_usage_error(
+    run: Run, arguments: tuple[str, ...], named: str
+) -> None:
     code, out, err = run(*arguments)
-    assert (code, out) == (1, "") and "usage" in err
+    assert (code, out) == (1, "") and f"{named}: found" in err

@@ -113,7 +113,7 @@ def test_bytes_that_are_no_object_are_no_status() -> None:
             read_status(body)
 
 
-def no_history() -> bytes:
+def no_history() -> Callable[[], bytes]:
     raise AssertionError("no history was asked for")
 
 

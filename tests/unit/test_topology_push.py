@@ -27,7 +27,7 @@ def post(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
     return LINE + b"Host: shop\r\n" + size + b"".join(h + b"\r\n" for h in headers) + b"\r\n" + body
 
 
-def no_history() -> bytes:
+def no_history() -> Callable[[], bytes]:
     raise AssertionError("no history was asked for")
 
 

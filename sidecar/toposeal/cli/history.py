@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LINE_LIMIT = 400
 _PUBLIC = 0o644
+_ONLINE = ("url", "owner", "mesh", "min_version", "collateral", "state", "new_lineage", "connect", "out")
 
 
 def register(subparsers: Any) -> None:
@@ -72,7 +73,7 @@ def _asked(args: argparse.Namespace) -> tuple[tuple[Manifest, ...], str | None]:
 
 def _offline(args: argparse.Namespace) -> tuple[tuple[Manifest, ...], None]:
     """What proves it is the digest, which has to come from elsewhere."""
-    _demand(args, ("digest",), ("url", "owner", "mesh", "connect", "out", "state", "collateral"))
+    _demand(args, ("digest",), _ONLINE)
     if re.fullmatch(rf"[0-9a-f]{{{2 * DIGEST_SIZE}}}", args.digest, re.ASCII) is None:
         expected = f"{DIGEST_SIZE} bytes in lower-case hexadecimal"
         raise UsageError.of(Reason.USAGE, "--digest", args.digest, expected)
@@ -95,4 +96,4 @@ def _demand(args: argparse.Namespace, needed: tuple[str, ...], useless: tuple[st
 
 
 def _option(name: str) -> str:
-    return "URL" if name == "url" else f"--{name}"
+    return "URL" if name == "url" else f"--{name.replace('_', '-')}"

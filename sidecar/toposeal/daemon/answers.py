@@ -34,12 +34,14 @@ class Answers:
             raise not_active(None)
         return status_of(member, clock_ms())
 
-    def history(self) -> bytes:
-        """What the served manifest descends from. Raises RemoteProtocolError before there is one."""
+    def history(self) -> Callable[[], bytes]:
+        """What makes the answer: what the served manifest descends from. Raises RemoteProtocolError before
+        there is one.
+        """
         known = history(self._node.member) if self._node.member is not None else ()
         if not known:
             raise not_active(self._node.member)
-        return build_history(known)
+        return lambda: build_history(known)
 
     async def answer(self, nonce: bytes) -> Callable[[], bytes]:
         """What makes the attestation document for `nonce` (32 bytes). Raises ToposealError unless active."""

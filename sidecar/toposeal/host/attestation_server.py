@@ -29,7 +29,7 @@ from toposeal.outside.status import STATUS_TYPE, Status
 Answer = Callable[[bytes], Awaitable[Build]]
 Push = Callable[[bytes], Pushed]
 TellStatus = Callable[[], Status]
-TellHistory = Callable[[], bytes]
+TellHistory = Callable[[], Callable[[], bytes]]  # made when there is room for it, as documents are
 
 _MAX_CONNECTIONS = MAX_LIVE_NONCES
 _POST = f"POST {TOPOLOGY_PATH} ".encode("ascii")
@@ -64,7 +64,8 @@ class AttestationServer(DocumentServer):
     def _tell(self, path: str) -> Build:
         try:
             if path == HISTORY_PATH:
-                return partial(response, HTTPStatus.OK, self._history(), HISTORY_TYPE)
+                made = self._history()
+                return lambda: response(HTTPStatus.OK, made(), HISTORY_TYPE)
             said = json.dumps(self._status().as_json()).encode("ascii")
         except ToposealError:
             return partial(refusal, HTTPStatus.SERVICE_UNAVAILABLE)
