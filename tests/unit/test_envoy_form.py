@@ -42,7 +42,7 @@ def test_D6_what_is_filled_in_is_what_envoys_messages_say(
         lambda peer, _: bytes(label(peer)),
         lambda peer, _: bytes(trust(peer, OWN)),
         lambda _, address: bytes(place(address, port)),
-        lambda _, address: bytes(withheld_chain(RANGE, address, 32)),
+        lambda _, address: bytes(withheld_chain(RANGE, address)),
     ]
     for encode in encoders:
         found = list(filled_in(made(encode), members))

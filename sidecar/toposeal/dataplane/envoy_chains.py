@@ -52,8 +52,9 @@ def range_chain(part: OutsideRange) -> FilterChain:
     return _clear_chain(_range_name(part), part.port, _proxy(_to(ORIGINAL_DESTINATION)), part.cidr)
 
 
-def withheld_chain(part: OutsideRange, address: str, bits: int) -> FilterChain:
-    """Of `address` alone, which has so many bits: it leads nowhere."""
+def withheld_chain(part: OutsideRange, address: str) -> FilterChain:
+    """Of `address` alone, one of the range: it leads nowhere."""
+    bits = ipaddress.ip_network(part.cidr).max_prefixlen
     match = FilterChainMatch(
         destination_port=part.port, prefix_ranges=[CidrRange(address_prefix=address, prefix_len=bits)]
     )

@@ -53,8 +53,7 @@ class Destination:
 @dataclass(frozen=True)
 class Range:
     chain: bytes
-    withheld_v4: Form  # a chain, of nobody, and an address that is not to be reached
-    withheld_v6: Form
+    withheld: Form  # a chain, of nobody, and an address that is not to be reached
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,7 @@ def _range_chains(form: Range, part: OutsideRange) -> Iterator[bytes]:
     network = ipaddress.ip_network(part.cidr)
     if network not in map(ipaddress.ip_network, part.withheld):
         yield form.chain
-    withheld = form.withheld_v4 if network.version == 4 else form.withheld_v6
-    yield from filled_in(withheld, ((_NOBODY, address) for address in part.withheld))
+    yield from filled_in(form.withheld, ((_NOBODY, address) for address in part.withheld))
 
 
 def _clusters(forms: Forms, plan: PodPlan) -> Iterator[tuple[str, bytes]]:

@@ -82,6 +82,5 @@ def _destination(outside: OutsideHost) -> Destination:
 def _range(part: OutsideRange) -> Range:
     return Range(
         chain=bytes(range_chain(part)),
-        withheld_v4=made(lambda _, address: bytes(withheld_chain(part, address, 32))),
-        withheld_v6=made(lambda _, address: bytes(withheld_chain(part, address, 128))),
+        withheld=made(lambda _, address: bytes(withheld_chain(part, address))),
     )

@@ -21,8 +21,8 @@ _DOUBT_LEASES = 8
 
 
 def doubted(member: Member, now: int) -> frozenset[bytes]:
-    """iids of those for want of whose COMMIT an attempt has ended, for a few leases. All who took part in it
-    saw the same, and who did not has to wait no longer than that.
+    """iids of those for want of whose COMMIT an attempt has ended, for a few leases. Who has another opinion,
+    since it took no part or messages were lost, has to wait no longer than that.
     """
     doubt_ms = _DOUBT_LEASES * member.topology.timers.lease_ms
     failed = ((iid, peer.failed_at) for iid, peer in member.peers.items())
