@@ -38,6 +38,7 @@ LIMITS = {
     "MAX_PEER_CONNECTIONS": "calls at once",
     "PEER_TIMEOUT": "ms for a TLS handshake and for a delivery",
     "MAX_DOCUMENT_SIZE": "bytes of an attestation document",
+    "MAX_HISTORY_SIZE": "bytes of manifests in a history",
     "LIVE_QUOTES_PER_SECOND": "LIVE quotes a second of one member",
 }
 
