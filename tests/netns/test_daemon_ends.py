@@ -32,6 +32,7 @@ from support.daemons import (
     kinds,
     ready,
     rules_stand,
+    seen_closed,
     world,
 )
 from support.inside import APP_UID, MARKER, run_python, spawn_python
@@ -154,10 +155,9 @@ def test_D7_F3_fault_19_a_killed_envoy_closes_its_member_until_another_serves(
     """The member stays sealed: nothing of the protocol happens again, and it is fit for the ends below."""
     member = mesh.world[mesh.unharmed[0 if number is signal.SIGKILL else 1]]
     before, secret = boottime(), of_envoy(kinds(member)["envoy"])
-    os.kill(kinds(member)["envoy"], number)
-    eventually(lambda: ("envoy" not in kinds(member) and member.files() == FILES) or None)
+    with seen_closed(member):
+        os.kill(kinds(member)["envoy"], number)
     closed = member.wait("gate", 5, state="restarting")
-    assert rules_stand(member.pod)
     opened = eventually(lambda: reopened(member))
     print(f"closed {closed - before:.3f} s, open again {opened - before:.3f} s after Envoy was killed")
     assert of_envoy(kinds(member)["envoy"]) != secret

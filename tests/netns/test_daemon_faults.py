@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from support import conversations
 from support.daemons import (
-    FILES,
     OPEN_FILES,
     SEAL_S,
     Daemon,
@@ -26,6 +25,7 @@ from support.daemons import (
     kinds,
     ready,
     rules_stand,
+    seen_closed,
     world,
 )
 from support.inside import APP_UID, MARKER, canary, python, read_line, run_python, spawn_python, tell
@@ -160,9 +160,9 @@ def assert_closed(member: Daemon) -> None:
 def test_fault_20_a_signal_that_the_host_injects_into_envoy_closes_the_pod_for_a_while(mesh: World) -> None:
     """SIGFPE, as an interrupt of the host's choice becomes one in the guest."""
     member = mesh[REPLICAS[0]]
-    envoy = kinds(member)["envoy"]
-    os.kill(envoy, signal.SIGFPE)
-    assert_closed_until_another_serves(mesh, member)
+    with seen_closed(member):
+        os.kill(kinds(member)["envoy"], signal.SIGFPE)
+    assert_another_serves(mesh, member)
 
 
 def test_fault_20_a_signal_that_the_host_injects_into_the_daemon_leaves_the_pod_closed(
@@ -176,10 +176,8 @@ def test_fault_20_a_signal_that_the_host_injects_into_the_daemon_leaves_the_pod_
     eventually(lambda: speaks(mesh) or None)
 
 
-def assert_closed_until_another_serves(mesh: World, member: Daemon) -> None:
-    """The keys have gone with the Envoy; whoever replaces it goes the whole way to open again."""
-    eventually(lambda: ("envoy" not in kinds(member) and member.files() == FILES) or None)
-    assert rules_stand(member.pod)
+def assert_another_serves(mesh: World, member: Daemon) -> None:
+    """Whoever replaces an Envoy goes the whole way to open again."""
     eventually(
         lambda: [event["state"] for event in member.events("gate")][-2:] == ["restarting", "open"] or None
     )
@@ -211,9 +209,9 @@ def memory_of(pid: int, size: int) -> Iterator[None]:
 def test_fault_19_an_envoy_without_memory_is_killed_and_another_serves(mesh: World, victim: Daemon) -> None:
     """The kernel kills it at the limit of its cgroup, which the next one is not in."""
     envoy = kinds(victim)["envoy"]
-    with memory_of(envoy, 64 << 10):
+    with seen_closed(victim), memory_of(envoy, 64 << 10):
         eventually(lambda: ended_by(lambda: busy(mesh), envoy))
-    assert_closed_until_another_serves(mesh, victim)
+    assert_another_serves(mesh, victim)
     assert [event["found"] for event in victim.events("alarm")] == ["ended with -9, 1 in an hour"]
 
 

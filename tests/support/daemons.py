@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -299,6 +300,21 @@ def ready() -> None:
     """Skip where pods cannot be made."""
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
+
+
+@contextmanager
+def seen_closed(member: Daemon) -> Iterator[None]:
+    """That meanwhile the pod is seen behind its rules without Envoy and key, however soon another serves."""
+    with ThreadPoolExecutor(1) as watcher:
+        seen = watcher.submit(eventually, lambda: closed(member) or None)
+        yield
+        seen.result()
+    assert rules_stand(member.pod)
+
+
+def closed(member: Daemon) -> bool:
+    """Whether no Envoy runs and the xDS directory holds no key."""
+    return "envoy" not in kinds(member) and member.files() == FILES
 
 
 def kinds(member: Daemon) -> dict[str, int]:
