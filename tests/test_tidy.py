@@ -35,7 +35,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "membership",
         "pki",
         "outside",
-        "gate kubernetes",
+        "gate kubernetes tracing",
         "dataplane",
         "host",
         "daemon",

@@ -47,6 +47,7 @@ LEAVE_LINGER = 5_000  # of it, after the others are active without us: their Env
 MAX_DOCUMENT_SIZE = 16 << 20
 MAX_HISTORY_SIZE = 4 << 20  # of manifests; the oldest are forgotten first
 MAX_HISTORY_MESSAGE = 5 << 20  # with what encodes them
+MAX_LOG_SIZE = 64 << 20  # of a sidecar, read for a trace
 VERIFY_TIMEOUT = 10_000
 MAX_HTTP_HEADER = 8 << 10
 LIVE_QUOTES_PER_SECOND = 5

@@ -24,6 +24,7 @@ COMMANDS = {
         "list what a mesh has sealed, back from what is verified",
         "toposeal.cli.history",
     ),
+    "trace": ("turn logs of sidecars into OpenTelemetry spans of their rounds", "toposeal.cli.trace"),
     "evidence": ("show or verify one quote, report or log; fetch collateral", "toposeal.cli.evidence"),
     "topology": ("draft, check, sign and digest the owner's declaration", "toposeal.cli.topology"),
     "inject": ("put the sidecar into the pods of Kubernetes manifests", "toposeal.cli.inject"),

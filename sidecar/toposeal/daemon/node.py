@@ -282,7 +282,8 @@ class Node:
             phase = self._member.phase
             attempt, sealed = attempt_of(phase), sealed_of(phase)
             epoch = attempt.epoch if attempt else sealed.manifest.epoch if sealed else 0
-            journal.event("phase", phase=machine.phase_name(phase), epoch=epoch)
+            named = {"manifest": sealed.manifest.digest.hex()} if sealed else {}
+            journal.event("phase", phase=machine.phase_name(phase), epoch=epoch, **named)
 
 
 def not_active(member: Member | None) -> RemoteProtocolError:

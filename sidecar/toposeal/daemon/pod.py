@@ -140,6 +140,7 @@ class Pod:
             await self._name_service(stack)
             own = new_boot(self._config, await self._addresses())
             role = self._config.topology.topology.roles[self._config.role]
+            journal.event("member", member=own.identity.ca.domain)
             await alone
             await asyncio.to_thread(self._quotes.prepare, own.iid, role)
             client = self._client = PeerClient(own.addresses, PEER_PORT)
