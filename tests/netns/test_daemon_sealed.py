@@ -36,6 +36,8 @@ from support.daemons import (
 from support.inside import APP_UID, DAEMON_UID, ENVOY_UID, python, run_python
 from support.keys import MARKERS, Key, admin, found_in_files, found_in_memory, of_envoy
 
+from toposeal.tracing.lines import read_lines
+from toposeal.tracing.spans import pods
 from toposeal_lab.pods import NODE_IPV4
 
 ROLES = {"web": "web", "db-1": "db"}
@@ -226,6 +228,20 @@ def test_F3_no_process_may_dump_core(sealed: Sealed) -> None:
                 line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core" in line
             ]
             assert limit.split()[4:6] == ["1", "1"]
+
+
+def test_the_logs_of_all_members_are_one_trace(sealed: Sealed) -> None:
+    logs = ["\n".join(map(json.dumps, member.journal())) for member in sealed.world.members.values()]
+    found = [pod for log in logs for pod in pods(read_lines(log))]
+    genesis = [pod.rounds[0] for pod in found]
+    assert [pod.role for pod in found] == list(ROLES.values())
+    assert len({pod.member for pod in found}) == len({one.manifest for one in genesis}) + 1 == 2
+    for one in genesis:
+        assert len(one.manifest) == 96
+        names = [part.name for part in one.parts]
+        assert [names[0], names[-2], names[-1]] == ["boot", "sealed", "opening"]
+        assert {"gathering", "proposed", "committed", "quote join", "quote seal"} < {*names}
+        assert max(part.end for part in one.parts) == one.whole.end
 
 
 # Everything that another process can read of one, without and with ptrace.

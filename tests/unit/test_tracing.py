@@ -182,7 +182,7 @@ def test_otlp_names_the_trace_by_its_manifest() -> None:
         {"key": "toposeal.epoch", "value": {"intValue": "1"}},
         {"key": "toposeal.manifest", "value": {"stringValue": "aa"}},
     ]
-    assert [span["name"] for span in parts][:2] == ["quote join", "boot"]
+    assert [span["name"] for span in parts][:2] == ["boot", "quote join"]
     assert root["events"][0]["attributes"][0] == {
         "key": "toposeal.reason",
         "value": {"stringValue": "debug_mode"},

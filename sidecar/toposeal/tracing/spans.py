@@ -76,7 +76,8 @@ class _Running:
 
     def ended(self) -> Round:
         whole = Span("round", self.start, max(part.end for part in self.parts))
-        return Round(whole, tuple(self.parts), tuple(self.notes), self.epoch, self.manifest)
+        parts = sorted(self.parts, key=lambda part: part.start)
+        return Round(whole, tuple(parts), tuple(self.notes), self.epoch, self.manifest)
 
 
 def pods(lines: Iterable[Line]) -> Iterator[Pod]:
