@@ -146,6 +146,8 @@ TLS_INSPECTION_TIMEOUT = 5_000  # a client that sends no ClientHello
 TLS_HANDSHAKE_TIMEOUT = 5_000
 CONNECT_TIMEOUT = 3_000  # one attempt to one endpoint
 CONNECT_ATTEMPTS = 3  # other endpoints are tried before the application sees a failure
+PROXY_IDENTITY_TYPE = 0xE0  # SPIFFE ID; of what PROXY protocol, 2.2.7, leaves to applications: 0xE0 to 0xEF
+
 # Ports that speak HTTP. A connection that carries no request just now is in nobody's share, so it does not
 # last: in both times together Envoy cannot do as many handshakes as MAX_INBOUND_CONNECTIONS.
 HTTP_CONNECTION_LIFE = 5_000  # then it ends with the requests that it carries, however long they take

@@ -150,7 +150,7 @@ def _roles(draw: st.DrawFn, index: int, attestation_port: int) -> dict[str, Any]
         "ingress": [{"port": port, "target": draw(st.sampled_from(serves))} for port in ingress],
         **draw(_egress()),
         **probes,
-        **draw(_http(serves)),
+        **draw(_spoken(serves, {probe["target"] for probe in probes.get("probes", [])})),
         **draw(st.one_of(st.just({}), st.fixed_dictionaries({"metrics": metrics}))),
         **draw(
             st.one_of(
@@ -207,11 +207,16 @@ def _timers(draw: st.DrawFn) -> dict[str, int]:
 
 
 @st.composite
-def _http(draw: st.DrawFn, serves: list[int]) -> dict[str, Any]:
-    """No word of it, or of some served ports."""
-    chosen = [port for port in serves if draw(_sometimes)]
-    entries = [{"port": port, "log": draw(st.sampled_from(LOGS))} for port in chosen]
-    return {"http": entries} if entries or draw(_sometimes) else {}
+def _spoken(draw: st.DrawFn, serves: list[int], probed: set[int]) -> dict[str, Any]:
+    """No word of what served ports speak, or which speak HTTP, and which begin with a header."""
+    kinds = {port: draw(st.sampled_from(["bytes", "http", "proxy_protocol"])) for port in serves}
+    ports = {kind: [port for port in serves if kinds[port] == kind] for kind in kinds.values()}
+    entries = [{"port": port, "log": draw(st.sampled_from(LOGS))} for port in ports.get("http", [])]
+    headers = [port for port in ports.get("proxy_protocol", []) if port not in probed]
+    return {
+        **({"http": entries} if entries or draw(_sometimes) else {}),
+        **({"proxy_protocol": headers} if headers or draw(_sometimes) else {}),
+    }
 
 
 def _probes(attestation_port: int) -> st.SearchStrategy[dict[str, Any]]:

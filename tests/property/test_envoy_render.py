@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 from hypothesis import strategies as st
 from property.strategies import topologies
 from support.envoy import resources, validate
+from support.envoy_header_oracle import IDENTITY, said
 from support.envoy_oracle import addresses_of, violations, walk
 from support.envoy_requests_oracle import targets
 from support.shop import member as shop_member
@@ -97,6 +98,22 @@ def edges_in(view: PodView) -> set[tuple[int, str]]:
     }
 
 
+def callers_in(view: PodView) -> dict[tuple[int, str], list[tuple[int, str]]]:
+    """(port, member) that a header says the caller of, and as whom."""
+    served = view.topology.roles[view.own.role].proxy_protocol
+    roles = {member.domain: member.role for member in view.members}
+    return {
+        (port, domain): [(IDENTITY, f"spiffe://{domain}/{roles[domain]}")]
+        for port, domain in edges_in(view)
+        if port in served
+    }
+
+
+def named_in(files: dict[str, bytes]) -> dict[tuple[int, str], list[tuple[int, str]]]:
+    found = {chain["name"]: said(chain) for chain in resources(files["lds.json"])[1]["filter_chains"]}
+    return {(int(name.split("|")[1]), name.split("|")[2]): told for name, told in found.items() if told}
+
+
 def edges_out(view: PodView) -> set[tuple[int, str, str]]:
     """(port, member, address) that the topology lets out to."""
     return {
@@ -155,6 +172,7 @@ def test_D6_every_configuration_holds_every_rule(view: PodView) -> None:
     assert rendered_in(files) == edges_in(view)  # D4: no edge in either direction but the topology's
     assert rendered_out(files) == edges_out(view)
     assert in_clear(files) == ports_in_clear(view)
+    assert named_in(files) == callers_in(view)
 
 
 @hypothesis.given(views())

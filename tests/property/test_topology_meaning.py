@@ -77,6 +77,7 @@ def _declared_role(role: dict[str, Any]) -> dict[str, Any]:
         "calls": sorted(role["calls"], key=lambda call: (call["role"], call["port"])),
         "ingress": sorted(role["ingress"], key=lambda entry: entry["port"]),
         "http": sorted(role.get("http", []), key=lambda entry: entry["port"]),
+        "proxy_protocol": sorted(role.get("proxy_protocol", [])),
         "probes": sorted(role.get("probes", []), key=lambda entry: (entry["port"], entry["path"])),
         "egress": sorted(map(_declared_egress, role.get("egress", [])), key=_place),
     }
@@ -153,6 +154,7 @@ def _said_of_role(role: Role) -> dict[str, Any]:
         "ingress": [vars(entry) for entry in role.ingress],
         "probes": [vars(entry) for entry in role.probes],
         "http": [{"port": each.port, "log": LOGS[each.logs_requests]} for each in role.http],
+        "proxy_protocol": sorted(role.proxy_protocol),
         "egress": [{**vars(entry), "within": list(entry.within)} for entry in role.egress],
     }
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from support.envoy import resources
+from support.envoy_header_oracle import TYPES as HEADER_TYPES
+from support.envoy_header_oracle import chain_violations, header_violations
 from support.envoy_requests_oracle import MANAGER, http_violations, manager_violations, mixed, targets
 from support.envoy_requests_oracle import TYPES as REQUEST_TYPES
 from toposeal.limits import MAX_INBOUND_CONNECTIONS, MEMBER_CONNECTIONS, MIN_MEMBER_CONNECTIONS
@@ -36,6 +38,7 @@ TYPES = {
     _P + "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
     _P + "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     *REQUEST_TYPES,
+    *HEADER_TYPES,
 }
 # What may be said of a connection; nothing of what it carries.
 SAYABLE = {
@@ -235,6 +238,7 @@ def _cluster(cluster: Json) -> Iterator[str]:
     if not set(cluster) <= CLUSTER_FIELDS:
         yield f"{name}: fields {sorted(set(cluster) - CLUSTER_FIELDS)}"
     yield from http_violations(cluster)
+    yield from header_violations(cluster)
     if name == "egress|ranges":
         if (cluster["type"], cluster["lb_policy"]) != ("ORIGINAL_DST", "CLUSTER_PROVIDED"):
             yield f"{name}: {cluster['type']}"
@@ -316,9 +320,10 @@ def _chain(listener: str, chain: Json, clusters: Mapping[str, Json]) -> Iterator
     if listener == "out" and name != "sentinel":
         yield from _outbound(name, match, chain)
     proxy = chain["filters"][0]["typed_config"]
+    caller = "".join(_uris(chain) if listener == "in" else _uris(clusters["probe-call"]))
+    yield from chain_violations(listener, chain, clusters, caller)
     if proxy["@type"] == MANAGER:
-        caller = _uris(chain) if listener == "in" else _uris(clusters["probe-call"])
-        yield from manager_violations(listener, name, proxy, "".join(caller))
+        yield from manager_violations(listener, name, proxy, caller)
     elif listener == "in" and name != "sentinel" and proxy.get("upstream_connect_mode") != AFTER_HANDSHAKE:
         yield f"{name}: connects before the handshake"
     if trusted(chain) != match.get("server_names", []):

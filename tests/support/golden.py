@@ -24,9 +24,9 @@ CLOSED_MODULE = ROOT / "sidecar" / "toposeal" / "_wire" / "closed.py"
 
 def golden_files() -> dict[str, bytes]:
     """Path below envoy/ to bytes: the closed files, the shop's as each role opens, and the rest of what a
-    role can have: egress, probes, HTTP.
+    role can have: egress, probes, HTTP, PROXY headers.
     """
-    from support.shop import outside_view, requests_view, view
+    from support.shop import headers_view, outside_view, requests_view, view
     from toposeal.dataplane.envoy_closed import closed
     from toposeal.dataplane.envoy_readable import opened
     from toposeal.dataplane.layout import ENVOY_LAYOUT
@@ -34,7 +34,11 @@ def golden_files() -> dict[str, bytes]:
     files = {f"closed/{name}": data for name, data in closed(ENVOY_LAYOUT).items()}
     for role in ROLES:
         files |= {f"shop-{role}/{name}": data for name, data in opened(view(role), ENVOY_LAYOUT).items()}
-    others = {"outside-web": outside_view(), "requests-api": requests_view()}
+    others = {
+        "outside-web": outside_view(),
+        "requests-api": requests_view(),
+        "headers-api": headers_view(),
+    }
     for place, seen in others.items():
         files |= {f"{place}/{name}": data for name, data in opened(seen, ENVOY_LAYOUT).items()}
     return files

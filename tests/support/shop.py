@@ -40,6 +40,7 @@ def role(
         egress=edges.get("egress", ()),  # type: ignore[arg-type]
         addresses=edges.get("addresses", ()),  # type: ignore[arg-type]
         http=edges.get("http", ()),  # type: ignore[arg-type]
+        proxy_protocol=edges.get("proxy_protocol", ()),  # type: ignore[arg-type]
         metrics=metrics,
         workload_api=workload_api,
     )
@@ -113,6 +114,25 @@ def requests_view() -> PodView:
     """An api of two that calls itself, one of whose ports speaks HTTP; its neighbour is bytes."""
     members = (member("api", 12), member("api", 13), member("web", 11))
     return PodView(REQUESTS, members[0], members, 1)
+
+
+HEADERS = topology(
+    role("web", 1, calls=(Call("api", 5432), Call("api", 9000))),
+    role(
+        "api",
+        2,
+        serves=(5432, 9000),
+        calls=(Call("api", 5432),),
+        ingress=(Ingress(8443, 5432), Ingress(9443, 9000)),
+        proxy_protocol=(5432,),
+    ),
+)
+
+
+def headers_view() -> PodView:
+    """An api of two that calls itself, at one of whose ports a PROXY header says who calls."""
+    members = (member("api", 12), member("api", 13), member("web", 11))
+    return PodView(HEADERS, members[0], members, 1)
 
 
 CA = pem(mint_ca(ec.derive_private_key(7, ec.SECP256R1()), "elsewhere", serial_number(bytes(20)), THEN))

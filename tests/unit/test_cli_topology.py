@@ -155,6 +155,20 @@ def test_check_shows_the_ports_that_speak_http_and_what_is_logged_of_them(shop: 
     assert (code, "roles.db.http" in error, f"(line {number})" in error) == (1, True, True)
 
 
+def test_check_shows_the_ports_that_begin_with_a_proxy_header(shop: _Shop) -> None:
+    assert "proxy_protocol" not in shop.run("check", shop.yaml)[1]
+    line = "    proxy_protocol: [6379]\n"
+    text = EXAMPLE.read_text().replace("    serves: [6379]\n", f"    serves: [6379]\n{line}")
+    path = shop.write("headers.yaml", text)
+    assert line.replace(": [", " ").replace("]", "") in shop.run("check", path)[1]
+    roles = json.loads(shop.run("check", path, "--json")[1])["roles"]
+    assert (roles["db"]["proxy_protocol"], roles["web"]["proxy_protocol"]) == ([6379], [])
+    wrong = shop.write("wrong.yaml", text.replace("proxy_protocol: [6379]", "proxy_protocol: [6380]"))
+    number = text.splitlines().index(line.strip("\n")) + 1
+    code, _, error = shop.run("check", wrong)
+    assert (code, "roles.db.proxy_protocol" in error, f"(line {number})" in error) == (1, True, True)
+
+
 def test_check_shows_the_machines_of_each_kind(shop: _Shop) -> None:
     mixed = shop.write("mixed.yaml", _mixed())
     code, out, err = shop.run("check", mixed)

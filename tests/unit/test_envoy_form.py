@@ -29,13 +29,13 @@ PLAN = PodPlan(1, OWN, "192.0.2.1", (), (), (), 15021, (), (), (), 0)
 RANGE = OutsideRange("192.0.2.0/24", 443, ())
 
 
-@given(st.lists(peers, min_size=1, max_size=4), st.integers(1, 65_535), st.booleans(), st.booleans())
+@given(st.lists(peers, min_size=1, max_size=4), st.integers(1, 65_535), *[st.booleans()] * 3)
 @settings(max_examples=60, deadline=None)
 def test_D6_what_is_filled_in_is_what_envoys_messages_say(
-    members: list[tuple[Peer, str]], port: int, http: bool, logs: bool
+    members: list[tuple[Peer, str]], port: int, http: bool, headers: bool, logs: bool
 ) -> None:
     """All that is ever filled in, also with strings that no member has."""
-    edge = Inbound(port, (), 1, False, http, logs)
+    edge = Inbound(port, (), 1, False, http, headers, logs)
     encoders: list[Callable[[Peer, str], bytes]] = [
         lambda peer, cluster: bytes(member_chain(edge, peer, cluster)),
         lambda _, name: bytes(share_cluster(PLAN, edge, name)),

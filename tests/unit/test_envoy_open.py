@@ -15,6 +15,7 @@ import pytest
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from support.envoy import resources, validate
+from support.envoy_header_oracle import IDENTITY, SOCKET, said
 from support.envoy_oracle import DOWNSTREAM, UPSTREAM, addresses_of, violations, walk
 from support.envoy_requests_oracle import MANAGER, targets
 from support.golden import ROLES, golden_files
@@ -22,6 +23,7 @@ from support.shop import (
     ATTESTATION_PORT,
     MEMBERS,
     SHOP,
+    headers_view,
     member,
     outside_view,
     requests_view,
@@ -43,6 +45,7 @@ from toposeal.limits import (
     MEMBER_CONNECTIONS,
     PROBE_CONNECTIONS,
 )
+from toposeal.names import spiffe_id
 from toposeal.topology.author import compile_yaml
 from toposeal.topology.egress import Egress
 from toposeal.topology.model import Call, Ingress, Topology
@@ -54,7 +57,7 @@ Json = dict[str, Any]
 
 @cache
 def opened_shop(name: str) -> dict[str, bytes]:
-    others = {"outside": outside_view, "requests": requests_view}
+    others = {"outside": outside_view, "requests": requests_view, "headers": headers_view}
     return opened(others[name]() if name in others else view(name), ENVOY_LAYOUT)
 
 
@@ -89,7 +92,7 @@ def shape(found: Topology) -> object:
     return roles, found.attestation_port, found.mesh
 
 
-@pytest.mark.parametrize("name", [*ROLES, "outside", "requests"])
+@pytest.mark.parametrize("name", [*ROLES, "outside", "requests", "headers"])
 def test_D6_envoy_validates_every_golden_configuration(name: str, tmp_path: Path) -> None:
     files = {**closed(ENVOY_LAYOUT), **opened_shop(name)}
     assert validate(files, tmp_path) == ""
@@ -101,7 +104,7 @@ def test_D6_envoys_validation_can_fail(tmp_path: Path) -> None:
     assert "bogus" in validate(files, tmp_path)
 
 
-@pytest.mark.parametrize("name", [*ROLES, "outside", "requests"])
+@pytest.mark.parametrize("name", [*ROLES, "outside", "requests", "headers"])
 def test_opening_changes_nothing_of_a_listener_but_its_chains(name: str) -> None:
     """Anything else would replace the listener and cut every connection."""
     before, after = resources(closed(ENVOY_LAYOUT)["lds.json"]), resources(opened_shop(name)["lds.json"])
@@ -377,6 +380,83 @@ def test_a_role_that_is_called_by_others_alone_gets_requests_of_them() -> None:
     assert violations(files) == []
 
 
+def test_every_way_to_a_port_with_a_header_has_one_and_no_other() -> None:
+    """Each chain says its own caller: one cluster does for all, and ingress names nobody."""
+    files = opened_shop("headers")
+    web, other, own = member("web", 11), member("api", 13), member("api", 12)
+    begins = {f"app|5432|{web.domain}", f"app|5432|{other.domain}", "app|5432|ingress|8443", "app|5432"}
+    found = clusters(files)
+    assert {name for name, c in found.items() if c.get("transport_socket") == SOCKET} == begins
+    assert {f"app|9000|{web.domain}", "app|9000|ingress|9443"} < found.keys() - begins
+    told = {name: said(chain) for way in ("in", "out") for name, chain in chains(files, way).items()}
+    assert {name: values for name, values in told.items() if values} == {
+        f"in|5432|{web.domain}": [(IDENTITY, spiffe_id(web.domain, "web"))],
+        f"in|5432|{other.domain}": [(IDENTITY, spiffe_id(other.domain, "api"))],
+        "out|api|5432": [(IDENTITY, spiffe_id(own.domain, "api"))],
+    }
+    assert {f"in|9000|{web.domain}", "ingress|8443", "ingress|9443", "probe"} < told.keys()
+    assert violations(files) == []
+
+
+def test_a_crowd_is_told_apart_behind_the_clusters_that_it_has_together() -> None:
+    crowd = topology(role("web", 65, calls=(Call("db", 1),)), role("db", 1, serves=(1,), proxy_protocol=(1,)))
+    db, webs = member("db", 1), [member("web", seed, "10.0.0.9") for seed in range(2, 67)]
+    files = opened(PodView(crowd, db, (*webs, db), 1), ENVOY_LAYOUT)
+    assert len([name for name in clusters(files) if name.startswith("app|1")]) == 64
+    for web in webs:
+        assert said(chains(files, "in")[f"in|1|{web.domain}"]) == [(IDENTITY, spiffe_id(web.domain, "web"))]
+    assert violations(files) == []
+
+
+def _named(value: Json) -> Json:
+    return {"proxy_protocol_tlvs": [value]}
+
+
+HEADER_TRAPS: dict[str, Callable[[Json, Json], None]] = {
+    "another caller": lambda chain, _: chain.update(_named({"type": IDENTITY, "value": "c3BpZmZlOi8veC95"})),
+    "another type": lambda chain, _: chain["proxy_protocol_tlvs"][0].update(type=0xE1),
+    "from the stream": lambda chain, _: chain.update(
+        _named({"type": IDENTITY, "value": "", "format_string": {"text_format": "%REQUESTED_SERVER_NAME%"}})
+    ),
+    "one more": lambda chain, _: chain["proxy_protocol_tlvs"].append({"type": 5, "value": "eA=="}),
+    "nobody": lambda chain, _: chain.update(proxy_protocol_tlvs=[]),
+    "merged": lambda chain, _: chain.update(proxy_protocol_tlv_merge_policy="APPEND_IF_EXISTS_OR_ADD"),
+    "no header": lambda _, cluster: cluster.pop("transport_socket"),
+    "version 1": lambda _, cluster: cluster["transport_socket"]["typed_config"]["config"].update(
+        version="V1"
+    ),
+    "whatever is said": lambda _, cluster: cluster["transport_socket"]["typed_config"]["config"].update(
+        pass_through_tlvs={}
+    ),
+    "added to all": lambda _, cluster: cluster["transport_socket"]["typed_config"]["config"].update(
+        added_tlvs=[{"type": IDENTITY, "value": "eA=="}]
+    ),
+    "elsewhere": lambda _, cluster: cluster.update(name="pipe"),
+}
+
+
+@pytest.mark.parametrize("trap", HEADER_TRAPS)
+def test_D6_each_trap_of_a_header_breaks_a_rule(trap: str) -> None:
+    files = opened_shop("headers")
+    web = member("web", 11).domain
+    content = {name: json.loads(data) for name, data in files.items()}
+    (chain,) = (c for c in _chains_of(content) if c["name"] == f"in|5432|{web}")
+    (cluster,) = (c for c in content["cds.json"]["resources"] if c["name"] == f"app|5432|{web}")
+    HEADER_TRAPS[trap](chain["filters"][0]["typed_config"], cluster)
+    assert violations({name: json.dumps(value).encode() for name, value in content.items()}) != []
+
+
+def test_D6_an_ingress_that_names_a_caller_breaks_a_rule() -> None:
+    content = {name: json.loads(data) for name, data in opened_shop("headers").items()}
+    (outside,) = (c for c in _chains_of(content) if c["name"] == "ingress|8443")
+    outside["filters"][0]["typed_config"] |= _named({"type": IDENTITY, "value": "c3BpZmZlOi8veC95"})
+    assert violations({name: json.dumps(value).encode() for name, value in content.items()}) != []
+
+
+def _chains_of(content: dict[str, Json]) -> list[Json]:
+    return [chain for listener in content["lds.json"]["resources"] for chain in listener["filter_chains"]]
+
+
 def test_a_request_has_the_share_that_a_connection_has() -> None:
     files = opened_shop("requests")
     web, found = member("web", 11).domain, clusters(files)
@@ -438,7 +518,7 @@ def test_the_same_view_gives_the_same_bytes() -> None:
     assert opened(view("api", 2), ENVOY_LAYOUT) != opened_shop("api")
 
 
-@pytest.mark.parametrize("name", [*ROLES, "outside", "requests"])
+@pytest.mark.parametrize("name", [*ROLES, "outside", "requests", "headers"])
 def test_D6_the_golden_configurations_hold_every_rule(name: str) -> None:
     assert violations(opened_shop(name)) == []
 

@@ -49,7 +49,8 @@ def test_a_peer_is_one_ca_one_name_one_uri() -> None:
 
 
 def test_what_is_open_to_anyone() -> None:
-    assert plan(view("web")).ingress == (OutsidePort(8443, 8080, INGRESS_CONNECTIONS, False, False),)
+    (port,) = plan(view("web")).ingress
+    assert port == OutsidePort(8443, 8080, INGRESS_CONNECTIONS, False, False, False)
     assert plan(view("db")).ingress == ()
     assert plan(view("db")).attestation_port == 8444
 

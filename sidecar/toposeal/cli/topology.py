@@ -193,6 +193,7 @@ def _role_summary(role: Role) -> dict[str, Any]:
         "calls": [f"{call.role}:{call.port}" for call in role.calls],
         "ingress": [f"{entry.port}->{entry.target}" for entry in role.ingress],
         "http": [f"{entry.port}, {LOGS[entry.logs_requests]} logged" for entry in role.http],
+        "proxy_protocol": list(role.proxy_protocol),
         "egress": [_destination(entry) for entry in role.egress],
         "probes": [f"{probe.port}{probe.path}->{probe.target}" for probe in role.probes],
         "metrics": role.metrics,
@@ -232,9 +233,9 @@ def _print_summary(report: Mapping[str, Any]) -> None:
         print(f"  {name}: {_bounds(role['replicas'])}")
         for field in ("serves", "calls", "ingress"):
             print(f"    {field} {', '.join(map(str, role[field])) or 'nothing'}")
-        for field in ("addresses", "http", "egress", "probes"):
+        for field in ("addresses", "http", "proxy_protocol", "egress", "probes"):
             if role[field]:
-                print(f"    {field} {', '.join(role[field])}")
+                print(f"    {field} {', '.join(map(str, role[field]))}")
         if role["metrics"] is not None:
             print(f"    metrics {role['metrics']}")
         if role["workload_api"] != WORKLOAD_API[False]:

@@ -28,6 +28,7 @@ from toposeal.dataplane.envoy_clusters import (
 )
 from toposeal.dataplane.envoy_names import application_name, host_name, ingress_name, role_name
 from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsidePort, OutsideRange, Peer, PodPlan
+from toposeal.dataplane.envoy_proxy_protocol import said_of
 from toposeal.dataplane.envoy_routes import calls, serves_member, serves_outside
 from toposeal.dataplane.envoy_tls import ATTESTATION_ALPN, HTTP_ALPN, accepts, serves_anyone
 from toposeal.limits import CONNECT_ATTEMPTS, INBOUND_PORT, PROBE_ADDRESS, PROBE_PORT, TLS_HANDSHAKE_TIMEOUT
@@ -44,7 +45,7 @@ def outbound_chains(plan: PodPlan) -> Iterator[FilterChain]:
 def role_chain(edge: Outbound, own: Peer) -> FilterChain:
     """For a role and port that the pod may call, at the role's own addresses alone."""
     name, own_name = role_name(edge.role, edge.port), application_name(edge.port)
-    led = calls(edge, name, own_name, own) if edge.http else _proxy(_calls(name, own_name, edge))
+    led = calls(edge, name, own_name, own) if edge.http else _proxy(_calls(name, own_name, edge, own))
     return _clear_chain(name, edge.port, led, edge.vip, *edge.addresses)
 
 
@@ -71,7 +72,10 @@ def member_chain(edge: Inbound, client: Peer, cluster: str) -> FilterChain:
     match = FilterChainMatch(
         destination_port=edge.port, server_names=[client.domain], transport_protocol="tls"
     )
-    led = serves_member(edge, client, cluster) if edge.http else _after_handshake(cluster)
+    if edge.http:
+        led = serves_member(edge, client, cluster)
+    else:
+        led = _after_handshake(cluster, client if edge.proxy_protocol else None)
     return _tls_chain(f"in|{edge.port}|{client.domain}", match, accepts(client), led)
 
 
@@ -124,9 +128,11 @@ def _tls_chain(name: str, match: FilterChainMatch, socket: TransportSocket, led:
     )
 
 
-def _after_handshake(cluster: str) -> Filter:
-    """What is behind is not even connected to before the handshake is over."""
+def _after_handshake(cluster: str, caller: Peer | None = None) -> Filter:
+    """What is behind is not even connected to before the handshake is over; then it may hear of `caller`."""
     proxy = _to(cluster)
+    if caller is not None:
+        proxy.proxy_protocol_tlvs = [said_of(caller)]
     proxy.upstream_connect_mode = UpstreamConnectMode.ON_DOWNSTREAM_TLS_HANDSHAKE
     proxy.max_early_data_bytes = 0
     return _proxy(proxy)
@@ -145,18 +151,20 @@ def _range(place: str) -> CidrRange:
     return CidrRange(address_prefix=str(network.network_address), prefix_len=network.prefixlen)
 
 
-def _calls(name: str, own: str, edge: Outbound) -> TcpProxy:
+def _calls(name: str, own_name: str, edge: Outbound, own: Peer) -> TcpProxy:
     """A role that calls itself reaches its other members in the share that they have when all are there, and
     the pod directly: the chain does not change, and so cuts nobody, when one of several others comes or goes.
+    What the pod calls of itself passes no other Envoy: here it is said who calls.
     """
     if not edge.includes_self:
         return _to(name)
-    if not edge.servers:
-        return _to(own)
-    weights = [_weight(name, edge.most), _weight(own, 1)]
-    proxy = _to(name)
-    proxy.cluster = None
-    proxy.weighted_clusters = TcpProxyWeightedCluster(clusters=weights)
+    proxy = _to(name if edge.servers else own_name)
+    if edge.servers:
+        proxy.cluster = None
+        weights = [_weight(name, edge.most), _weight(own_name, 1)]
+        proxy.weighted_clusters = TcpProxyWeightedCluster(clusters=weights)
+    if edge.proxy_protocol:
+        proxy.proxy_protocol_tlvs = [said_of(own)]
     return proxy
 
 

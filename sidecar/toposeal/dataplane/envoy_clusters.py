@@ -1,7 +1,7 @@
 """Clusters: six kinds, and each says how it is protected. No IO.
 
 role: TLS to each member of a role, with that member's own trust, and to nobody else;
-application: the pod's own address, in clear, and only if the pod really has it;
+application: the pod's own address, in clear, maybe after a PROXY header, and only if the pod really has it;
 host: a destination outside, in clear unless the topology gives CAs for it; original destination: the address
 that the application dialled, in clear, for ranges that the topology names;
 pipe: a socket of the daemon; blackhole: nothing (envoy_closed).
@@ -38,7 +38,8 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from toposeal.dataplane.envoy_names import application_name, host_name, ingress_name, role_name, share_name
-from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsideHost, Peer, PodPlan
+from toposeal.dataplane.envoy_plan import Inbound, Outbound, OutsideHost, OutsidePort, Peer, PodPlan
+from toposeal.dataplane.envoy_proxy_protocol import begins_with_header
 from toposeal.dataplane.envoy_routes import lead_requests
 from toposeal.dataplane.envoy_tls import expects, expects_host, expects_nobody
 from toposeal.dataplane.view import Layout
@@ -101,20 +102,25 @@ def _application_clusters(plan: PodPlan) -> Iterator[Cluster]:
             yield share_cluster(plan, edge, share_name(edge.port, number))
     for outside in plan.ingress:
         name = ingress_name(outside)
-        yield _served(name, plan, outside.target, outside.connections, outside.http)
-    for port, http in sorted({(edge.port, edge.http) for edge in plan.outbound if edge.includes_self}):
-        yield _served(application_name(port), plan, port, MAX_CLUSTER_CONNECTIONS, http)
+        yield _served(name, plan, outside.target, outside.connections, outside)
+    for call in plan.outbound:
+        if call.includes_self:
+            yield _served(application_name(call.port), plan, call.port, MAX_CLUSTER_CONNECTIONS, call)
 
 
 def share_cluster(plan: PodPlan, edge: Inbound, name: str) -> Cluster:
     """Of one member's calls, or of a part of a crowd's."""
-    return _served(name, plan, edge.port, edge.connections, edge.http)
+    return _served(name, plan, edge.port, edge.connections, edge)
 
 
-def _served(name: str, plan: PodPlan, port: int, connections: int, http: bool) -> Cluster:
+def _served(
+    name: str, plan: PodPlan, port: int, connections: int, way: Inbound | Outbound | OutsidePort
+) -> Cluster:
     cluster = application_cluster(name, plan.application, port, connections)
-    if http:
+    if way.http:
         lead_requests(cluster, APPLICATION_POOL_IDLE)
+    elif way.proxy_protocol:
+        cluster.transport_socket = begins_with_header()
     return cluster
 
 

@@ -40,6 +40,7 @@ class Inbound:
     connections: int  # at once, of each share
     is_crowd: bool  # several clients have a share together, else each its own
     http: bool  # what comes in is requests, and each says who calls
+    proxy_protocol: bool  # what comes in is bytes, and a header before them says who calls
     logs_requests: bool
 
 
@@ -57,6 +58,7 @@ class Outbound:
     includes_self: bool
     most: int  # servers that there may be, by the topology
     http: bool  # each request goes to one of them, else each connection
+    proxy_protocol: bool  # at the called application, also where that is the pod's own
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class OutsidePort:
     target: int
     connections: int  # at once, of all clients
     http: bool  # what comes in is requests, and none says who calls
+    proxy_protocol: bool  # what comes in is bytes, and the header before them names nobody
     logs_requests: bool
 
 
@@ -159,13 +162,28 @@ def _inbound(view: PodView, own: Role) -> Iterator[Inbound]:
         roles = {role.name for role in callers(view.topology, own, port)}
         clients = tuple(_peer(m) for m in _others(view) if m.role in roles)
         crowd = is_crowd(view.topology, own, port)
-        yield Inbound(port, clients, share, crowd, own.speaks_http(port), own.logs_requests(port))
+        yield Inbound(
+            port=port,
+            clients=clients,
+            connections=share,
+            is_crowd=crowd,
+            http=own.speaks_http(port),
+            proxy_protocol=port in own.proxy_protocol,
+            logs_requests=own.logs_requests(port),
+        )
 
 
 def _ingress(own: Role) -> Iterator[OutsidePort]:
     share = ingress_share(own)
     for port, target in ((entry.port, entry.target) for entry in own.ingress):
-        yield OutsidePort(port, target, share, own.speaks_http(target), own.logs_requests(target))
+        yield OutsidePort(
+            port=port,
+            target=target,
+            connections=share,
+            http=own.speaks_http(target),
+            proxy_protocol=target in own.proxy_protocol,
+            logs_requests=own.logs_requests(target),
+        )
 
 
 def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
@@ -183,6 +201,7 @@ def _outbound(view: PodView, own: Role) -> Iterator[Outbound]:
             includes_self=includes_self,
             most=called.max_replicas - includes_self,
             http=called.speaks_http(call.port),
+            proxy_protocol=call.port in called.proxy_protocol,
         )
 
 

@@ -19,6 +19,7 @@ from toposeal.topology.http import check_http
 from toposeal.topology.metrics import check_metrics
 from toposeal.topology.model import KINDS, Role, TdxReference, Timers, Topology
 from toposeal.topology.probes import check_probes
+from toposeal.topology.proxy_protocol import check_proxy_protocol
 from toposeal.topology.schema import Findings, mismatch
 from toposeal.topology.snp import SnpPolicy, SnpReference
 
@@ -41,6 +42,7 @@ def check_topology(topology: Topology) -> None:
         findings.add(*_edges(role, topology))
         findings.add(*_ports(role, topology.attestation_port))
         findings.add(*check_http(role))
+        findings.add(*check_proxy_protocol(role))
         findings.add(*check_egress(f"roles.{role.name}.egress", role.egress, topology.mesh, topology.roles))
         findings.add(*check_probes(f"roles.{role.name}.probes", role.probes, topology.attestation_port))
         findings.add(*check_metrics(role, topology.attestation_port))

@@ -119,6 +119,7 @@ class Role:
     metrics: int | None = None  # port at which the sidecar's figures are read in clear; None: nowhere
     addresses: tuple[str, ...] = ()  # IP literals that mean this role to whoever calls it; of no other role
     http: tuple[Http, ...] = ()  # ascending port; every other served port is bytes
+    proxy_protocol: tuple[int, ...] = ()  # ascending; served ports that begin with a header: who calls
     workload_api: bool = False  # whether its application is given an SVID of its own, and its peers' CAs
 
     def speaks_http(self, port: int) -> bool:

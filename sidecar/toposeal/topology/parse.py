@@ -32,6 +32,7 @@ from toposeal.topology.model import (
     Topology,
 )
 from toposeal.topology.probes import PROBES, ordered_probes
+from toposeal.topology.proxy_protocol import PROXY_PROTOCOL
 from toposeal.topology.schema import (
     Either,
     Hex,
@@ -82,6 +83,7 @@ _ROLE = Object(
             Object({"port": _PORT, "target": _PORT}, Ingress), 0, limits.MAX_PORTS_PER_ROLE, "entries"
         ),
         "http": HTTP,
+        "proxy_protocol": PROXY_PROTOCOL,
         "egress": EGRESS,
         "probes": PROBES,
         "metrics": _PORT,
@@ -89,7 +91,18 @@ _ROLE = Object(
     },
     dict[str, Any],
     optional=frozenset(
-        {"tdx", "snp", "gpus", "addresses", "http", "egress", "probes", "metrics", "workload_api"}
+        {
+            "tdx",
+            "snp",
+            "gpus",
+            "addresses",
+            "http",
+            "proxy_protocol",
+            "egress",
+            "probes",
+            "metrics",
+            "workload_api",
+        }
     ),
 )
 
@@ -165,6 +178,7 @@ def _role(
     metrics: int | None = None,
     addresses: tuple[str, ...] = (),
     http: tuple[Http, ...] = (),
+    proxy_protocol: tuple[int, ...] = (),
     workload_api: str = WORKLOAD_API[0],
 ) -> Role:
     return Role(
@@ -183,5 +197,6 @@ def _role(
         metrics=metrics,
         addresses=ordered_addresses(addresses),
         http=ordered_http(http),
+        proxy_protocol=tuple(sorted(proxy_protocol)),
         workload_api=bool(WORKLOAD_API.index(workload_api)),
     )
