@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import threading
@@ -61,33 +62,41 @@ class Wire:
         self._frames: list[bytes] = []
         self._times: list[float] = []
         self._last = time.monotonic()
-        self._running = True
+        self._until = math.inf  # by the clock that stamps frames
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def stop(self, settle: float = 0.3) -> Capture:
-        """Wait until the wire was quiet for `settle` seconds (5 s at most), then return the frames."""
+        """Wait until the wire was quiet for `settle` seconds (5 s at most), then return all frames until then,
+        also those that nobody has read yet.
+        """
         deadline = time.monotonic() + 5
         self._last = time.monotonic()
         while time.monotonic() < min(deadline, self._last + settle):
             time.sleep(0.02)
-        self._running = False
+        self._until = time.time()
         self._thread.join()
         lost = int.from_bytes(self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)[4:], "little")
         self._socket.close()
         return Capture(tuple(self._frames), tuple(self._times), lost)
 
     def _read(self) -> None:
-        while self._running:
+        while True:
+            stopped = self._until < math.inf
             try:
                 frame, control, _, address = self._socket.recvmsg(1 << 16, _CONTROL)
             except TimeoutError:
+                if stopped:
+                    return
                 continue
+            seconds, nanoseconds = struct.unpack("=qq", control[0][2])
+            when = seconds + nanoseconds / 1e9
+            if when > self._until:
+                return
             if address[2] != socket.PACKET_OUTGOING:
                 self._last = time.monotonic()
                 self._frames.append(frame)
-                seconds, nanoseconds = struct.unpack("=qq", control[0][2])
-                self._times.append(seconds + nanoseconds / 1e9)
+                self._times.append(when)
 
     def __enter__(self) -> Wire:
         return self
@@ -95,7 +104,7 @@ class Wire:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._running:
+        if self._until == math.inf:
             self.stop(settle=0)
 
 

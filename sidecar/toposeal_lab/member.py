@@ -37,6 +37,9 @@ class Member:
         self._events: list[Event] = []
         self._changed = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._first = 0  # of the events of this start
+        self._over = False  # whether all that this start had to say is among the events
         self._errors = directory.with_name(f"{directory.name}.stderr")
 
     @property
@@ -45,13 +48,15 @@ class Member:
 
     def start(self, argv: Sequence[str]) -> None:
         """Start the daemon; its journal goes to the listener and to `wait`."""
+        self._first, self._over = len(self._events), False
         with self._errors.open("wb") as errors:
             self.started = boottime()
             self._process = self.pod.spawn(argv, stdout=subprocess.PIPE, stderr=errors)
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
 
     def journal(self) -> list[Event]:
-        """Every event so far, oldest first."""
+        """Every event so far, oldest first, those of earlier starts included."""
         with self._changed:
             return list(self._events)
 
@@ -60,24 +65,35 @@ class Member:
         return [event for event in self.journal() if event.get("event") == name]
 
     def wait(self, name: str, timeout_s: float, **values: object) -> float:
-        """Wait until an event `name` with these values was seen; returns its boot time.
+        """Wait until an event `name` with these values was seen since the start; returns its boot time.
 
         Raises CheckFailed when the daemon ends before, or time does.
         """
         end = time.monotonic() + timeout_s
         with self._changed:
             while True:
-                for event in self._events:
+                for event in self._events[self._first :]:
                     if event.get("event") == name and values.items() <= event.items():
                         return float(str(event["t"]))
-                if not self._running() or not self._changed.wait(end - time.monotonic()):
+                if self._over or not self._changed.wait(end - time.monotonic()):
                     raise CheckFailed(self._complaint(name, values))
+
+    def ended(self, timeout_s: float | None = None) -> int:
+        """Wait for the end, and for all that was said before it; the exit code, negative for a signal.
+
+        Raises subprocess.TimeoutExpired.
+        """
+        if self._process is None or self._reader is None:
+            raise RuntimeError(f"{self.name} was never started")
+        code = self._process.wait(timeout_s)
+        self._reader.join(timeout_s)
+        return code
 
     def stop(self) -> None:
         """End the daemon as a container engine would, and wait for it."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait()
+            self.ended()
 
     @property
     def code(self) -> int | None:
@@ -107,6 +123,7 @@ class Member:
                 self._changed.notify_all()
         process.wait()
         with self._changed:
+            self._over = True
             self._changed.notify_all()
 
 

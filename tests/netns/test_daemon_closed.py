@@ -35,6 +35,7 @@ from toposeal_lab.timeline import boottime
 
 GATHERING, UNBORN = ("envoy",), ("unborn", "unborn-flush")  # the latter have no address yet
 SILENT = ("silent", "silent-stop")  # their resolver never answers
+NOTICED_S = 4.0  # before an Envoy would be found silent, or the resolver given up
 STOPPED_AFTER = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.2)  # seconds
 PEERS = ",".join(f"peer-{number}.test:{PEER_PORT}" for number in range(12))
 
@@ -79,7 +80,7 @@ def test_D7_S9_fault_16_an_envoy_that_dies_before_the_seal_ends_the_daemon(made:
     os.kill(kinds(member)["envoy"], signal.SIGKILL)
     assert member.ended() == 5
     assert member.reason()[0] == "envoy_failed"
-    assert member.wait("fence", 1) - before < 1
+    assert member.wait("fence", 1) - before < NOTICED_S
     assert_closed(member)
 
 
@@ -106,7 +107,7 @@ def test_sigterm_does_not_wait_for_a_silent_resolver(made: World) -> None:
     before = time.monotonic()
     os.kill(member.pid, signal.SIGTERM)
     assert member.ended() == 0
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < NOTICED_S
     assert_closed(member)
 
 
@@ -150,7 +151,7 @@ def test_fault_20_sigterm_at_any_moment_of_the_start_leaves_the_pod_closed(made:
         os.kill(member.pid, signal.SIGTERM)
     for member in members:
         assert member.ended() in (0, -signal.SIGTERM)
-        eventually(lambda m=member: m.pod.processes() == [] or None, 3)  # type: ignore[misc]
+        eventually(lambda m=member: m.pod.processes() == [] or None)  # type: ignore[misc]
         assert rules_stand(member.pod) or not member.directory.exists()
         assert not Path(member.layout.xds).is_dir() or member.files() in ({}, FILES)
         assert "Traceback" not in member.stderr

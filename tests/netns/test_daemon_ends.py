@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.daemons import (
+    END_S,
     FETCH,
     FILES,
     OPEN_FILES,
@@ -157,7 +158,7 @@ def test_D7_F3_fault_19_a_killed_envoy_closes_its_member_until_another_serves(
     before, secret = boottime(), of_envoy(kinds(member)["envoy"])
     with seen_closed(member):
         os.kill(kinds(member)["envoy"], number)
-    closed = member.wait("gate", 5, state="restarting")
+    closed = member.wait("gate", END_S, state="restarting")
     opened = eventually(lambda: reopened(member))
     print(f"closed {closed - before:.3f} s, open again {opened - before:.3f} s after Envoy was killed")
     assert of_envoy(kinds(member)["envoy"]) != secret
@@ -178,7 +179,7 @@ def test_D7_I2_F3_fault_19_a_killed_daemon_takes_envoy_along(mesh: Mesh, number:
     envoy = kinds(victim)["envoy"]
     os.kill(victim.pid, number)
     assert victim.ended() == -number
-    eventually(lambda: gone(envoy) or None, 2)
+    eventually(lambda: gone(envoy) or None)
     assert_closed(mesh, victim)
     assert_no_core(mesh)
 

@@ -171,7 +171,7 @@ def test_fault_20_a_signal_that_the_host_injects_into_the_daemon_leaves_the_pod_
     envoy = kinds(victim)["envoy"]
     os.kill(victim.pid, signal.SIGFPE)
     assert victim.ended() == -signal.SIGFPE
-    eventually(lambda: gone(envoy) or None, 2)
+    eventually(lambda: gone(envoy) or None)
     assert_closed(victim)
     eventually(lambda: speaks(mesh) or None)
 
@@ -233,7 +233,7 @@ def test_fault_19_a_daemon_without_memory_is_killed_and_takes_envoy_along(
     with memory_of(victim.pid, 64 << 10):
         eventually(lambda: ended_by(lambda: knock(mesh, victim), victim.pid))
     assert victim.ended() == -signal.SIGKILL
-    eventually(lambda: gone(found["envoy"]) or None, 2)
+    eventually(lambda: gone(found["envoy"]) or None)
     assert_closed(victim)
     eventually(lambda: speaks(mesh) or None)
 

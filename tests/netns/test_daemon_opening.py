@@ -70,17 +70,23 @@ def harm(member: Daemon) -> None:
 
 @pytest.fixture(scope="module")
 def harmed() -> Iterator[World]:
-    """Every `db` is harmed while it waits for web; then web comes and all of them seal."""
+    """Every `db` is harmed while it waits for web; then web, which has started, gets its addresses and all of
+    them seal: before a stopped Envoy is noticed, which takes some seconds.
+    """
     ready()
     with world({**dict.fromkeys((*HARMED, *CRAMPED), "db"), "web": "web"}) as made:
         made.tmpfs("full", "size=256k")
         made.tmpfs("inodes", "nr_inodes=40")
-        for name in (*HARMED, *CRAMPED):
+        made["web"].pod.run(["ip", "addr", "flush", "dev", "eth0"])
+        for name in made.members:
             made.start(name)
+        made["web"].wait("gate", START_S, state="closed")
         for name in (*HARMED, *CRAMPED):
             made[name].wait("phase", START_S, phase="gathering")
+        for name in (*CRAMPED, *HARMED):
             harm(made[name])
-        made.start("web").wait("gate", SEAL_S, state="open")
+        give_addresses(made["web"])
+        made["web"].wait("gate", SEAL_S, state="open")
         yield made
 
 

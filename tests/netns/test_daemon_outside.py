@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import socket
 import struct
 import threading
@@ -83,7 +84,10 @@ def test_N1_a_host_outside_is_asked_for_by_the_daemon_and_reached_by_name() -> N
         assert asked_for(made, web, METRICS, "/metrics") is None
         made.start("db")
         web.wait("gate", SEAL_S, state="open")
-        assert eventually(lambda: fetch(web.pod, API, PORT) == "PLAIN" or None)
+        tried = 1
+        while fetch(web.pod, API, PORT) != "PLAIN":
+            tried += 1
+            assert tried < 20
         assert "Name or service not known" in fetch(web.pod, "other.example.com", PORT)
         assert fetch(web.pod, NODE_IPV4, PORT) != "PLAIN"
         web.wait("refused", START_S, kind="no_route", destination=f"{NODE_IPV4}:{PORT}")
@@ -93,7 +97,10 @@ def test_N1_a_host_outside_is_asked_for_by_the_daemon_and_reached_by_name() -> N
         figures = asked_for(made, web, METRICS, "/metrics")
         assert figures is not None and figures[0] == 200
         assert {"toposeal_epoch 1", "toposeal_members 2"} <= set(figures[1].splitlines())
-        assert 'toposeal_upstream_connections_total{to="outside"} 1' in figures[1].splitlines()
+        (carried,) = re.findall(
+            r'^toposeal_upstream_connections_total{to="outside"} (\d+)$', figures[1], re.M
+        )
+        assert 1 <= int(carried) <= tried
         assert set(asked) <= {wire(API), wire("db"), wire("web")}
         web.pod.run(
             ["ip", "address", "add", "240.10.128.1/32", "dev", "lo"]

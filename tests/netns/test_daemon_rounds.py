@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from support.daemons import SEAL_S, Daemon, World, eventually, ready, world
+from support.daemons import END_S, SEAL_S, Daemon, World, eventually, ready, world
 from support.held import Held, echo, hold
 from support.inside import APP_UID, run_python
 
@@ -90,7 +90,7 @@ def test_a_member_that_sleeps_past_its_lease_is_left_out_and_comes_back(mesh: Wo
     eventually(lambda: (min(epoch(member) for member in others) > before) or None, SEAL_S)
     left_out = max(epoch(member) for member in others)
     os.kill(sleeper.pid, signal.SIGCONT)
-    sleeper.wait("suspend", 10)
+    sleeper.wait("suspend", END_S)
     eventually(lambda: (len(epochs(mesh)) == 1 and min(epochs(mesh)) > left_out) or None, SEAL_S)
     assert sleeper.events("fence") == []
 
@@ -101,7 +101,7 @@ def test_M2_who_has_lost_the_majority_stops_serving(mesh: World) -> None:
     for member in living(mesh):
         if member is not web:
             os.kill(member.pid, signal.SIGKILL)
-    web.wait("suspend", LEASE_S + 10)
+    web.wait("suspend", LEASE_S + END_S)
     eventually(lambda: web.events("gate")[-1]["state"] == "suspended" or None)
     assert hold(web.pod, host, PORT) is None
     assert web.code is None

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.daemons import (
     ATTESTATION_PORT,
+    END_S,
     SEAL_S,
     Daemon,
     World,
@@ -154,7 +155,7 @@ def test_T4_M1_a_mesh_follows_its_owner_from_version_to_version(mesh: World) -> 
         assert code == 0 and said.startswith("accepted: version 2"), said
         served(mesh, before, *FIRST)
         for name in FIRST:
-            mesh[name].wait("topology", 1, version=2)
+            mesh[name].wait("topology", END_S, version=2)
         new = dial(mesh, "web", NEW, "db-1", "db-2")
         assert old.answers()
         assert address(mesh, "web") == resolved

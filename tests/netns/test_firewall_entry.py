@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-import time
+import subprocess
 
 import pytest
+from support.daemons import eventually
 from support.inside import (
     APP_UID,
     BACKENDS,
@@ -151,8 +152,8 @@ print("ready", flush=True)
 sys.stdin.readline()
 sock.send(b"x" * 1200)
 print("sent", flush=True)
-sys.stdin.readline()
-print(sock.getsockopt(socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP, 24 if v6 else 14), flush=True)
+while sys.stdin.readline():
+    print(sock.getsockopt(socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP, 24 if v6 else 14), flush=True)
 """
 
 ACCEPT = """
@@ -164,8 +165,8 @@ while True:
 """
 
 
-def path_mtu_after_icmp(node: Node, a: Pod, b: Pod, v6: bool) -> int:
-    """The daemon's path MTU after the host's ICMP error about one of its packets."""
+def after_icmp(node: Node, a: Pod, b: Pod, v6: bool) -> subprocess.Popen[bytes]:
+    """A connection of the daemon's about one of whose packets the host has sent an ICMP error."""
     here, there = (a.ipv6, b.ipv6) if v6 else (a.ipv4, b.ipv4)
     router = node.addresses[1 if v6 else 0]
     connection = spawn_python(a, CONNECT, there, uid=DAEMON_UID)
@@ -184,7 +185,10 @@ def path_mtu_after_icmp(node: Node, a: Pod, b: Pod, v6: bool) -> int:
         inject(node, a, ip_packet(router, here, ICMPV6, struct.pack("!BBHI", 2, 0, 0, 1280) + quoted))
     else:
         inject(node, a, ip_packet(router, here, ICMP, struct.pack("!BBHHH", 3, 4, 0, 0, 1000) + quoted))
-    time.sleep(0.1)
+    return connection
+
+
+def path_mtu(connection: subprocess.Popen[bytes]) -> int:
     tell(connection, "mtu")
     return int(read_line(connection))
 
@@ -197,7 +201,8 @@ def test_icmp_errors_that_tcp_needs_arrive(
     a, b = pods
     lockdown(a, backend)
     spawn_python(b, ACCEPT, uid=None)
-    assert path_mtu_after_icmp(node, a, b, v6) == mtu
+    connection = after_icmp(node, a, b, v6)
+    eventually(lambda: path_mtu(connection) == mtu or None)
 
 
 SEND_UDP = """
@@ -210,8 +215,9 @@ RECEIVE_UDP = """
 import socket, sys
 sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 sock.bind(("::", int(sys.argv[1])))
-sock.settimeout(0.5)
+sock.settimeout(float(sys.argv[2]))
 print("ready", flush=True)
+sys.stdin.readline()
 try:
     print(sock.recv(100).decode(), flush=True)
 except TimeoutError:
@@ -228,7 +234,8 @@ def test_N2_no_datagram_comes_in_unasked(pods: Pods, backend: Backend, port: int
         if closed:
             lockdown(a, backend)
         for uid in (APP_UID, DAEMON_UID) if port > 1024 else (None,):
-            receiver = spawn_python(a, RECEIVE_UDP, str(port), uid=uid)
+            receiver = spawn_python(a, RECEIVE_UDP, str(port), "0.2" if closed else "10", uid=uid)
             run_python(b, SEND_UDP, a.ipv4, str(port), uid=None)
+            tell(receiver, "it was sent")
             assert read_line(receiver) == ("nothing" if closed else "spoofed answer")
             receiver.wait()

@@ -26,6 +26,7 @@ from toposeal_lab.pods import Node, Pod
 
 Pods = tuple[Pod, Pod]
 PRODUCERS = pytest.mark.parametrize("backend", BACKENDS)
+SILENCE = 0.9  # seconds, and nothing comes any more; where something has to come, there is more patience
 
 # Accepts, then reads slowly what a closed socket still has to send. A tiny receive buffer keeps it there.
 SINK = """
@@ -40,7 +41,7 @@ print("ready", flush=True)
 while True:
     client, _ = listener.accept()
     time.sleep(slow)
-    client.settimeout(0.9)
+    client.settimeout(10)
     total = 0
     try:
         while data := client.recv(65536):
@@ -123,7 +124,7 @@ import socket, sys
 address, port = sys.argv[1], int(sys.argv[2])
 sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-sock.settimeout(0.9)
+sock.settimeout(float(sys.argv[3]))
 print("ready", flush=True)
 try:
     sock.connect((address, port))
@@ -141,7 +142,7 @@ except OSError as error:
 """
 
 
-def serve(pod: Pod, port: int, uid: int, patience: float = 3) -> subprocess.Popen[bytes]:
+def serve(pod: Pod, port: int, uid: int, patience: float = 20) -> subprocess.Popen[bytes]:
     return spawn_python(pod, SERVE, str(port), MARKER.decode(), str(patience), uid=uid)
 
 
@@ -152,20 +153,20 @@ def ended(child: subprocess.Popen[bytes]) -> str:
     return child.stdout.read().decode()
 
 
-def drain(pod: Pod, address: str, port: int) -> subprocess.Popen[bytes]:
-    return spawn_python(pod, DRAIN, address, str(port), uid=None)
+def drain(pod: Pod, address: str, port: int, patience: float = 10) -> subprocess.Popen[bytes]:
+    return spawn_python(pod, DRAIN, address, str(port), str(patience), uid=None)
 
 
 def attempts(pod: Pod, port: int, *addresses: str) -> list[str]:
     """How connecting from `pod` ends, all addresses at once."""
-    return [read_line(child) for child in [drain(pod, address, port) for address in addresses]]
+    return [read_line(child) for child in [drain(pod, address, port, SILENCE) for address in addresses]]
 
 
 def spill_to_client(
-    server: Pod, client: Pod, uid: int, ports: tuple[int, int]
+    server: Pod, client: Pod, uid: int, ports: tuple[int, int], patience: float = 10
 ) -> tuple[int, tuple[int, str]]:
     """Bytes that a server wrote and left in a closed socket, and what its client got of them."""
-    serving, reading = serve(server, ports[0], uid), drain(client, server.ipv4, ports[1])
+    serving, reading = serve(server, ports[0], uid), drain(client, server.ipv4, ports[1], patience)
     assert (read_line(serving), read_line(reading)) == ("accepted", "connected")
     tell(serving, "write")
     written = int(read_line(serving))
@@ -188,7 +189,7 @@ def test_what_the_daemon_leaves_on_the_peer_port_stays(pods: Pods, backend: Back
     """Without an owner it could be anybody's; peers have deadlines for what they wait for."""
     a, b = pods
     lockdown(a, backend)
-    written, (got, how) = spill_to_client(a, b, DAEMON_UID, ports=(15443, 15443))
+    written, (got, how) = spill_to_client(a, b, DAEMON_UID, (15443, 15443), SILENCE)
     assert (got < written, how) == (True, "TimeoutError")
 
 
@@ -234,7 +235,7 @@ def test_I3_only_the_living_daemon_sends_from_the_peer_port(node: Node, pods: Po
     daemon.kill()
     daemon.wait()
     with Wire(node, a) as wire:
-        squatter = serve(a, 15443, APP_UID, patience=20)
+        squatter = serve(a, 15443, APP_UID)
         assert attempts(b, 15443, *a.addresses) == ["TimeoutError"] * 2
         assert ended(squatter) == ""
         assert wire.stop().beyond_resets() == ()
@@ -257,7 +258,7 @@ def test_I9_what_an_older_connection_left_in_its_socket_stays(
 ) -> None:
     """Established and filled before the rules, closed under them: no owner, and not one byte more."""
     a, b = pods
-    pairs = [(serve(a, port, APP_UID), drain(b, a.ipv4, port)) for port in (15443, 15006, 8080)]
+    pairs = [(serve(a, port, APP_UID), drain(b, a.ipv4, port, SILENCE)) for port in (15443, 15006, 8080)]
     written = []
     for serving, reading in pairs:
         assert (read_line(serving), read_line(reading)) == ("accepted", "connected")
@@ -295,7 +296,7 @@ def test_who_knocks_while_nobody_is_there_is_told_at_once(pods: Pods, backend: B
 def test_I3_an_application_in_envoys_place_answers_nobody(node: Node, pods: Pods, backend: Backend) -> None:
     a, b = pods
     lockdown(a, backend)
-    squatter = serve(a, 15006, APP_UID, patience=20)
+    squatter = serve(a, 15006, APP_UID)
     with Wire(node, a) as wire:
         assert attempts(b, 8080, *a.addresses) == ["TimeoutError"] * 2
         assert wire.stop().beyond_resets() == ()
@@ -308,7 +309,7 @@ def test_envoys_port_takes_intercepted_connections_only(pods: Pods, backend: Bac
     a, b = pods
     a.run(["ip", "address", "add", "10.77.0.77/24", "dev", "eth0"])
     lockdown(a, backend)
-    envoy = serve(a, 15006, ENVOY_UID, patience=20)
+    envoy = serve(a, 15006, ENVOY_UID)
     assert attempts(b, 15006, *a.addresses, "10.77.0.77") == ["TimeoutError"] * 3
     assert read_line(drain(b, "10.77.0.77", 8080)) == "connected"
     assert read_line(envoy) == "accepted"
@@ -321,7 +322,7 @@ kind, address, port, source, marker = sys.argv[1:6]
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 sock = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-sock.settimeout(1)
+sock.settimeout(10 if "patient" in sys.argv else 1)
 if "bound" in sys.argv:
     sock.setsockopt(socket.SOL_SOCKET, 25, b"eth0")
 sock.bind(("::" if ":" in address else "0.0.0.0", int(source)))
@@ -362,7 +363,8 @@ def test_udp_is_the_daemons_for_dns_alone(node: Node, pods: Pods, backend: Backe
         spawn_python(b, ECHO_UDP, port, uid=None)
     marker = MARKER.decode()
     for address in b.addresses:
-        assert run_python(a, REUSE, "udp", address, "53", "40000", "question", uid=DAEMON_UID) == "answer\n"
+        said = run_python(a, REUSE, "udp", address, "53", "40000", "question", "patient", uid=DAEMON_UID)
+        assert said == "answer\n"
         with Wire(node, a) as wire:
             # The flow of the daemon's question is established: nobody else gets into it.
             for bound in ("bound", "free"):
@@ -382,7 +384,8 @@ def test_an_application_cannot_ride_on_a_connection_of_envoys(
     a, b = pods
     lockdown(a, backend)
     spawn_python(b, ANSWER_TCP, "7000", uid=None)
-    assert run_python(a, REUSE, "tcp", b.ipv4, "7000", "40002", "first", uid=ENVOY_UID) == "hello\n"
+    said = run_python(a, REUSE, "tcp", b.ipv4, "7000", "40002", "first", "patient", uid=ENVOY_UID)
+    assert said == "hello\n"
     with Wire(node, a) as wire:
         for bound in ("free", "bound"):
             said = run_python(a, REUSE, "tcp", b.ipv4, "7000", "40002", MARKER.decode(), bound, uid=APP_UID)

@@ -82,10 +82,9 @@ class Daemon(Member):
     def stderr(self) -> str:
         return self._errors.read_text(errors="replace")
 
-    def ended(self, timeout_s: float = END_S) -> int:
-        """Wait for the end; the exit code, negative for a signal."""
-        assert self._process is not None
-        return self._process.wait(timeout_s)
+    def ended(self, timeout_s: float | None = END_S) -> int:
+        """As of any member, and not for ever."""
+        return super().ended(timeout_s)
 
     def child(self, name: str, timeout_s: float = START_S) -> int:
         """The process id of the one child called `name`."""
@@ -306,7 +305,7 @@ def ready() -> None:
 def seen_closed(member: Daemon) -> Iterator[None]:
     """That meanwhile the pod is seen behind its rules without Envoy and key, however soon another serves."""
     with ThreadPoolExecutor(1) as watcher:
-        seen = watcher.submit(eventually, lambda: closed(member) or None)
+        seen = watcher.submit(eventually, lambda: closed(member) or None, SEAL_S)
         yield
         seen.result()
     assert rules_stand(member.pod)

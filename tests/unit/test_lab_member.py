@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from toposeal_lab.checks import CheckFailed
-from toposeal_lab.member import Event, Member
+from toposeal_lab.member import Event, Listener, Member
 from toposeal_lab.pods import Pod
 
 
@@ -25,11 +25,14 @@ class Here:
         return subprocess.Popen(argv, **popen)
 
 
-def started(tmp_path: Path, script: str, seen: list[tuple[str, Event]] | None = None) -> Member:
-    heard = [] if seen is None else seen
-    made = Member(cast(Pod, Here()), "web", tmp_path / "web", lambda name, event: heard.append((name, event)))
-    made.start([sys.executable, "-I", "-c", script])
+def started(tmp_path: Path, script: str, listener: Listener = lambda name, event: None) -> Member:
+    made = Member(cast(Pod, Here()), "web", tmp_path / "web", listener)
+    made.start(python(script))
     return made
+
+
+def python(script: str) -> list[str]:
+    return [sys.executable, "-I", "-c", script]
 
 
 def test_an_event_is_found_by_its_values(tmp_path: Path) -> None:
@@ -38,7 +41,7 @@ def test_an_event_is_found_by_its_values(tmp_path: Path) -> None:
 print('{"t": 1.5, "event": "phase", "phase": "boot"}')
 print('{"t": 2.5, "event": "phase", "phase": "active"}')
 """
-    member = started(tmp_path, script, seen)
+    member = started(tmp_path, script, lambda name, event: seen.append((name, event)))
     assert member.wait("phase", 10, phase="active") == 2.5
     assert member.wait("phase", 10) == 1.5
     assert [event["phase"] for event in member.events("phase")] == ["boot", "active"]
@@ -51,6 +54,32 @@ def test_a_process_that_ends_is_not_waited_for(tmp_path: Path) -> None:
     with pytest.raises(CheckFailed, match=r"has ended without gate.*found nothing"):
         member.wait("gate", 60, state="open")
     assert time.monotonic() - began < 30
+
+
+def slow(name: str, event: Event) -> None:
+    """The process has long ended when its words have been read."""
+    time.sleep(0.3)
+
+
+def test_last_words_are_heard_after_the_end(tmp_path: Path) -> None:
+    member = started(tmp_path, """print('{"t": 1.5, "event": "fence"}')""", slow)
+    assert member.ended(10) == 0
+    assert [event["event"] for event in member.events("fence")] == ["fence"]
+
+
+def test_who_waits_for_last_words_hears_them_after_the_end(tmp_path: Path) -> None:
+    member = started(tmp_path, """print('{"t": 1.5, "event": "fence"}')""", slow)
+    assert member.wait("fence", 10) == 1.5
+
+
+def test_what_an_earlier_start_has_said_is_not_waited_for(tmp_path: Path) -> None:
+    member = started(tmp_path, """print('{"t": 1.5, "event": "phase", "phase": "active"}')""")
+    assert member.wait("phase", 10, phase="active") == 1.5
+    member.ended(10)
+    member.start(python("pass"))
+    with pytest.raises(CheckFailed, match="has ended without phase"):
+        member.wait("phase", 10, phase="active")
+    assert len(member.events("phase")) == 1
 
 
 def test_silence_ends_with_the_time_given(tmp_path: Path) -> None:
