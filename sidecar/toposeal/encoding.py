@@ -33,7 +33,7 @@ def digest(tag: str, *parts: bytes) -> bytes:
 def transcript(tag: str, *parts: bytes) -> bytes:
     """`tag | LP(part)...`: what is hashed or signed. No tag is a prefix of another transcript,
     since tags are ASCII and the byte after a tag is the zero top byte of a length below 2^24."""
-    return tag.encode("ascii") + b"".join(lp(part) for part in parts)
+    return tag.encode("ascii") + b"".join([lp(part) for part in parts])
 
 
 def encode(message: Message) -> bytes:

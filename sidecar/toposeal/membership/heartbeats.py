@@ -54,17 +54,20 @@ def on_heartbeat(member: Member, message: wire.Signed, now: int) -> Step:
 def beat_all(member: Member, now: int) -> Step:
     """One heartbeat to everybody of our mesh, and to whoever may come into it or we into theirs."""
     member = replace(member, beat_at=now + member.own.topology.topology.timers.heartbeat_ms)
-    # Who may not serve may have been forgotten by those who do.
-    effects: tuple[Effect, ...] = outbox.announce(member) if member.suspended_at is not None else ()
-    listed, following, introduction = mesh_iids(member), _following(member, now), outbox.introduction(member)
+    listed, following, introduction = mesh_iids(member), _following(member, now), None
+    effects: tuple[Effect, ...] = ()
+    if member.suspended_at is not None:  # and may have been forgotten by those who serve
+        introduction = outbox.introduction(member)
+        effects = outbox.announce(introduction)
     for peer in list(member.peers.values()):
         if not _concerns(member, peer):
             continue
         if peer.identity.iid not in listed and peer.silent >= _SILENT_LIMIT:
             member = member.without_peer(peer.identity.iid)
             continue
-        if peer.silent > 1 and introduction is not None:  # who does not answer may not know us
-            effects += (outbox.send(peer, introduction),)
+        if peer.silent > 1:  # who does not answer may not know us
+            introduction = introduction or outbox.introduction(member)
+            effects += (outbox.send(peer, introduction),) if introduction else ()
         member, more = _beat(member, replace(peer, silent=peer.silent + 1), following, now)
         effects += more
     return member, effects
@@ -91,16 +94,16 @@ def lapses_at(member: Member) -> int | None:
     if serving is None:
         return None
     timers = member.own.topology.topology.timers
-    others = sorted(
-        (peer.lease_until for iid, peer in member.peers.items() if iid in serving.iids), reverse=True
-    )
-    needed = len(serving.iids) // 2  # with ourselves more than half
+    needed, listed = len(serving.iids) // 2, serving.iids  # with ourselves more than half
     lease = member.serving_since + 2 * timers.reattest_ms
     if member.adopted:  # something newer than what we serve is known
         lease = min(lease, member.adopted[0][1] + timers.topology_ms)
+    if not needed:
+        return lease
+    others = [peer.lease_until for iid, peer in member.peers.items() if iid in listed]
     if needed > len(others):
         return 0
-    return min(lease, others[needed - 1]) if needed else lease
+    return min(lease, sorted(others)[-needed])
 
 
 def watch(member: Member, now: int) -> Step:

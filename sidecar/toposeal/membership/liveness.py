@@ -47,7 +47,7 @@ def on_pong(member: Member, message: wire.Signed, now: int) -> tuple[Member, boo
     attempt = attempt_of(member.phase)
     if attempt is None or pong.target_epoch != attempt.epoch:
         raise stale("pong.target_epoch", pong.target_epoch)
-    recent = range(max(1, peer.pings - _EAGER_PINGS), peer.pings + 1)
+    recent = range(peer.pings, max(0, peer.pings - _EAGER_PINGS - 1), -1)  # most answers are to the last
     if all(pong.nonce != outbox.ping_nonce(attempt, peer, n) for n in recent):
         raise stale("pong.nonce", pong.nonce)
     known = is_candidate(member, attempt, peer, now)

@@ -17,10 +17,9 @@ from toposeal.membership.state import Attempt, Committed, Member, Peer, Sealed, 
 from toposeal.membership.votes import commit_message, make_liveness, make_propose, make_sealed
 
 
-def announce(member: Member, known: frozenset[str] = frozenset()) -> tuple[Effect, ...]:
-    """The own Introduction to every configured address but those `known`."""
-    data = introduction(member)
-    return (Announce(data, known),) if data else ()
+def announce(introduction: bytes | None, known: frozenset[str] = frozenset()) -> tuple[Effect, ...]:
+    """The own Introduction, once there is one, to every configured address but those `known`."""
+    return (Announce(introduction, known),) if introduction else ()
 
 
 def introduction(member: Member) -> bytes | None:

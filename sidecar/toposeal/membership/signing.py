@@ -44,17 +44,17 @@ class SigningKeys:
 
     def sign(self, tag: Tag, body: bytes) -> bytes:
         """IK signature, 64 bytes."""
-        return self.ik.sign(transcript(tag.value, body))
+        return self.ik.sign(transcript(tag, body))
 
     def sign_ca(self, tag: Tag, body: bytes) -> bytes:
         """CA-key signature, DER. Only IDENTITY and COMMIT are ever signed with it, and X.509."""
-        return self.ca.sign(transcript(tag.value, body), ECDSA(SHA256(), deterministic_signing=True))
+        return self.ca.sign(transcript(tag, body), ECDSA(SHA256(), deterministic_signing=True))
 
 
 def verify_ik(key: Ed25519PublicKey, tag: Tag, body: bytes, signature: bytes) -> None:
     """Raise RemoteProtocolError(SIGNATURE_INVALID) unless `signature` is IK's over `body`."""
     try:
-        key.verify(signature, transcript(tag.value, body))
+        key.verify(signature, transcript(tag, body))
     except InvalidSignature as error:
         raise _invalid(tag, "IK") from error
 
@@ -62,7 +62,7 @@ def verify_ik(key: Ed25519PublicKey, tag: Tag, body: bytes, signature: bytes) ->
 def verify_ca(key: EllipticCurvePublicKey, tag: Tag, body: bytes, signature: bytes) -> None:
     """Raise RemoteProtocolError(SIGNATURE_INVALID) unless `signature` is the CA key's over `body`."""
     try:
-        key.verify(signature, transcript(tag.value, body), ECDSA(SHA256()))
+        key.verify(signature, transcript(tag, body), ECDSA(SHA256()))
     except InvalidSignature as error:
         raise _invalid(tag, "CA key") from error
 

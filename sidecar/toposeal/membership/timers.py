@@ -49,11 +49,10 @@ def _deadlines(member: Member) -> Iterable[int]:
         yield member.beat_at
     if member.fetch is not None:
         yield member.fetch.asked_at + timers.ping_ms
-    ends = (
-        heartbeats.lapses_at(member) if member.suspended_at is None else None,
-        heartbeats.quorum_deadline(member),
-    )
-    yield from (end for end in ends if end is not None)
+    if member.suspended_at is None and (lapses := heartbeats.lapses_at(member)) is not None:
+        yield lapses
+    if (gives_up := heartbeats.quorum_deadline(member)) is not None:
+        yield gives_up
     if isinstance(phase, Waiting):
         yield phase.until
     if isinstance(phase, (Gathering, Proposed, Committed, Sealed)):
@@ -154,9 +153,10 @@ def _repeat(member: Member, now: int) -> Step:
         return replace(member, phase=Waiting(member.last_epoch + 1, now)), ()
     admitted = (peer.hello.addresses for peer in member.peers.values() if peer.admitted)
     known = frozenset(address for addresses in admitted for address in addresses)
-    effects: tuple[Effect, ...] = (*outbox.announce(member, known), *_ourselves(member))
+    introduction = outbox.introduction(member)
+    effects: tuple[Effect, ...] = (*outbox.announce(introduction, known), *_ourselves(member))
     for peer in list(member.peers.values()):
-        member, more = _ping_or_forget(member, phase.attempt, peer)
+        member, more = _ping_or_forget(member, phase.attempt, peer, introduction)
         effects += more
     if isinstance(phase, Proposed):
         effects += outbox.propose(member, phase.manifest)
@@ -183,7 +183,7 @@ def _ourselves(member: Member) -> tuple[Effect, ...]:
     return judge(member, member.own.identity, member.join) if refused else ()
 
 
-def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer) -> Step:
+def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer, introduction: bytes | None) -> Step:
     if peer.silent >= _SILENT_LIMIT and peer.identity.iid not in mesh_iids(member):
         return member.without_peer(peer.identity.iid), ()
     unanswered = peer.silent > 0
@@ -192,8 +192,7 @@ def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer) -> Step:
     if peer.admitted is None:
         return member, ()
     # Who does not answer may not know us, or not our present HELLO, or not our topology.
-    data = outbox.introduction(member) if unanswered else None
-    effects: tuple[Effect, ...] = (outbox.send(peer, data),) if data else ()
+    effects: tuple[Effect, ...] = (outbox.send(peer, introduction),) if introduction and unanswered else ()
     if (peer.hello.target_epoch, peer.hello.topology_digest) == (attempt.epoch, member.topology.digest):
         member, ping = outbox.ping(member, attempt, peer)
         effects += ping

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from hashlib import blake2b
 from types import ModuleType
 from typing import Any, Protocol, TypeVar, cast
@@ -81,7 +81,7 @@ class Boot:
     ik: Ed25519PrivateKey
     ca: EllipticCurvePrivateKey
     serial: int
-    secrets: tuple[bytes, ...]  # what must never leave the member (S7)
+    secrets: tuple[bytes, ...]  # what must never leave the member (S7), in hexadecimal too
 
     @property
     def real(self) -> SigningKeys:
@@ -100,7 +100,7 @@ def boot_of(entropy: Entropy) -> Boot:
     ca = derive_private_key(int.from_bytes(scalar, "big"), SECP256R1())
     key, serial = Ed25519PrivateKey.from_private_bytes(ik), serial_number(entropy.randbytes(20))
     secrets = (ik, scalar, secret_of(key.public_key()), secret_of(ca.public_key()))
-    return Boot(key, ca, serial, secrets)
+    return Boot(key, ca, serial, (*secrets, *(secret.hex().encode() for secret in secrets)))
 
 
 @cache
@@ -170,16 +170,20 @@ def _members() -> Iterator[ModuleType]:
 
 def _copied(value: T, **changes: object) -> T:
     """`dataclasses.replace` for dataclasses whose constructor only stores its arguments."""
-    copy = object.__new__(type(value))
-    held, fields = vars(value), _fields(cast(Any, type(value)))
-    vars(copy).update(held if len(held) == len(fields) else {name: held[name] for name in fields})
-    vars(copy).update(changes)
+    kind = value.__class__
+    copy = object.__new__(kind)
+    held = copy.__dict__
+    held.update(value.__dict__)
+    for name in _derived(kind):
+        held.pop(name, None)
+    held.update(changes)
     return copy
 
 
 @cache
-def _fields(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+def _derived(kind: type) -> tuple[str, ...]:
+    """What a value keeps beside its fields: it may not hold for a copy with changes."""
+    return tuple(name for name, value in vars(kind).items() if isinstance(value, cached_property))
 
 
 def _symbolic(parsed: Identity) -> Identity:

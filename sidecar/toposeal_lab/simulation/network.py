@@ -8,8 +8,9 @@ same run, and a run without one of its faults has all the others. Every step of 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection
+from functools import partial
 from itertools import count
 
 from toposeal._wire import peer_pb2 as wire
@@ -91,6 +92,7 @@ class Network:
         self.faults = faults or Faults()
         self.now = 0
         self.nodes: list[Node] = []
+        self._at: defaultdict[str, list[Node]] = defaultdict(list)  # by address, the dead ones too
         self.observers: list[Callable[[Step], None]] = []
         self.topologies = {signed.topology.digest: signed}  # all that the owner has signed
         self.delivered: deque[tuple[int, int, bytes]] = deque(
@@ -126,6 +128,7 @@ class Network:
         dice = Dice("entropy", self.seed, index)
         node = Node(index, address, measured or role, member, signed, boot, dice, crash_on=crash_on)
         self.nodes.append(node)
+        self._at[address].append(node)
         self.data_plane.boot(node)
         self._note(node, f"boots as {role}")
         self._perform(node, effects)
@@ -259,8 +262,7 @@ class Network:
             raise
         self._observe(Step(node, before, event, node.member, effects, error, self.now, clock))
         if error is not None:
-            node.refusals += error.mismatches
-            self._schedule(node)
+            node.refusals += error.mismatches  # and it waits for what it has waited for
         else:
             self._perform(node, effects)
 
@@ -269,12 +271,13 @@ class Network:
             observe(step)
 
     def _perform(self, node: Node, effects: tuple[Effect, ...]) -> None:
-        entered = not node.phases or node.phases[-1] != node.phase
+        phase = node.phase
+        entered = not node.phases or node.phases[-1] != phase
         if entered:
-            node.phases.append(node.phase)
-            self._note(node, f"is {node.phase}")
-        crash = entered and node.crash_on is not None and node.crash_on[0] == node.phase
-        crash = crash and self.strike(f"crash {node.phase}", node.index)
+            node.phases.append(phase)
+            self._note(node, f"is {phase}")
+        crash = entered and node.crash_on is not None and node.crash_on[0] == phase
+        crash = crash and self.strike(f"crash {phase}", node.index)
         if not crash or (node.crash_on is not None and node.crash_on[1]):
             for effect in effects:
                 self._effect(node, effect)
@@ -289,8 +292,9 @@ class Network:
             case Appraise():
                 self._after(_APPRAISAL_MS, node, symbolic_appraisal(effect))
             case Send(_, addresses, data):
-                for peer in [n for n in self.nodes if n.address in addresses]:
-                    self._send(node, peer, data)
+                for address in addresses:
+                    for peer in self._at[address]:
+                        self._send(node, peer, data)
             case Announce(data, known):
                 for peer in [n for n in self.nodes if n is not node and n.address not in known]:
                     self._send(node, peer, data)
@@ -376,7 +380,7 @@ class Network:
         self._after(delay, target, Received(data))
 
     def _after(self, delay: int, node: Node, event: Event) -> None:
-        self.at(self.now + delay, lambda: self._happen(node, event))
+        self.at(self.now + delay, partial(self._happen, node, event))
 
     def _note(self, node: Node, text: str) -> None:
         self.trace.append(f"{self.now:>8} ms  {node.index} {node.address} {text}")

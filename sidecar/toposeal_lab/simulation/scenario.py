@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toposeal.errors import Mismatch, Reason
-from toposeal.membership.events import Fault, Leave
+from toposeal.membership.events import Announce, Appraise, Fault, Leave, Quote, Send
 from toposeal.membership.sealed import SealedManifest
-from toposeal.membership.state import Waiting
+from toposeal.membership.state import Committed, Proposed, Sealed, Waiting
 from toposeal.topology.accept import SignedTopology
 from toposeal_lab.simulation.data_plane import APPLY_MS
 from toposeal_lab.simulation.dice import Dice
@@ -58,6 +58,8 @@ KINDS = (
     *("death", "pause", "clock jump", "clock stall", "defect", "leave", "quote failure", "quote slow"),
     *("surplus instance", "versions", "equivocation", "epoch jump"),
 )
+_SAID = (Send, Announce, Quote, Appraise)
+_UNDECIDED = (Proposed, Committed, Sealed)
 _MOST_MEMBERS = 6  # more are only slower
 _ATTEMPTS = 6  # L1: after peace, at most so many further epochs
 
@@ -95,6 +97,8 @@ class Scenario(Updates):
         self.epochs: dict[int, int] = {}  # node -> the epoch that it begins with
         self.network.observers.append(self._jump)
         self.peaceful = False
+        self._moves = 0  # steps that may settle anything
+        self._known: tuple[tuple[object, ...], bool] = ((), False)  # whether it was settled, and when
 
     def run(self) -> Outcome:
         """Raises Violation with the seed and the last steps."""
@@ -236,6 +240,8 @@ class Scenario(Updates):
     def _jump(self, step: Step) -> None:
         """As if it had failed so many attempts already."""
         phase, node = step.after.phase, step.node.index
+        others = step.before.phase is not phase or step.before.own is not step.after.own
+        self._moves += others or not all(isinstance(effect, _SAID) for effect in step.effects)
         if not self.epochs.get(node) or not isinstance(phase, Waiting) or self.peaceful:
             return
         epoch = max(phase.epoch, self.epochs.pop(node))
@@ -370,11 +376,18 @@ class Scenario(Updates):
         return max(self.invariants.highest.values(), default=0)
 
     def _settled(self) -> bool:
+        """As `_is_settled` says, which is looked at again when something of it has changed."""
+        state = (self._moves, len(self.network.nodes), id(self.topology))
+        if self._known[0] != state:
+            self._known = state, self._is_settled()
+        return self._known[1]
+
+    def _is_settled(self) -> bool:
         """L1: all members of what is served live and serve it too, under the newest topology, and who is
         outside has no place in it.
         """
         nodes = self._latest()
-        if any(not n.alive or n.fenced or n.phase in ("committed", "sealed", "proposed") for n in nodes):
+        if any(not n.alive or n.fenced or isinstance(n.member.phase, _UNDECIDED) for n in nodes):
             return False
         if any(n.member.own.topology.topology.digest != self.topology.topology.digest for n in nodes):
             return False
