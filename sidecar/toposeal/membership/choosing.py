@@ -80,5 +80,5 @@ def _within_bounds(
         of_role = [entry for entry in entries if entry.role == name]
         if len(of_role) < role.min_replicas:
             return None
-        chosen += sorted(of_role, key=lambda entry: (entry.iid not in listed, entry))[: role.max_replicas]
-    return tuple(sorted(chosen))
+        chosen += sorted(of_role, key=lambda entry: (entry.iid not in listed, entry.iid))[: role.max_replicas]
+    return tuple(sorted(chosen, key=lambda entry: (entry.role, entry.iid)))
