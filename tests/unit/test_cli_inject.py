@@ -11,6 +11,7 @@ import yaml
 from support.injection import APP, ROOT, labelled
 
 from toposeal.cli.main import entry
+from toposeal.kubernetes.helm import TEMPLATES
 from toposeal.kubernetes.initdata import ANNOTATION, from_annotation
 
 EXAMPLE = ROOT / "docs" / "examples" / "shop"
@@ -115,6 +116,19 @@ def test_for_kustomize_the_same_is_checked_and_initdata_alone_is_printed(shop: S
     assert (code, out) == (1, "") and "manifest_refused" in err  # no label to be selected by
 
 
+def test_C3_for_helm_the_same_is_checked_and_a_new_folder_is_made(shop: Shop) -> None:
+    chart = shop.folder / "toposeal"
+    assert shop.run(*PLACES, "--helm", "--out", str(chart))[0] == 1 and not chart.exists()
+    shop.take_digests()
+    code, out, err = shop.run(*PLACES, "--helm", "--out", str(chart))
+    assert (code, out) == (0, ""), err
+    injected = shop.run(*PLACES)[1]
+    values = re.findall(rf"{re.escape(ANNOTATION)}: (\S+)", (chart / TEMPLATES).read_text())
+    assert sorted(values) == sorted(re.findall(rf"{re.escape(ANNOTATION)}: (\S+)", injected))
+    code, _, err = shop.run(*PLACES, "--helm", "--out", str(chart))
+    assert code == 1 and "File exists" in err
+
+
 def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
     told = yaml.safe_load(shop.run("--digests", "--tee=snp")[1])["roles"]
     assert len(told["web"]["snp"][0]["host_data"]) == 64
@@ -141,6 +155,9 @@ def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
         ["--digests", "-f", "/nonexistent"],
         ["--digests", "--kustomize", *PLACES],
         ["--kustomize", *PLACES],
+        ["--helm", "--draft", *PLACES],
+        ["--helm", "--kustomize", "--draft", *PLACES, "--out=/nonexistent/chart"],
+        ["--helm", "--draft", *PLACES, "--out=/nonexistent/chart"],
         ["--kustomize", "--draft"],
     ],
 )

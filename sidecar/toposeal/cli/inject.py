@@ -10,7 +10,8 @@ from typing import Any
 
 from toposeal.cli.owner_keys import read_owner
 from toposeal.errors import Reason, UsageError
-from toposeal.host.files import read_once, write_new
+from toposeal.host.files import read_once, write_folder, write_new
+from toposeal.kubernetes.helm import library_chart
 from toposeal.kubernetes.initdata import ALGORITHMS, FIELDS, Initdata, PodIdentity, build
 from toposeal.kubernetes.inject import Injection, inject, roles_of
 from toposeal.kubernetes.kustomize import initdata_component
@@ -59,19 +60,23 @@ def register(subparsers: Any) -> None:
         default="toposeal",
         help="topology and collateral (default %(default)s)",
     )
-    add("--out", metavar="FILE", help="new file for the result (default: standard output)")
+    add(
+        "--out",
+        metavar="FILE",
+        help="new file for the result (default: standard output); with --helm the chart",
+    )
     only = parser.add_mutually_exclusive_group()
     only.add_argument(
         "--digests", action="store_true", help="print the config digests for the topology alone"
     )
     only.add_argument("--draft", action="store_true", help="leave out comparing digests: for genpolicy")
     add("--kustomize", action="store_true", help="check the same, print a component with the initdata alone")
+    add("--helm", action="store_true", help="check the same, make a library chart: the new folder --out")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.digests and args.kustomize:
-        raise UsageError.of(Reason.USAGE, "--kustomize", "--digests", "one of them")
+    _check_result(args)
     owner = read_owner(args.owner)
     topology = parse_topology(payload_from_yaml(read_once(args.topology, MAX_TOPOLOGY_SIZE), owner))
     text = _text(args.file, MAX_MANIFEST_FILE)
@@ -83,9 +88,21 @@ def _run(args: argparse.Namespace) -> int:
         _put(_snippet(initdata, kind), args.out)
         return 0
     injection = Injection(topology, kind, initdata, _settings(args), draft=args.draft)
+    if args.helm:
+        files = library_chart(text, injection, named)
+        write_folder(args.out, {name: one.encode("utf-8") for name, one in files.items()}, _MODE)
+        return 0
     make = initdata_component if args.kustomize else inject
     _put(make(text, injection, named), args.out)
     return 0
+
+
+def _check_result(args: argparse.Namespace) -> None:
+    asked = [name for name in ("--digests", "--kustomize", "--helm") if getattr(args, name[2:])]
+    if len(asked) > 1:
+        raise UsageError.of(Reason.USAGE, asked[1], asked[0], "one of them")
+    if args.helm and args.out is None:
+        raise UsageError.of(Reason.USAGE, "--out", "nothing", "a new folder for the chart")
 
 
 def _settings(args: argparse.Namespace) -> Settings:
