@@ -100,6 +100,12 @@ def test_what_is_no_mapping_or_list_where_something_goes_is_refused(at: str, val
     assert at in refusal(pod)
 
 
+def test_a_probe_of_anything_is_refused_like_any_other() -> None:
+    pod = pods()["web"]
+    pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = ["/ready"]
+    assert "httpGet" in refusal(pod)
+
+
 def test_an_annotation_that_is_there_is_not_replaced() -> None:
     pod = pods()["web"]
     name = "io.katacontainers.config.hypervisor.cc_init_data"

@@ -62,6 +62,12 @@ def roles_of(text: str, topology: Topology, named: Mapping[str, str]) -> list[st
     return sorted({workload.role for workload in found})
 
 
+def check_digests(roles: Iterable[Role], injection: Injection) -> None:
+    """Raises UsageError for a role whose digest the topology does not name."""
+    for role in roles:
+        _check_digest(role, injection)
+
+
 def services(found: Iterable[Workload]) -> str:
     """The documents by which members find those of each role. Raises UsageError for a pod without labels."""
     return "".join(_service(workload) for workload in found)
