@@ -1,10 +1,11 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test monitoring-test programs soak soak-sidecars lint format \
+.PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test helm-test k8s-api-test monitoring-test programs soak soak-sidecars lint format \
         coverage coverage-table kernel bench figures differential spiffe fuzz model proto lock images images-test \
         images-reproducible clean
 
 BIN := .venv/bin
+KUBERNETES := build/kubernetes-tools
 BROWSER := $(shell command -v chromium)
 ENGINE := $(shell [ "$$(id -u)" = 0 ] && command -v dockerd)
 
@@ -49,7 +50,21 @@ compose-test:  ## the images and the tutorial under a real, isolated Docker engi
 
 k8s-test: build/kubernetes/bin/python  ## what inject writes, by the schemas of five versions of Kubernetes, and what kustomize makes (kubectl)
 	@.ci/prepare dev
-	@$(BIN)/pytest -q tests/kubernetes
+	@$(BIN)/pytest -q tests/kubernetes --ignore=tests/kubernetes/test_api_server.py --ignore=tests/kubernetes/test_helm.py
+
+helm-test: $(KUBERNETES)/helm  ## the library chart in a real Helm, and its pods beside those of inject (Go 1.24)
+	@.ci/prepare dev
+	@$(BIN)/pytest -q tests/kubernetes/test_helm.py
+
+k8s-api-test: $(KUBERNETES)/etcd $(KUBERNETES)/kube-apiserver $(KUBERNETES)/helm  ## what inject writes, and the webhook, at a real API server (Go 1.24; 10 min to build it once)
+	@.ci/prepare dev
+	@$(BIN)/pytest -q tests/kubernetes/test_api_server.py
+
+# As the modules' checksums have them; go fetches a module as it does for everybody.
+$(KUBERNETES)/%: tests/kubernetes/go/%/go.mod tests/kubernetes/go/%/go.sum
+	@command -v go >/dev/null || { echo "this needs Go 1.24 or later" >&2; exit 1; }
+	@mkdir -p $(@D)
+	go build -C tests/kubernetes/go/$* -mod=readonly -o $(CURDIR)/$@ tool
 
 monitoring-test:  ## the dashboard's queries and the alerts in a real Prometheus (root, where that has to be installed)
 	@.ci/prepare dev

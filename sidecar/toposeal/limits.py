@@ -279,3 +279,7 @@ MAX_MANIFEST_DOCUMENTS = 1_000
 MAX_MANIFEST_DEPTH = 64  # pods have 15
 MAX_MANIFEST_NODES = 500_000  # of one document, aliases written out
 MAX_POLICY_PARTS = 4_096  # rules, peers and ports of all NetworkPolicies: each is held against every role
+MAX_ADMISSION_REVIEW = 4 << 20  # an API server takes 3 MiB for one object, and says a little around it
+MAX_ADMISSION_REQUESTS = 16  # at once
+ADMISSION_TIMEOUT = 10_000  # milliseconds of one request; the API server is told to wait as long
+ADMISSION_RELOAD = 60_000  # until a certificate that was renewed is used

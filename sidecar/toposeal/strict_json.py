@@ -31,14 +31,14 @@ class JsonError(ValueError):
         self.expected = expected
 
 
-def read(data: bytes) -> object:
-    """The value that `data`, UTF-8, spells in at most MAX_TOPOLOGY_DEPTH levels. Raises JsonError.
+def read(data: bytes, depth: int = MAX_TOPOLOGY_DEPTH) -> object:
+    """The value that `data`, UTF-8, spells in at most `depth` levels. Raises JsonError.
 
     The size is the caller's to bound: the work grows with it and nothing else.
     """
     try:
         text = data.decode("utf-8")
-        _check_depth(text)
+        _check_depth(text, depth)
         value: object = json.loads(
             text,
             object_pairs_hook=_unique,
@@ -61,12 +61,12 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _check_depth(text: str) -> None:
+def _check_depth(text: str, limit: int) -> None:
     depth = 0
     for bracket in _BRACKET.findall(_STRING.sub("", text)):
         depth += _STEP[bracket]
-        if depth > MAX_TOPOLOGY_DEPTH:
-            found = f"nesting deeper than {MAX_TOPOLOGY_DEPTH}"
+        if depth > limit:
+            found = f"nesting deeper than {limit}"
             raise JsonError(Reason.TOO_LARGE, found, "fewer levels")
 
 

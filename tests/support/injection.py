@@ -50,10 +50,12 @@ def topology() -> Topology:
     return parse_topology(compile_yaml("".join([head, *told]).encode(), bytes(48)))
 
 
-def identified(*names: str) -> Topology:
-    """The same where the applications of these roles have an identity."""
+def identified(*names: str, at_least: int | None = None) -> Topology:
+    """The same where the applications of these roles have an identity; and with so many pods of each."""
     roles = topology().roles
     asks = {name: replace(role, workload_api=name in names) for name, role in roles.items()}
+    if at_least is not None:
+        asks = {name: replace(role, min_replicas=at_least) for name, role in asks.items()}
     return replace(topology(), roles=asks)
 
 

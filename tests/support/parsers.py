@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from support.admission import pods, review
 from support.certificates import envelope, part
+from support.injection import injection
 from support.meshes import Mesh, build_mesh
 from toposeal._wire import peer_pb2 as wire
 from toposeal._wire.xds_pb2 import DiscoveryRequest
@@ -35,6 +37,7 @@ from toposeal.evidence.snp_certs import parse_endorsement
 from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tcg_log import parse_ccel_table
 from toposeal.evidence.tdx_quote import parse_tdx_quote
+from toposeal.kubernetes.admission import answer
 from toposeal.limits import MAX_ENVELOPE_SIZE
 from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Received
@@ -118,6 +121,7 @@ def parsers() -> Mapping[str, Parser]:
         **_peer_messages(mesh),
         **_outside(mesh),
         "dns-answer": Parser(lambda data: read_answer(data, _ASKED), [_ANSWERED]),
+        "review": Parser(lambda data: answer(data, injection()), [review(pod) for pod in pods().values()]),
         "discovery-request": Parser(lambda data: Discovery().request(data), [_SUBSCRIPTION]),
     }
 

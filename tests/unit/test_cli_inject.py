@@ -3,66 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 from support.injection import APP, ROOT, labelled
+from support.injection_cli import PLACES, Shop
 
-from toposeal.cli.main import entry
+from toposeal.kubernetes.helm import TEMPLATES
 from toposeal.kubernetes.initdata import ANNOTATION, from_annotation
-
-EXAMPLE = ROOT / "docs" / "examples" / "shop"
-ROLES = [f"--role={name}=Deployment/{name}" for name in ("web", "api", "db")]
-PLACES = ["--image=registry.example/toposeal:1", "--runtime-class=kata-qemu-tdx"]
-
-
-class Shop:
-    """The example's files, and the owner's."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self._capsys = folder, capsys
-        assert entry(["topology", "keygen", "--out", str(folder)]) == 0
-        self.topology = self.write("topology.yaml", (EXAMPLE / "topology.yaml").read_text())
-        self.app = self.write("app.yaml", (EXAMPLE / "app.yaml").read_text())
-        capsys.readouterr()
-
-    def write(self, name: str, text: str) -> str:
-        path = self.folder / name
-        path.write_text(text)
-        return str(path)
-
-    def run(self, *more: str, named: Sequence[str] = ROLES) -> tuple[int, str, str]:
-        owner = str(self.folder / "owner.json")
-        arguments = [
-            "inject",
-            "--topology",
-            self.topology,
-            "--owner",
-            owner,
-            "--min-version=1",
-            *named,
-            *more,
-        ]
-        if "-f" not in more:
-            arguments += ["-f", self.app]
-        code = entry(arguments)
-        out, err = self._capsys.readouterr()
-        return code, out, err
-
-    def take_digests(self, *more: str) -> None:
-        """Into the topology, as its author would."""
-        code, out, err = self.run("--digests", *more)
-        assert code == 0, err
-        head, *roles = re.split(
-            r"^(?=  (?:web|api|db):$)", Path(self.topology).read_text(), flags=re.MULTILINE
-        )
-        told = yaml.safe_load(out)["roles"]
-        for index, name in enumerate(("web", "api", "db")):
-            digest = told[name]["tdx"][0]["mrconfigid"]
-            roles[index] = re.sub(r'mrconfigid: "[0-9a-f]+"', f'mrconfigid: "{digest}"', roles[index])
-        Path(self.topology).write_text("".join([head, *roles]))
 
 
 @pytest.fixture
@@ -115,6 +64,19 @@ def test_for_kustomize_the_same_is_checked_and_initdata_alone_is_printed(shop: S
     assert (code, out) == (1, "") and "manifest_refused" in err  # no label to be selected by
 
 
+def test_C3_for_helm_the_same_is_checked_and_a_new_folder_is_made(shop: Shop) -> None:
+    chart = shop.folder / "toposeal"
+    assert shop.run(*PLACES, "--helm", "--out", str(chart))[0] == 1 and not chart.exists()
+    shop.take_digests()
+    code, out, err = shop.run(*PLACES, "--helm", "--out", str(chart))
+    assert (code, out) == (0, ""), err
+    injected = shop.run(*PLACES)[1]
+    values = re.findall(rf"{re.escape(ANNOTATION)}: (\S+)", (chart / TEMPLATES).read_text())
+    assert sorted(values) == sorted(re.findall(rf"{re.escape(ANNOTATION)}: (\S+)", injected))
+    code, _, err = shop.run(*PLACES, "--helm", "--out", str(chart))
+    assert code == 1 and "File exists" in err
+
+
 def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
     told = yaml.safe_load(shop.run("--digests", "--tee=snp")[1])["roles"]
     assert len(told["web"]["snp"][0]["host_data"]) == 64
@@ -141,6 +103,9 @@ def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
         ["--digests", "-f", "/nonexistent"],
         ["--digests", "--kustomize", *PLACES],
         ["--kustomize", *PLACES],
+        ["--helm", "--draft", *PLACES],
+        ["--helm", "--kustomize", "--draft", *PLACES, "--out=/nonexistent/chart"],
+        ["--helm", "--draft", *PLACES, "--out=/nonexistent/chart"],
         ["--kustomize", "--draft"],
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from toposeal.errors import Reason, UsageError
-from toposeal.host.files import read_once, read_secret, write_atomic, write_new
+from toposeal.host.files import read_once, read_secret, write_atomic, write_folder, write_new
 
 
 def _refused(call: Any, path: Path | str) -> Reason:
@@ -206,3 +206,19 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     for write in (write_new, write_atomic):
         assert _refused(lambda write=write: write(str(path), b"new"), path) is Reason.USAGE
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_is_made_with_exactly_its_files(tmp_path: Path) -> None:
+    place = tmp_path / "chart"
+    write_folder(str(place), {"a": b"1", "b/c": b"2"}, 0o644)
+    assert {str(each.relative_to(place)) for each in place.rglob("*")} == {"a", "b", "b/c"}
+    assert (place / "b/c").read_bytes() == b"2" and stat.S_IMODE((place / "a").stat().st_mode) == 0o644
+    assert os.listdir(tmp_path) == ["chart"]
+
+
+def test_C3_a_folder_replaces_nothing_and_is_whole_or_not_there(tmp_path: Path) -> None:
+    for there in (tmp_path / "empty", tmp_path / "file"):
+        there.mkdir() if there.name == "empty" else there.touch()
+        assert _refused(lambda there=there: write_folder(str(there), {"a": b"1"}), there) is Reason.USAGE
+    assert _refused(lambda: write_folder(str(tmp_path / "new"), {"a\0": b""}), tmp_path / "new")
+    assert sorted(os.listdir(tmp_path)) == ["empty", "file"] and os.listdir(tmp_path / "empty") == []

@@ -144,7 +144,7 @@ def test_marks_come_in_pairs(text: str) -> None:
 
 
 def test_a_result_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "_indented", lambda text, columns: text)
+    monkeypatch.setattr(manifest, "indented", lambda text, columns: text)
     with pytest.raises(UsageError):
         put("a:\n  b: 1\n", "a")
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "evidence": ("show or verify one quote, report or log; fetch collateral", "toposeal.cli.evidence"),
     "topology": ("draft, check, sign and digest the owner's declaration", "toposeal.cli.topology"),
     "inject": ("put the sidecar into the pods of Kubernetes manifests", "toposeal.cli.inject"),
+    "webhook": ("do in a cluster what inject does; no security boundary", "toposeal.cli.webhook"),
     "run": ("attest this pod and open its network once the mesh is sealed", "toposeal.cli.run"),
     "doctor": ("run inside a pod: say what is missing there", "toposeal.cli.doctor"),
     "envoy": ("print the Envoy configuration that the daemon serves", "toposeal.cli.envoy"),

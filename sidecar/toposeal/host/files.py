@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from toposeal.errors import Reason, UsageError, printable
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_FOLDER = 0o755
 
 
 def read_once(path: str, limit: int) -> bytes:
@@ -49,6 +51,28 @@ def write_new(path: str, data: bytes, mode: int = 0o600) -> None:
             os.link(temporary, path, follow_symlinks=False)
         finally:
             os.unlink(temporary)
+
+
+def write_folder(path: str, files: Mapping[str, bytes], mode: int = 0o600) -> None:
+    """Create the folder `path` with exactly `files`, by their names, which may have folders; whole or not at
+    all; never replace anything (C3).
+
+    Raises UsageError naming `path` when anything is there already.
+    """
+    with _errors(path, "a new folder in a directory that can be written"):
+        temporary = f"{path.rstrip('/')}.new-{secrets.token_hex(8)}"
+        os.mkdir(temporary, 0o700)
+        try:
+            for name, data in files.items():
+                place = os.path.join(temporary, name)
+                os.makedirs(os.path.dirname(place), _FOLDER, exist_ok=True)
+                _write(place, data, mode)
+            os.mkdir(path, 0o700)  # alone refuses an empty folder too, which the next line would replace
+            os.rename(temporary, path)
+            os.chmod(path, _FOLDER)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
@@ -98,7 +122,13 @@ def _read(path: str, descriptor: int, status: os.stat_result, limit: int) -> byt
 
 def _write_beside(path: str, data: bytes, mode: int) -> str:
     temporary = f"{path}.new-{secrets.token_hex(8)}"
-    descriptor = os.open(temporary, _CREATE, 0o600)
+    _write(temporary, data, mode)
+    return temporary
+
+
+def _write(path: str, data: bytes, mode: int) -> None:
+    """A new file; none, where that fails."""
+    descriptor = os.open(path, _CREATE, 0o600)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
@@ -106,9 +136,8 @@ def _write_beside(path: str, data: bytes, mode: int) -> str:
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
     except BaseException:
-        os.unlink(temporary)
+        os.unlink(path)
         raise
-    return temporary
 
 
 @contextmanager

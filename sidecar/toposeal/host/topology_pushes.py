@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
 from toposeal.errors import Reason, ToposealError
 from toposeal.host.document_server import Build, ReadBody, refusal, response
+from toposeal.host.http_request import body_size
 from toposeal.limits import MAX_TOPOLOGY_PUSH, TOPOLOGY_PUSHES_AT_ONCE, TOPOLOGY_PUSHES_PER_SECOND
 from toposeal.outside.pushed import PUSH_TYPE, Pushed
 
-_HEAD = re.compile(rb"POST [!-~]{1,512} HTTP/1\.1\r\n(?:[!-9;-~]{1,64}: ?[ -~]{0,1024}\r\n){1,32}\r\n")
-_LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
-_LENGTHS = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
-_CODED = re.compile(rb"\r\n(?:transfer-encoding|expect):", re.IGNORECASE)
 _STATUS_OF = {
     Reason.NOT_ACTIVE: HTTPStatus.SERVICE_UNAVAILABLE,
     Reason.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
@@ -36,7 +32,7 @@ class TopologyPushes:
 
     async def answer(self, head: bytes, body: ReadBody) -> Build:
         """What builds the response to a POST with this head. Nothing is read that is not wanted."""
-        size = _size(head)
+        size = body_size(head, MAX_TOPOLOGY_PUSH)
         if isinstance(size, HTTPStatus):
             return partial(refusal, size)
         now = asyncio.get_running_loop().time()
@@ -51,15 +47,6 @@ class TopologyPushes:
         finally:
             self._under_way -= 1
         return partial(_response, HTTPStatus.OK, pushed.as_json())
-
-
-def _size(head: bytes) -> int | HTTPStatus:
-    lengths = _LENGTH.findall(head)
-    if _HEAD.fullmatch(head) is None or len(_LENGTHS.findall(head)) > 1 or _CODED.search(head):
-        return HTTPStatus.BAD_REQUEST
-    if not lengths:
-        return HTTPStatus.LENGTH_REQUIRED
-    return int(lengths[0]) if int(lengths[0]) <= MAX_TOPOLOGY_PUSH else HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 def _refused(reason: Reason) -> bytes:

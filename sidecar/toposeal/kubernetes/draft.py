@@ -23,7 +23,8 @@ from toposeal.kubernetes.draft_services import (
     take_service,
 )
 from toposeal.kubernetes.fields import Field
-from toposeal.kubernetes.manifest import Document, Path, check_written_out
+from toposeal.kubernetes.manifest import Document, check_written_out
+from toposeal.kubernetes.object import Path
 from toposeal.kubernetes.workload import ROLE, is_role_name, pod_path, value_at
 from toposeal.limits import MAX_ROLES, PEER_PORT
 from toposeal.names import is_name

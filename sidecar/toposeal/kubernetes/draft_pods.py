@@ -8,7 +8,8 @@ from typing import Any
 
 from toposeal.errors import TopologyError, printable
 from toposeal.kubernetes.fields import Field
-from toposeal.kubernetes.manifest import Document, Path
+from toposeal.kubernetes.manifest import Document
+from toposeal.kubernetes.object import Path
 from toposeal.kubernetes.workload import ROLE
 from toposeal.limits import MAX_REPLICAS
 from toposeal.topology.probes import PROBES

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from toposeal.errors import UsageError, printable
-from toposeal.kubernetes.manifest import Document, Path
+from toposeal.kubernetes.manifest import Document
+from toposeal.kubernetes.object import Path
 
 
 @dataclass(frozen=True, eq=False)

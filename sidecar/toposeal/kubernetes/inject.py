@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from toposeal.errors import Reason, UsageError
 from toposeal.kubernetes import parts
 from toposeal.kubernetes.initdata import FIELDS, Initdata, annotation
 from toposeal.kubernetes.manifest import read, without_injected, write
+from toposeal.kubernetes.object import Object
 from toposeal.kubernetes.parts import Settings
 from toposeal.kubernetes.pod_checks import check_pod
 from toposeal.kubernetes.workload import Workload, value_at, workloads
@@ -42,10 +43,34 @@ def inject(text: str, injection: Injection, named: Mapping[str, str]) -> str:
     return injected
 
 
+def inject_pod(pod: Object, injection: Injection) -> None:
+    """The same for one pod that is being made, whose `value` it changes. How many there are of its role,
+    and by which Services they are found, is not asked: that is to be seen in no pod.
+
+    Raises UsageError; the value is of no use then.
+    """
+    for workload in workloads([pod], {}, injection.topology.roles):
+        if not injection.draft:
+            _check_digest(injection.topology.roles[workload.role], injection)
+        check_pod(workload, injection.topology, injection.settings.runtime_class)
+        _into_pod(workload, injection)
+
+
 def roles_of(text: str, topology: Topology, named: Mapping[str, str]) -> list[str]:
     """The roles that the pods of `text` play, each once. Raises UsageError."""
     found = workloads(read(without_injected(text)), named, topology.roles)
     return sorted({workload.role for workload in found})
+
+
+def check_digests(roles: Iterable[Role], injection: Injection) -> None:
+    """Raises UsageError for a role whose digest the topology does not name."""
+    for role in roles:
+        _check_digest(role, injection)
+
+
+def services(found: Iterable[Workload]) -> str:
+    """The documents by which members find those of each role. Raises UsageError for a pod without labels."""
+    return "".join(_service(workload) for workload in found)
 
 
 def _inject(text: str, injection: Injection, named: Mapping[str, str]) -> str:
@@ -56,10 +81,10 @@ def _inject(text: str, injection: Injection, named: Mapping[str, str]) -> str:
     _check_roles(found, injection)
     for workload in found:
         check_pod(workload, injection.topology, injection.settings.runtime_class)
-    services = "".join(_service(workload) for workload in found)
+    appended = services(found)
     for workload in found:
         _into_pod(workload, injection)
-    return write(text if text.endswith("\n") else f"{text}\n", documents, services)
+    return write(text if text.endswith("\n") else f"{text}\n", documents, appended)
 
 
 def _into_pod(workload: Workload, injection: Injection) -> None:
@@ -67,9 +92,9 @@ def _into_pod(workload: Workload, injection: Injection) -> None:
     settings, put = injection.settings, workload.document.put
     if role.workload_api:
         _into_containers(workload)  # first: while the lists hold the application's alone
-    services = map(parts.service_name, injection.topology.roles)
+    peers = map(parts.service_name, injection.topology.roles)
     lists = {
-        "initContainers": parts.init_containers(settings, injection.topology, role, services),
+        "initContainers": parts.init_containers(settings, injection.topology, role, peers),
         "volumes": parts.volumes(settings, role),
     }
     entries = ""

@@ -15,51 +15,37 @@ from typing import Any
 
 import yaml
 
-from toposeal.errors import Reason, UsageError, printable
+from toposeal.errors import Reason, UsageError
+from toposeal.kubernetes.object import LOADER, Object, Place, indented, nested
 from toposeal.kubernetes.yaml_bounds import check_bounds
 from toposeal.limits import MAX_MANIFEST_DOCUMENTS, MAX_MANIFEST_FILE
 
 BEGIN = "# toposeal inject: begin. Not to be edited: the original file is."
 END = "# toposeal inject: end"
-Path = tuple[str, ...]
-Place = tuple[str | int, ...]  # numbers lead into lists
-
-# libyaml where PyYAML was built with it: ten times as fast.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Line ends that YAML and an editor count differently, and the byte order mark.
 _OTHER_LINES = re.compile("[\r\x85\u2028\u2029\ufeff]")
 
 
 @dataclass
-class Document:
+class Document(Object):
     """One document of the stream: its value, and where in the text that is."""
 
-    node: yaml.Node
-    value: Any
-    merged: int | None = None  # line of a mapping with a merge key: building the value removes it
+    node: yaml.Node = field(kw_only=True)
     edits: list[tuple[int, str]] = field(default_factory=list)  # line, text to put before it
 
-    def name(self) -> str:
-        """How a refusal names it: `Deployment/web`, or its line."""
-        if isinstance(self.value, dict):
-            metadata = self.value.get("metadata")
-            name = metadata.get("name") if isinstance(metadata, dict) else None
-            if isinstance(self.value.get("kind"), str) and isinstance(name, str):
-                return printable(f"{self.value['kind']}/{name}")
+    def unnamed(self) -> str:
+        """By its line."""
         return f"document in line {self.node.start_mark.line + 1}"
 
     def put(self, path: Place, entries: str) -> None:
-        """Put `entries` (YAML without indentation) first into the mapping or list at `path`; into an item of
-        a list after its first key, which is in the line of the dash.
+        """Also into the text: into an item of a list after its first key, which is in the line of the dash.
 
-        Where there is none yet, `path` is made. Raises UsageError where it is not written in block style.
+        Raises UsageError where it is not written in block style.
         """
         line, node, depth = self._find(path)
-        for name in reversed(path[depth:]):
-            entries = f"{name}:\n" + _indented(entries, 2)
-        self._merge(path[:depth], _LOADER(entries).get_single_data())
-        marked = f"{BEGIN}\n{entries}{END}\n"
-        self.edits.append((line, _indented(marked, node.start_mark.column)))
+        self.merge(path, depth, entries)
+        marked = f"{BEGIN}\n{nested(path[depth:], entries)}{END}\n"
+        self.edits.append((line, indented(marked, node.start_mark.column)))
 
     def _find(self, path: Place) -> tuple[int, yaml.Node, int]:
         """The line before which something goes into the last value of `path` that is there, that value, and
@@ -92,38 +78,20 @@ class Document:
             raise self.refused(path, found, "a mapping or list of its own in block style")
         return line
 
-    def _merge(self, path: Place, entries: Any) -> None:
-        """The same change in `value`."""
-        target = self.value
-        for name in path:
-            target = target[name]
-        if isinstance(target, list):
-            target[:0] = entries
-        else:
-            for name in entries:
-                if name in target:
-                    raise self.refused((*path, name), "a value", "none: toposeal's goes here")
-            target.update(entries)
-
-    def refused(self, path: Sequence[str | int], found: object, expected: str) -> UsageError:
-        """A refusal of the field at `path`."""
-        field_name = " ".join(filter(None, (self.name(), printable(".".join(map(str, path))))))
-        return UsageError.of(Reason.MANIFEST_REFUSED, field_name, found, expected)
-
 
 def read(text: str) -> list[Document]:
     """The documents of a stream. Raises UsageError for what is no YAML, or more than one could mean by it."""
     _check_text(text)
     documents: list[Document] = []
     try:
-        check_bounds(text, _LOADER)
-        loader = _LOADER(text)
+        check_bounds(text, LOADER)
+        loader = LOADER(text)
         try:
             while loader.check_node():
                 node = loader.get_node()
                 _check_keys(node)
                 merged = _merged(node)
-                documents.append(Document(node, loader.construct_document(node), merged))
+                documents.append(Document(loader.construct_document(node), merged, node=node))
                 if len(documents) > MAX_MANIFEST_DOCUMENTS:
                     found = f"more than {MAX_MANIFEST_DOCUMENTS} documents"
                     raise UsageError.of(Reason.TOO_LARGE, "manifest", found, "fewer")
@@ -170,7 +138,7 @@ def without_injected(text: str) -> str:
     return "\n".join(kept)
 
 
-def check_written_out(document: Document) -> None:
+def check_written_out(document: Object) -> None:
     """Refuse a merge (`<<`): readers differ in what the document then says."""
     if document.merged is not None:
         found = f"a merge key in the mapping of line {document.merged}"
@@ -235,7 +203,3 @@ def _shared(root: yaml.Node, node: yaml.Node) -> bool:
         references[id(candidate)] > 1 and any(inner is node for inner in _nodes(candidate))
         for candidate in _nodes(root)
     )
-
-
-def _indented(text: str, columns: int) -> str:
-    return "".join(f"{' ' * columns}{line}\n" for line in text.splitlines())

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toposeal.errors import Mismatch, Reason, UsageError, printable
-from toposeal.kubernetes.manifest import Path
+from toposeal.kubernetes.object import Path
 from toposeal.kubernetes.parts import WORKLOAD_MOUNT, WORKLOAD_VARIABLE
 from toposeal.kubernetes.workload import Workload
 from toposeal.limits import DAEMON_UID, ENVOY_UID, MAX_MISMATCHES, POD_DNS_PORT, PROBE_UID, RESERVED_PORTS
@@ -177,7 +177,7 @@ def _http(path: Path, get: Mapping[str, Any], container: Mapping[str, Any], role
     port, target = get.get("port"), get.get("path", "/")
     named = [_mapping(p) for p in _list(container.get("ports"))]
     number = next((p.get("containerPort") for p in named if p.get("name") == port), port)
-    known = {(probe.port, probe.path) for probe in role.probes}
+    known = [(probe.port, probe.path) for probe in role.probes]  # what is asked for may be anything
     if get.get("scheme", "HTTP") != "HTTP" or "host" in get or (number, target) not in known:
         found = f"{get.get('scheme', 'HTTP')} {number} {target}"
         yield (*path, "httpGet"), found, f"a port and path of roles.{role.name}.probes in the topology"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from toposeal.errors import Reason, UsageError, printable
-from toposeal.kubernetes.manifest import Document, Path, check_written_out
+from toposeal.kubernetes.manifest import check_written_out
+from toposeal.kubernetes.object import Object, Path
 from toposeal.names import is_name
 
 ROLE = "toposeal.dev/role"
@@ -30,7 +31,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
 class Workload:
     """A document that runs pods of one role; `pod` leads to their metadata and spec."""
 
-    document: Document
+    document: Object
     pod: Path
     role: str
 
@@ -47,9 +48,7 @@ class Workload:
         return value_at(self.document.value, path)
 
 
-def workloads(
-    documents: Iterable[Document], named: Mapping[str, str], roles: Iterable[str]
-) -> list[Workload]:
+def workloads(documents: Iterable[Object], named: Mapping[str, str], roles: Iterable[str]) -> list[Workload]:
     """Those of `documents` that run pods. `named` gives roles to `Kind/name`, beside the label or annotation
     toposeal.dev/role of a pod; each has to be one of `roles`. Raises UsageError.
     """
@@ -79,7 +78,7 @@ def is_role_name(name: object) -> bool:
     return is_name(name) and _DNS_LABEL.fullmatch(str(name)) is not None
 
 
-def pod_path(document: Document) -> Path | None:
+def pod_path(document: Object) -> Path | None:
     """Where the pod of a document is; None where it has none. Raises UsageError for an unknown kind."""
     value = document.value
     if not isinstance(value, dict):
@@ -114,7 +113,7 @@ def _holds_pod(value: Any) -> bool:
     return False
 
 
-def _role(document: Document, pod: Path, named: Mapping[str, str], known: list[str]) -> str:
+def _role(document: Object, pod: Path, named: Mapping[str, str], known: list[str]) -> str:
     metadata = (*pod, "metadata")
     said = {
         "labels": value_at(document.value, (*metadata, "labels", ROLE)),
