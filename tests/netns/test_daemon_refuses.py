@@ -47,7 +47,7 @@ ALL_START_S = 4 * START_S  # a dozen of daemons that start at once
 def made() -> Iterator[World]:
     """A mesh of which no more than one member is ever started: nothing can seal."""
     ready()
-    with world({MAIN: "web", "db": "db"}) as made:
+    with world({MAIN: "web", "db": "db"}, timers={"quorum_ms": 1_000}) as made:
         yield made
 
 

@@ -276,7 +276,12 @@ def a_genesis_after_a_seal(patch: Patch) -> None:
 
 
 def a_private_key_in_an_introduction(patch: Patch) -> None:
-    _telling(patch, lambda e, key: replace(e, data=e.data + key) if isinstance(e, Announce) else e)
+    def told(effect: Any, key: bytes) -> Any:
+        if not isinstance(effect, Announce):
+            return effect
+        return replace(effect, messages=(effect.messages[0] + key, *effect.messages[1:]))
+
+    _telling(patch, told)
 
 
 def a_private_key_in_an_alarm(patch: Patch) -> None:

@@ -343,10 +343,10 @@ def of(effects: Sequence[Effect], kind: type[E]) -> list[E]:
 
 def kinds(effects: Sequence[Effect], iid: bytes | None = None) -> list[str]:
     """The kinds of messages sent, to `iid` alone if given; an Announce counts as its content."""
-    found = []
+    found: list[str] = []
     for effect in effects:
         if isinstance(effect, Announce) and iid is None:
-            found.append(sent_kind(effect.data))
+            found += map(sent_kind, effect.messages)
         if isinstance(effect, Send) and iid in (None, effect.iid):
             found.append(sent_kind(effect.data))
     return found

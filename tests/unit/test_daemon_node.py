@@ -27,7 +27,7 @@ from toposeal.host.journal import clock_ms
 from toposeal.membership import machine
 from toposeal.membership.events import Appraise, Received, Refused, Subject, Ticket
 from toposeal.membership.sealed import SealedManifest
-from toposeal.membership.state import Active, Own
+from toposeal.membership.state import Active, Boot, Own
 from toposeal.outside.pushed import Pushed
 from toposeal.topology.model import Topology
 from toposeal.verification.model import VerifiedEvidence
@@ -60,8 +60,9 @@ class Wire:
             if address in self.nodes and address != self.own:
                 asyncio.get_running_loop().call_soon(self._deliver, self.nodes[address], data)
 
-    def announce(self, data: bytes, known: Collection[str]) -> None:
-        self.send(tuple(address for address in self.nodes if address not in known), data)
+    def announce(self, messages: tuple[bytes, ...], known: Collection[str]) -> None:
+        for data in messages:
+            self.send(tuple(address for address in self.nodes if address not in known), data)
 
     def _deliver(self, node: Node, data: bytes) -> None:
         with suppress(ToposealError):
@@ -227,14 +228,29 @@ def test_a_platform_without_quotes_fences_with_its_reason() -> None:
     run(go)
 
 
-def test_evidence_of_another_role_fences_the_member_itself() -> None:
+def test_evidence_of_another_role_keeps_the_member_from_beginning() -> None:
+    """It waits for a topology that says otherwise, and takes one meanwhile."""
+
     async def go() -> None:
         mesh = Mesh()
         node = mesh.add("web")
         mesh.platforms["web"].role = "db"
-        assert (await node.run()).reason is Reason.ROLE_MISMATCH
+        running = asyncio.create_task(node.run())
+        while (reason := refusal(node)) is None:
+            await asyncio.sleep(0.01)
+        assert reason is Reason.ROLE_MISMATCH
+        newer = signed_topology(ROLES, version=2, ping_ms=200)
+        assert node.push(newer.envelope) == Pushed(True, 2)
+        node.fault(FAULT)
+        assert await running == FAULT
 
     run(go)
+
+
+def refusal(node: Node) -> Reason | None:
+    """Why a member that boots waits."""
+    phase = node.member.phase if node.member else None
+    return phase.refused.reason if isinstance(phase, Boot) and phase.refused else None
 
 
 def test_S9_a_task_that_dies_ends_the_node() -> None:

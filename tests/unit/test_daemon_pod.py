@@ -258,10 +258,10 @@ def test_envelopes_before_the_node_are_refused(check: Callable[[Test], None]) ->
 def test_the_link_announces_the_newest_word_alone() -> None:
     class Client:
         def __init__(self) -> None:
-            self.said: list[tuple[object, bytes, object]] = []
+            self.said: list[tuple[object, object, object]] = []
             self.sent: list[tuple[object, bytes]] = []
 
-        async def announce(self, seeds: object, data: bytes, known: object) -> None:
+        async def announce(self, seeds: object, data: object, known: object) -> None:
             self.said.append((seeds, data, known))
 
         def send(self, addresses: object, data: bytes) -> None:
@@ -271,12 +271,12 @@ def test_the_link_announces_the_newest_word_alone() -> None:
         client = Client()
         link = pod._Link(cast(PeerClient, client), (("db", 15443),))
         for data in (b"old", b"older", b"new"):
-            link.announce(data, {data.decode()})
+            link.announce((data,), {data.decode()})
         link.send(("10.0.0.2",), b"to one")
         running = asyncio.create_task(link.run())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert client.said == [((("db", 15443),), b"new", {"new"})]
+        assert client.said == [((("db", 15443),), (b"new",), {"new"})]
         assert client.sent == [(("10.0.0.2",), b"to one")]
         running.cancel()
 

@@ -334,4 +334,4 @@ def _taken(bench: Bench, data: bytes) -> list[Effect]:
 
 
 def _announced(bench: Bench) -> list[bytes]:
-    return [a.data for a in of(bench.effects, Announce)]
+    return [a.messages[0] for a in of(bench.effects, Announce)]

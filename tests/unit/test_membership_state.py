@@ -75,7 +75,7 @@ def test_a_second_wall_behind_the_verifier() -> None:
 
 def test_nothing_is_announced_before_there_is_evidence_and_an_attempt() -> None:
     bench = Bench()
-    assert outbox.introduction(bench.member) is None and outbox.announce(None) == ()
+    assert outbox.introduction(bench.member) is None and outbox.announce(bench.member, None) == ()
     bench.gathering()
     data = outbox.introduction(bench.member)
     assert data is not None and sent_kind(data) == "introduction"

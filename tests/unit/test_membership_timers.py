@@ -238,7 +238,7 @@ def test_each_attempt_has_its_own_number_and_nonce(bench: Bench) -> None:
 def _hellos(bench: Bench) -> list[wire.Hello]:
     found = []
     for announce in of(bench.effects, Announce):
-        body = wire.Envelope.FromString(announce.data).introduction.hello.body
+        body = wire.Envelope.FromString(announce.messages[0]).introduction.hello.body
         found.append(wire.Hello.FromString(body))
     return found
 

@@ -293,11 +293,14 @@ def test_a_member_without_evidence_yet_is_judged_when_it_has_some(bench: Bench) 
     assert judged.topology == newer().topology
 
 
-def test_a_member_that_boots_and_that_the_newest_does_not_admit_fences(bench: Bench) -> None:
+def test_a_member_that_boots_and_that_the_newest_does_not_admit_waits_for_another(bench: Bench) -> None:
     member, quote = start(bench.own, 0)
     bench.member, bench.now = member, 0
     bench.quote(quote)
-    assert of(update(bench, newer(roles={"db": (1, 2)})), Fence)
+    assert of(update(bench, newer(roles={"db": (1, 2)})), Fence) == []
+    assert bench.phase == "boot" and of(bench.effects, Alarm)
+    update(bench, newer(9))
+    assert bench.phase == "waiting"
 
 
 # How long the older one is served.

@@ -9,9 +9,10 @@ from support.actors import Bench, of
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
-from toposeal.errors import Reason
-from toposeal.limits import MAX_MISMATCHES
-from toposeal.membership.events import Quote
+from toposeal.errors import Mismatch, Reason
+from toposeal.limits import DECLINED_MEMORY, MAX_DECLINED, MAX_MISMATCHES
+from toposeal.membership.events import Quote, Refused, Subject, Ticket
+from toposeal.membership.state import Committed
 from toposeal.membership.waiting import waits
 from toposeal_lab.simulation.symbolic import signed_topology
 
@@ -95,3 +96,50 @@ def test_the_list_is_bounded() -> None:
     many = {f"role-{n:02}": (1, 1) for n in range(MAX_MISMATCHES + 5)}
     bench = Bench({**many, "web": (1, 1)}).gathering()
     assert len(waits(bench.member, bench.now)) == MAX_MISMATCHES
+
+
+def refuse(bench: Bench, role: str, mismatch: Mismatch) -> None:
+    """One who comes as `role`, and whose evidence is refused."""
+    actor = bench.actor(role)
+    bench.receive(actor.introduction())
+    own, topology = actor.own.identity, bench.signed.topology.digest
+    bench.event(Refused(Ticket(Subject.JOIN, actor.iid, own.id_digest, topology), mismatch))
+
+
+def test_it_says_why_those_who_came_are_not_counted(bench: Bench) -> None:
+    bench.gathering()
+    mismatch = Mismatch(Reason.MEASUREMENT, "mrtd", "aa", "bb")
+    refuse(bench, "db", mismatch)
+    refuse(bench, "web", mismatch)  # of which there is enough
+    bounds, why = waits(bench.member, bench.now)
+    assert bounds.reason is Reason.MANIFEST_BOUNDS
+    assert why == replace(mismatch, field="JOIN evidence of a db: mrtd")
+    bench.now += DECLINED_MEMORY
+    assert said(bench) == [(Reason.MANIFEST_BOUNDS, "roles.db")]
+
+
+def test_P12_strangers_crowd_out_no_other_reason(bench: Bench) -> None:
+    """A flood of one kind takes one place, and all kinds together have few."""
+    bench.gathering()
+    reasons = [reason for reason in Reason if reason.value.startswith(("t", "g", "p"))]
+    assert len(reasons) > MAX_DECLINED
+    for number in range(3):
+        refuse(bench, "db", Mismatch(Reason.MEASUREMENT, "mrtd", str(number), "bb"))
+    assert [d.mismatch.found for d in bench.member.declined] == ["2"]
+    for reason in reasons:
+        refuse(bench, "db", Mismatch(reason, "field", "found", "expected"))
+    assert len(bench.member.declined) == MAX_DECLINED
+
+
+def test_it_counts_the_attempts_that_failed_and_names_whose_commit_was_lacking() -> None:
+    bench = Bench({"db": (1, 1), "web": (1, 1)}).gathering()
+    actor = bench.actor("db")
+    manifest = bench.committed(actor)
+    bench.appraise(bench.quote(bench.last(Quote)))
+    own = bench.member.phase
+    assert isinstance(own, Committed) and manifest.epoch == 1
+    bench.tick(own.deadline - bench.now)
+    assert bench.phase == "waiting"
+    attempts, lacking = waits(bench.member, bench.now)
+    assert (attempts.field, attempts.found) == ("attempts", "1 failed in a row")
+    assert lacking.field == "COMMIT of db" and actor.own.identity.ca.domain in lacking.found

@@ -368,7 +368,7 @@ def test_an_announcement_spares_our_own_addresses_and_those_that_are_known(
         client = PeerClient(("10.0.0.1",), 1)
         monkeypatch.setattr(client, "_resolver", Names())
         monkeypatch.setattr(client, "_queue", lambda endpoint, data: queued.append(endpoint))
-        await client.announce((("db", 7), ("api", 8)), b"x", {"10.0.0.2"})
+        await client.announce((("db", 7), ("api", 8)), (b"x",), {"10.0.0.2"})
         await client.close()
 
     run(go)

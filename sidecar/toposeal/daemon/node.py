@@ -69,7 +69,7 @@ class Link(Protocol):
 
     def send(self, addresses: tuple[str, ...], data: bytes) -> None: ...
 
-    def announce(self, data: bytes, known: Collection[str]) -> None: ...
+    def announce(self, messages: tuple[bytes, ...], known: Collection[str]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,8 @@ class Node:
             match effect:
                 case Send(_, addresses, data):
                     self._ports.link.send(addresses, data)
-                case Announce(data, known):
-                    self._ports.link.announce(data, known)
+                case Announce(messages, known):
+                    self._ports.link.announce(messages, known)
                 case Quote(binding):
                     self._spawn(self._quote_for_machine(binding))
                 case Appraise():

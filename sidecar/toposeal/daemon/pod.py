@@ -282,20 +282,20 @@ class _Link:
 
     def __init__(self, client: PeerClient, seeds: tuple[tuple[str, int], ...]) -> None:
         self._client, self._seeds = client, seeds
-        self._announcements: asyncio.Queue[tuple[bytes, Collection[str]]] = asyncio.Queue()
+        self._announcements: asyncio.Queue[tuple[tuple[bytes, ...], Collection[str]]] = asyncio.Queue()
 
     def send(self, addresses: tuple[str, ...], data: bytes) -> None:
         self._client.send(addresses, data)
 
-    def announce(self, data: bytes, known: Collection[str]) -> None:
-        self._announcements.put_nowait((data, known))
+    def announce(self, messages: tuple[bytes, ...], known: Collection[str]) -> None:
+        self._announcements.put_nowait((messages, known))
 
     async def run(self) -> None:
         while True:
-            data, known = await self._announcements.get()
+            messages, known = await self._announcements.get()
             while not self._announcements.empty():
-                data, known = self._announcements.get_nowait()
-            await self._client.announce(self._seeds, data, known)
+                messages, known = self._announcements.get_nowait()
+            await self._client.announce(self._seeds, messages, known)
 
 
 def _cut(addresses: Collection[str]) -> None:

@@ -58,17 +58,22 @@ class PeerClient:
             self._queue((address, self._port), data)
             return
 
-    async def announce(self, seeds: Iterable[Endpoint], data: bytes, known: Collection[str] = ()) -> None:
-        """Queue `data` for every address that the seeds resolve to but those `known`, each as soon as it
+    async def announce(
+        self, seeds: Iterable[Endpoint], messages: tuple[bytes, ...], known: Collection[str] = ()
+    ) -> None:
+        """Queue `messages` for every address that the seeds resolve to but those `known`, each as soon as it
         does; names that fail are skipped.
         """
         spared = self._own.union(known)
-        await asyncio.gather(*(self._announce(host, port, data, spared) for host, port in seeds))
+        await asyncio.gather(*(self._announce(host, port, messages, spared) for host, port in seeds))
 
-    async def _announce(self, host: str, port: int, data: bytes, spared: Collection[str]) -> None:
+    async def _announce(
+        self, host: str, port: int, messages: tuple[bytes, ...], spared: Collection[str]
+    ) -> None:
         for address in await self._resolver.resolve(host, port):
             if address not in spared:
-                self._queue((address, port), data)
+                for data in messages:
+                    self._queue((address, port), data)
 
     def heard(self, address: str) -> None:
         """A peer at `address` has just spoken: what waits for it to come up need not wait any longer."""

@@ -128,11 +128,11 @@ class Send:
 
 @dataclass(frozen=True)
 class Announce:
-    """Deliver `data`, the own Introduction, to every configured peer address but those `known`: who is there
-    is told by itself what it may not know.
+    """Deliver `messages`, the own Introduction first, to every configured peer address but those `known`: who
+    is there is told by itself what it may not know.
     """
 
-    data: bytes
+    messages: tuple[bytes, ...]
     known: frozenset[str] = frozenset()  # IP literals
 
 

@@ -9,6 +9,7 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import digest
 from toposeal.errors import Mismatch, Reason, RemoteProtocolError, printable
 from toposeal.evidence.auxiliary import aux_digest
+from toposeal.limits import MAX_DECLINED
 from toposeal.membership import fetching, heartbeats, outbox
 from toposeal.membership.candidates import held
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Subject, Ticket
@@ -21,6 +22,7 @@ from toposeal.membership.peers import Step, follow, reach, stale, unknown, with_
 from toposeal.membership.sealed import AdmittedPeer, check_verified, join_of
 from toposeal.membership.state import (
     Committed,
+    Declined,
     Gathering,
     Member,
     Peer,
@@ -86,17 +88,25 @@ def on_admitted(member: Member, event: Appraised, now: int) -> Step:
     return member, (*greeting, *answer, *beat, *effects)
 
 
-def on_not_admitted(member: Member, event: Refused) -> Step:
+def on_not_admitted(member: Member, event: Refused, now: int) -> Step:
     """JOIN evidence refused: forget the instance, so that strangers hold no memory. One that a certificate
     of ours lists is known for as long as it does, and chosen no more.
     """
     peer = _judged(member, event.ticket)
     if peer is None or is_eligible(member, peer):
         return member, ()
+    member = _decline(member, Declined(peer.identity.role, event.mismatch, now))
     if peer.admitted is None or peer.identity.iid not in mesh_iids(member):
         return member.without_peer(event.ticket.iid), (Alarm(event.mismatch),)
     alarms = () if peer.refused == event.ticket.topology else (Alarm(event.mismatch),)
     return member.with_peer(replace(peer, refused=event.ticket.topology)), alarms
+
+
+def _decline(member: Member, declined: Declined) -> Member:
+    """Of each role and reason the last: whoever invents instances crowds out few of the others."""
+    kind = (declined.role, declined.mismatch.reason)
+    others = (d for d in member.declined if (d.role, d.mismatch.reason) != kind)
+    return replace(member, declined=(*others, declined)[-MAX_DECLINED:])
 
 
 def _judged(member: Member, ticket: Ticket) -> Peer | None:

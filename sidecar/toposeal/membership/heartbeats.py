@@ -58,7 +58,7 @@ def beat_all(member: Member, now: int) -> Step:
     effects: tuple[Effect, ...] = ()
     if member.suspended_at is not None:  # and may have been forgotten by those who serve
         introduction = outbox.introduction(member)
-        effects = outbox.announce(introduction)
+        effects = outbox.announce(member, introduction)
     for peer in list(member.peers.values()):
         if not _concerns(member, peer):
             continue

@@ -89,6 +89,38 @@ TRANSITIONS: Mapping[type[Phase], tuple[type[Phase], ...]] = {
 }
 
 
+# What the owner declares, so that another topology may say otherwise. All else is wrong under every one.
+DECLARED = frozenset(
+    {
+        Reason.MEASUREMENT,
+        Reason.CONFIG_DIGEST,
+        Reason.TD_ATTRIBUTES,
+        Reason.XFAM,
+        Reason.ROLE_UNKNOWN,
+        Reason.ROLE_MISMATCH,
+        Reason.ROLES_INDISTINGUISHABLE,
+        Reason.PLATFORM_REFUSED,
+        Reason.TCB_STATUS,
+        Reason.TCB_ADVISORY,
+        Reason.TCB_EVALUATION,
+        Reason.TCB_FLOOR,
+        Reason.PRODUCT_REFUSED,
+        Reason.SIGNING_KEY,
+        Reason.ID_KEY,
+        Reason.CSP_ID,
+        Reason.VMPL,
+        Reason.GUEST_POLICY,
+        Reason.PLATFORM_INFO,
+        Reason.MITIGATIONS,
+        Reason.PROVISIONAL_FIRMWARE,
+        Reason.RTMR3_INSTANCE,
+        Reason.EVIDENCE_KIND,
+        Reason.GPU_COUNT,
+        Reason.GPU_MODEL,
+    }
+)
+
+
 def start(own: Own, now: int) -> Step:
     """A new boot: ask for the JOIN evidence, once. LocalProtocolError for a role that nobody declared."""
     roles = own.topology.topology.roles
@@ -158,7 +190,7 @@ def _dispatch(member: Member, event: Event, now: int) -> Step:
         case Appraised():
             return _appraised(member, event, now)
         case Refused():
-            return _refused(member, event)
+            return _refused(member, event, now)
         case Leave():
             return heartbeats.beat_all(replace(member, leaving=True), now)
         case _:
@@ -234,24 +266,28 @@ def _appraised(member: Member, event: Appraised, now: int) -> Step:
     return rounds.evaluate(member, now)
 
 
-def _refused(member: Member, event: Refused) -> Step:
+def _refused(member: Member, event: Refused, now: int) -> Step:
     if event.ticket.subject is Subject.COMMIT:
         return sealing.on_seal_refused(member, event)
     if event.ticket.subject is Subject.RECORD:
         return fetching.on_record_refused(member, event)
     if event.ticket.iid == member.own.iid:
-        return _own_refused(member, event)
-    return exchange.on_not_admitted(member, event)
+        return _own_refused(member, event, now)
+    return exchange.on_not_admitted(member, event, now)
 
 
-def _own_refused(member: Member, event: Refused) -> Step:
-    """Who was never admitted is no member. A later topology that admits us no more leaves us out of what
-    comes next; we serve what was sealed for as long as leases last.
+def _own_refused(member: Member, event: Refused, now: int) -> Step:
+    """Who was never admitted is no member, and says nothing to anybody; where another topology can change
+    that, it waits for one. A later topology that admits us no more leaves us out of what comes next; we serve
+    what was sealed for as long as leases last.
     """
     if event.ticket.topology != member.topology.digest:
         return member, ()
     if isinstance(member.phase, Boot):
-        return rounds.fence(member, Fence(event.mismatch))
+        if event.mismatch.reason not in DECLARED:
+            return rounds.fence(member, Fence(event.mismatch))
+        since = now if member.phase.refused is None else member.phase.since
+        return replace(member, phase=Boot(event.mismatch, since)), (Alarm(event.mismatch),)
     if member.refused == event.ticket.topology:
         return member, ()
     return replace(member, refused=event.ticket.topology), (Alarm(event.mismatch),)

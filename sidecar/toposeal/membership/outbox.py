@@ -17,9 +17,15 @@ from toposeal.membership.state import Attempt, Committed, Member, Peer, Sealed, 
 from toposeal.membership.votes import commit_message, make_liveness, make_propose, make_sealed
 
 
-def announce(introduction: bytes | None, known: frozenset[str] = frozenset()) -> tuple[Effect, ...]:
-    """The own Introduction, once there is one, to every configured address but those `known`."""
-    return (Announce(introduction, known),) if introduction else ()
+def announce(
+    member: Member, introduction: bytes | None, known: frozenset[str] = frozenset()
+) -> tuple[Effect, ...]:
+    """The own Introduction, once there is one, to every configured address but those `known`; with it our
+    topology while nothing is served under it. Who is there may wait, silent, for one that admits it (4.7).
+    """
+    if introduction is None:
+        return ()
+    return (Announce((introduction, *_unsealed_topology(member)), known),)
 
 
 def introduction(member: Member) -> bytes | None:
@@ -80,8 +86,7 @@ def pong(member: Member, attempt: Attempt, peer: Peer, nonce: bytes) -> Effect:
 
 def topology(member: Member, peer: Peer) -> tuple[Effect, ...]:
     """Our signed topology, unless it is larger than any envelope may be: then digests must do."""
-    data = encode(wire.Envelope(topology=member.own.topology.envelope))
-    return (send(peer, data),) if len(data) <= MAX_ENVELOPE_SIZE else ()
+    return tuple(send(peer, data) for data in _topology(member))
 
 
 def propose(member: Member, manifest: Manifest) -> tuple[Effect, ...]:
@@ -123,6 +128,15 @@ def to_peers(member: Member, iids: Iterable[bytes], data: bytes) -> tuple[Effect
 
 def send(peer: Peer, data: bytes) -> Effect:
     return Send(peer.identity.iid, peer.hello.addresses, data)
+
+
+def _unsealed_topology(member: Member) -> tuple[bytes, ...]:
+    return _topology(member) if member.adopted else ()
+
+
+def _topology(member: Member) -> tuple[bytes, ...]:
+    data = encode(wire.Envelope(topology=member.own.topology.envelope))
+    return (data,) if len(data) <= MAX_ENVELOPE_SIZE else ()
 
 
 def _hello(current: Hello) -> wire.Signed:

@@ -123,12 +123,24 @@ class Peer:
         return self.signed.identity
 
 
+@dataclass(frozen=True)
+class Declined:
+    """Evidence that was refused: kept for the operator, and nothing is decided by it."""
+
+    role: str  # as claimed
+    mismatch: Mismatch
+    at: int  # ms
+
+
 # Phases. Each carries exactly what it needs.
 
 
 @dataclass(frozen=True)
 class Boot:
-    """No JOIN evidence yet."""
+    """No JOIN evidence yet, or none that the topology accepts: then why not, and since when (ms)."""
+
+    refused: Mismatch | None = None
+    since: int = 0
 
 
 @dataclass(frozen=True)
@@ -222,6 +234,7 @@ class Member:
     suspended_at: int | None = None  # ms: since when we may not serve it
     fetch: Fetch | None = None
     prospect: Prospect | None = None
+    declined: tuple[Declined, ...] = ()  # of instances that we do not know: the last of each role and reason
     leaving: bool = False  # we have asked to be left out
     beat_at: int = 0  # ms: when to send heartbeats again
     beat_secret: bytes = field(default=b"", repr=False)  # 32: nonces of heartbeats are derived from it

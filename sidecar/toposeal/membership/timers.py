@@ -43,6 +43,8 @@ def deadline(member: Member) -> int | None:
 
 def _deadlines(member: Member) -> Iterable[int]:
     phase, timers = member.phase, member.own.topology.topology.timers
+    if isinstance(phase, Boot) and phase.refused is not None:
+        yield phase.since + timers.quorum_ms
     if isinstance(phase, (Boot, Fenced)):
         return
     if member.chain:
@@ -84,6 +86,8 @@ def on_timer(member: Member, event: Timer, now: int) -> Step:
 
 def _in_phase(member: Member, event: Timer, now: int) -> Step:
     phase = member.phase
+    if isinstance(phase, Boot):
+        return _still_refused(member, phase, now)
     if isinstance(phase, Waiting):
         return _begin(member, phase, event.entropy, now) if now >= phase.until else (member, ())
     if isinstance(phase, Sealed) and now >= phase.deadline:
@@ -95,6 +99,13 @@ def _in_phase(member: Member, event: Timer, now: int) -> Step:
     # Not at the beginning of an attempt: one step in ping_ms, however far ahead somebody is.
     ahead = follow(member, now)
     return (ahead, ()) if ahead is not member else _repeat(member, now)
+
+
+def _still_refused(member: Member, phase: Boot, now: int) -> Step:
+    """No topology that admits us has come: whoever starts the pod anew may bring one."""
+    if phase.refused is None or now < phase.since + member.topology.timers.quorum_ms:
+        return member, ()
+    return fence(member, Fence(phase.refused))
 
 
 def _not_active(member: Member, phase: Sealed, now: int) -> Step:
@@ -154,7 +165,7 @@ def _repeat(member: Member, now: int) -> Step:
     admitted = (peer.hello.addresses for peer in member.peers.values() if peer.admitted)
     known = frozenset(address for addresses in admitted for address in addresses)
     introduction = outbox.introduction(member)
-    effects: tuple[Effect, ...] = (*outbox.announce(introduction, known), *_ourselves(member))
+    effects: tuple[Effect, ...] = (*outbox.announce(member, introduction, known), *_ourselves(member))
     for peer in list(member.peers.values()):
         member, more = _ping_or_forget(member, phase.attempt, peer, introduction)
         effects += more

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from toposeal.errors import Mismatch, Reason
-from toposeal.limits import MAX_MISMATCHES
+from toposeal.limits import DECLINED_MEMORY, MAX_MISMATCHES
 from toposeal.membership.candidates import is_candidate, select
+from toposeal.membership.choosing import doubted
 from toposeal.membership.heartbeats import lapsed
 from toposeal.membership.manifest import Manifest
-from toposeal.membership.state import Attempt, Boot, Committed, Gathering, Member, Proposed, Sealed
+from toposeal.membership.state import Attempt, Boot, Committed, Gathering, Member, Proposed, Sealed, Waiting
 
 
 def waits(member: Member, now: int) -> tuple[Mismatch, ...]:
@@ -22,7 +24,8 @@ def waits(member: Member, now: int) -> tuple[Mismatch, ...]:
 def _waits(member: Member, now: int) -> Iterator[Mismatch]:
     phase = member.phase
     if isinstance(phase, Boot):
-        yield Mismatch(Reason.NOT_ACTIVE, "join", "not verified yet", "our own JOIN evidence")
+        unverified = Mismatch(Reason.NOT_ACTIVE, "join", "not verified yet", "our own JOIN evidence")
+        yield phase.refused or unverified
         return
     if member.blocked is not None:
         yield member.blocked
@@ -31,6 +34,8 @@ def _waits(member: Member, now: int) -> Iterator[Mismatch]:
         yield Mismatch(Reason.ROLE_MISMATCH, "topology", found, "a topology that does")
     if member.suspended_at is not None:
         yield lapsed(member, now)
+    if isinstance(phase, (Waiting, Gathering)) and member.failures:
+        yield from _failures(member, now)
     if isinstance(phase, Gathering):
         yield from _candidates(member, phase.attempt, now)
     elif isinstance(phase, Proposed):
@@ -49,9 +54,27 @@ def _candidates(member: Member, attempt: Attempt, now: int) -> Iterator[Mismatch
     for name, role in short.items():
         expected = f"at least {role.min_replicas}"
         yield Mismatch(Reason.MANIFEST_BOUNDS, f"roles.{name}", f"{count[name]} within reach", expected)
+        yield from _declined(member, name, now)
     if not short and select(member, attempt, now) is None:
         expected = "a selection with more than half of every earlier manifest"
         yield Mismatch(Reason.NO_MAJORITY, "members", "too few, or some that share a guest", expected)
+
+
+def _declined(member: Member, role: str, now: int) -> Iterator[Mismatch]:
+    """Why those of `role` who came are not counted."""
+    for declined in member.declined:
+        if declined.role == role and now - declined.at < DECLINED_MEMORY:
+            why = declined.mismatch
+            yield replace(why, field=f"JOIN evidence of a {role}: {why.field}")
+
+
+def _failures(member: Member, now: int) -> Iterator[Mismatch]:
+    found = f"{member.failures} failed in a row"
+    yield Mismatch(Reason.NOT_ACTIVE, "attempts", found, "one in which all commit")
+    for iid in sorted(doubted(member, now)):
+        identity = member.peers[iid].identity
+        found = f"none of {identity.ca.domain} when an attempt ended"
+        yield Mismatch(Reason.NOT_ACTIVE, f"COMMIT of {identity.role}", found, "one in time")
 
 
 def _missing(member: Member, manifest: Manifest, have: set[bytes], what: str) -> Iterator[Mismatch]:

@@ -242,9 +242,9 @@ class Crowd:
                     self._arrive(each, effect)
                 case Send(iid, _, data):
                     self._send(each, iid, data)
-                case Announce(data, known):
+                case Announce(messages, known):
                     for iid in [iid for iid in self._home if iid != each.own.iid]:
-                        if self._address[iid] not in known:
+                        for data in messages if self._address[iid] not in known else ():
                             self._send(each, iid, data)
                 case Activate(sealed):
                     each.active, each.active_at = sealed, self.now

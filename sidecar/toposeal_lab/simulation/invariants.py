@@ -111,8 +111,10 @@ class Invariants:
         """S7: no private key in anything that leaves a member, said to others or to its operator."""
         told: list[bytes] = []
         for effect in step.effects:
-            if isinstance(effect, (Send, Announce)):
+            if isinstance(effect, Send):
                 told.append(effect.data)
+            elif isinstance(effect, Announce):
+                told += effect.messages
             elif isinstance(effect, (Alarm, Suspend, Fence)):
                 told.append(str(effect.mismatch).encode())
         together = b"\n".join(told)

@@ -295,9 +295,10 @@ class Network:
                 for address in addresses:
                     for peer in self._at[address]:
                         self._send(node, peer, data)
-            case Announce(data, known):
+            case Announce(messages, known):
                 for peer in [n for n in self.nodes if n is not node and n.address not in known]:
-                    self._send(node, peer, data)
+                    for data in messages:
+                        self._send(node, peer, data)
             case Alarm(mismatch):
                 node.alarms.append(mismatch)
                 self._note(node, f"alarm: {mismatch}")

@@ -56,7 +56,7 @@ KINDS = (
     *(f"partition {kind} of {plane}" for kind in _PARTITIONS for plane in _PLANES),
     *(f"crash {phase}" for phase in _CRASHES),
     *("death", "pause", "clock jump", "clock stall", "defect", "leave", "quote failure", "quote slow"),
-    *("surplus instance", "versions", "equivocation", "epoch jump"),
+    *("surplus instance", "versions", "equivocation", "wrong reference", "epoch jump"),
 )
 _SAID = (Send, Announce, Quote, Appraise)
 _UNDECIDED = (Proposed, Committed, Sealed)
@@ -88,6 +88,7 @@ class Scenario(Updates):
         self.timers = _TIMERS[self.random.choice(_PACE)]
         names = ("web", "api", "db")[: self.random.choice((1, 2, 2, 2, 3))]
         self.roles = {name: self.random.choice(_BOUNDS) for name in names}
+        self._misdeclare(names)
         self.topology = self._signed(version=7)
         timers = self.topology.topology.timers
         self.round_ms = timers.quote_ms + timers.attempt_ms
@@ -114,6 +115,7 @@ class Scenario(Updates):
             self.network.at(self._start_time(), self._booting(role, number))
         self._schedule_trouble()
         self._schedule_updates()
+        self._schedule_correction()
         self.network.at(0, self._kubelet)
         self.network.run(self.peace_at)
         epoch = self._make_peace()

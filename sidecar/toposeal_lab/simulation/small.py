@@ -225,9 +225,10 @@ class _Turn:
                     self._queue.append((index, symbolic_appraisal(effect)))
                 case Send(_, addresses, data):
                     self._send(index, data, addresses)
-                case Announce(data, known):
-                    places = (pod.member.own.addresses[0] for pod in self.pods)
-                    self._send(index, data, tuple(place for place in places if place not in known))
+                case Announce(messages, known):
+                    places = [pod.member.own.addresses[0] for pod in self.pods]
+                    for data in messages:
+                        self._send(index, data, tuple(place for place in places if place not in known))
                 case Activate(sealed):
                     self._activated(sealed.manifest)
                 case Fence() | Left():

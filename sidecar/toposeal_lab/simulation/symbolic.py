@@ -6,6 +6,7 @@ appraisal compares both, as the real one does.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +18,7 @@ from toposeal.limits import REPORT_DATA_SIZE
 from toposeal.membership.events import Appraise, Appraised, Refused
 from toposeal.topology.accept import SignedTopology, accept
 from toposeal.topology.dsse import sign
+from toposeal.topology.model import Role
 from toposeal.topology.owner import OwnerRoot, spki
 from toposeal.topology.strict_json import canonical
 from toposeal.verification.model import VerifiedEvidence
@@ -30,8 +32,11 @@ def owner(seed: int = 1) -> tuple[OwnerRoot, Ed25519PrivateKey]:
     return OwnerRoot.of([([spki(key.public_key())], 1)]), key
 
 
+_NOBODY = "ee" * 48  # what no guest measures
+
+
 def role_document(
-    index: int, low: int, high: int, calls: list[dict[str, Any]] | None = None
+    index: int, low: int, high: int, calls: list[dict[str, Any]] | None = None, wrong: bool = False
 ) -> dict[str, Any]:
     digest = f"{index + 1:02x}" * 48
     zero = "00" * 48
@@ -42,7 +47,7 @@ def role_document(
                 "mrtd": digest,
                 **{f"rtmr{i}": zero for i in range(4)},
                 "mrconfigid": digest,
-                "mrowner": zero,
+                "mrowner": _NOBODY if wrong else zero,
                 "mrownerconfig": zero,
                 "mrseam": "any",
                 "td_attributes": "0000001000000000",
@@ -64,10 +69,11 @@ def signed_topology(
     issued_at: int = WALL - 1000,
     on_quorum_loss: str = "regenesis",
     calls: bool = False,
+    wrong: Collection[str] = (),
     **timers: int,
 ) -> SignedTopology:
     """`roles` gives (min, max) by name; `timers` are the document's. `issued_at` changes the digest. With
-    `calls` every role calls every other, and itself.
+    `calls` every role calls every other, and itself. The reference values of roles in `wrong` fit nobody.
     """
     root, key = owner(owner_seed)
     edges = [{"role": name, "port": 8080} for name in roles] if calls else []
@@ -81,7 +87,7 @@ def signed_topology(
         "on_quorum_loss": on_quorum_loss,
         "tdx": {"tcb_status": ["UpToDate"], "advisories": [], "min_tcb_evaluation": 1},
         "roles": {
-            name: role_document(index, low, high, edges)
+            name: role_document(index, low, high, edges, name in wrong)
             for index, (name, (low, high)) in enumerate(roles.items())
         },
     }
@@ -101,7 +107,13 @@ def symbolic_appraisal(event: Appraise, expires_at: int = 1 << 40) -> Appraised 
         return Refused(event.ticket, Mismatch(Reason.REPORT_DATA, "report_data", "another", "this"))
     if role not in event.topology.roles:
         return Refused(event.ticket, Mismatch(Reason.MEASUREMENT, "role", role, "a role of the topology"))
+    if _fits_nobody(event.topology.roles[role]):
+        return Refused(event.ticket, Mismatch(Reason.MEASUREMENT, "mrowner", "zero", _NOBODY))
     if role != event.binding.role:
         return Refused(event.ticket, Mismatch(Reason.ROLE_MISMATCH, "role", role, event.binding.role))
     verified = VerifiedEvidence("tdx", role, event.binding, "UpToDate", (), bytes(16), expires_at)
     return Appraised(event.ticket, verified)
+
+
+def _fits_nobody(role: Role) -> bool:
+    return any(reference.mrowner == bytes.fromhex(_NOBODY) for reference in role.tdx)

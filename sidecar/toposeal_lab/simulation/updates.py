@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -15,14 +16,35 @@ class Updates:
 
     network: Network
     topology: SignedTopology  # the newest
+    seed: int
     roles: dict[str, tuple[int, int]]
     updates: Dice
     peace_at: int
 
     timers: dict[str, Any]
+    wrong: tuple[str, ...] = ()  # roles whose reference values fit nobody, until the owner sees it
 
     def _signed(self, **document: Any) -> SignedTopology:
-        return _topology(tuple(self.roles.items()), tuple({"calls": True, **self.timers, **document}.items()))
+        given = {"calls": True, "wrong": self.wrong, **self.timers, **document}
+        return _topology(tuple(self.roles.items()), tuple(given.items()))
+
+    def _misdeclare(self, names: Collection[str]) -> None:
+        """In some stories the owner begins with a mistake, after which nothing can seal."""
+        dice = Dice("reference", self.seed)
+        self.wrong = (dice.choice(sorted(names)),) if dice.random() < 0.1 else ()
+
+    def _schedule_correction(self) -> None:
+        if self.wrong:
+            at = Dice("correction", self.seed).randint(0, self.peace_at)
+            self.network.at(at, self._correct)
+
+    def _correct(self) -> None:
+        """One member is told, whichever: those that their own topology refuses are members too."""
+        if self.wrong:
+            self.wrong = ()
+            self.network.happened["wrong reference"] += 1
+            self.topology = self._signed(version=self.topology.topology.version + 1)
+            self._deliver()
 
     def _schedule_updates(self) -> None:
         """Sometimes a newer topology or two, each given to one member alone."""
