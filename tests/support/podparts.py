@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from toposeal.errors import Mismatch, PodError
 from toposeal.gate.machine import State
 from toposeal.host import netlink
 from toposeal.membership.state import Own
+from toposeal.outside.pushed import Pushed
 
 
 class Parts:
@@ -32,6 +33,7 @@ class Parts:
         self.on_local: Callable[[tuple[str, ...]], None] = lambda addresses: None
         self.on_fault: Callable[[Mismatch], None] = lambda mismatch: None
         self.deliver: Callable[[bytes], None] = lambda data: None
+        self.calls: Mapping[str, Callable[[bytes], bytes]] = {}
         self.node: Any = None
         self.watch_ends = asyncio.Event()
 
@@ -58,8 +60,14 @@ def stand_ins(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _link(parts: Parts) -> dict[str, object]:
     class Server:
-        def __init__(self, deliver: Callable[[bytes], None], *_: object) -> None:
-            parts.deliver = deliver
+        def __init__(
+            self,
+            deliver: Callable[[bytes], None],
+            identity: object,
+            heard: object,
+            calls: Mapping[str, Callable[[bytes], bytes]],
+        ) -> None:
+            parts.deliver, parts.calls = deliver, calls
 
         async def start(self, address: str) -> None:
             await parts.do("port")
@@ -221,6 +229,10 @@ def _member(parts: Parts) -> dict[str, object]:
 
         def receive(self, data: bytes) -> None:
             parts.done.append(f"received {data!r}")
+
+        def push(self, envelope: bytes) -> Pushed:
+            parts.done.append(f"pushed {envelope!r}")
+            return Pushed(True, 8)
 
     def keys(config: RunConfig, found: tuple[str, ...]) -> Own:
         parts.now("keys")

@@ -14,16 +14,20 @@ from typing import cast
 import pytest
 from support.podparts import Parts, stand_ins
 
+from toposeal._wire import peer_pb2 as wire
 from toposeal.daemon import pod
 from toposeal.daemon.config import RunConfig
 from toposeal.daemon.pod_evidence import PodEvidence
 from toposeal.dataplane.firewall import Backend
+from toposeal.encoding import encode
 from toposeal.errors import Mismatch, PodError, Reason, RemoteProtocolError
 from toposeal.evidence.bundle import EMPTY
 from toposeal.host.collateral_source import FileSource
+from toposeal.host.operator_calls import PUSH, STATUS
 from toposeal.host.peer_client import PeerClient
 from toposeal_lab.simulation.network import Network, signed_topology
 
+HANDED = encode(wire.Handed(topology=b"{}"))
 FAULT = Mismatch(Reason.FIREWALL_CHANGED, "rules", "another", "ours")
 STARTS = [
     "port",
@@ -249,6 +253,25 @@ def test_envelopes_before_the_node_are_refused(check: Callable[[Test], None]) ->
         with pytest.raises(RemoteProtocolError) as refused:
             parts.deliver(b"early")
         assert refused.value.reason is Reason.NOT_ACTIVE
+        made.stop()
+        await running
+
+    check(test)
+
+
+def test_an_operator_is_answered_as_soon_as_there_is_a_node(check: Callable[[Test], None]) -> None:
+    """The gate never opens here."""
+
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        running = asyncio.create_task(made.run())
+        await started(parts, "port")
+        with pytest.raises(RemoteProtocolError) as refused:
+            parts.calls[STATUS](b"")
+        assert refused.value.reason is Reason.NOT_ACTIVE
+        assert b"not_active" in parts.calls[PUSH](HANDED)
+        await started(parts, "node")
+        assert b"accepted" in parts.calls[PUSH](HANDED)
+        assert "pushed b'{}'" in parts.done
         made.stop()
         await running
 

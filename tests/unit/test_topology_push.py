@@ -215,7 +215,7 @@ def test_the_command_prints_one_object(tmp_path: Path, capsys: pytest.CaptureFix
     with tls_server(tmp_path, lambda tls: tls.sendall(answered)) as server:
         assert entry(["topology", "push", server.url, "--file", str(envelope), "--json"]) == 0
         assert b"POST /.well-known/toposeal/topology HTTP/1.1\r\n" in server.requests[0]
-    assert json.loads(capsys.readouterr().out) == {"result": "known", "version": 8}
+    assert json.loads(capsys.readouterr().out) == {"attested": False, "result": "known", "version": 8}
 
 
 def test_a_file_that_is_too_large_to_spread_is_not_sent(tmp_path: Path) -> None:

@@ -238,3 +238,19 @@ class Envelope(_message.Message):
 class Receipt(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Asked(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Handed(_message.Message):
+    __slots__ = ("topology",)
+    TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
+    topology: bytes
+    def __init__(self, topology: _Optional[bytes] = ...) -> None: ...
+
+class Told(_message.Message):
+    __slots__ = ("said",)
+    SAID_FIELD_NUMBER: _ClassVar[int]
+    said: bytes
+    def __init__(self, said: _Optional[bytes] = ...) -> None: ...

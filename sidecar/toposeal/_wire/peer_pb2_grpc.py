@@ -39,6 +39,16 @@ class PeerStub(object):
                 request_serializer=toposeal_dot___wire_dot_peer__pb2.Envelope.SerializeToString,
                 response_deserializer=toposeal_dot___wire_dot_peer__pb2.Receipt.FromString,
                 _registered_method=True)
+        self.Status = channel.unary_unary(
+                '/toposeal.v1.Peer/Status',
+                request_serializer=toposeal_dot___wire_dot_peer__pb2.Asked.SerializeToString,
+                response_deserializer=toposeal_dot___wire_dot_peer__pb2.Told.FromString,
+                _registered_method=True)
+        self.Push = channel.unary_unary(
+                '/toposeal.v1.Peer/Push',
+                request_serializer=toposeal_dot___wire_dot_peer__pb2.Handed.SerializeToString,
+                response_deserializer=toposeal_dot___wire_dot_peer__pb2.Told.FromString,
+                _registered_method=True)
 
 
 class PeerServicer(object):
@@ -51,6 +61,19 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Status(self, request, context):
+        """The word of whoever answers, and no proof of anything.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Push(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +81,16 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Deliver,
                     request_deserializer=toposeal_dot___wire_dot_peer__pb2.Envelope.FromString,
                     response_serializer=toposeal_dot___wire_dot_peer__pb2.Receipt.SerializeToString,
+            ),
+            'Status': grpc.unary_unary_rpc_method_handler(
+                    servicer.Status,
+                    request_deserializer=toposeal_dot___wire_dot_peer__pb2.Asked.FromString,
+                    response_serializer=toposeal_dot___wire_dot_peer__pb2.Told.SerializeToString,
+            ),
+            'Push': grpc.unary_unary_rpc_method_handler(
+                    servicer.Push,
+                    request_deserializer=toposeal_dot___wire_dot_peer__pb2.Handed.FromString,
+                    response_serializer=toposeal_dot___wire_dot_peer__pb2.Told.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +120,60 @@ class Peer(object):
             '/toposeal.v1.Peer/Deliver',
             toposeal_dot___wire_dot_peer__pb2.Envelope.SerializeToString,
             toposeal_dot___wire_dot_peer__pb2.Receipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Status(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toposeal.v1.Peer/Status',
+            toposeal_dot___wire_dot_peer__pb2.Asked.SerializeToString,
+            toposeal_dot___wire_dot_peer__pb2.Told.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Push(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toposeal.v1.Peer/Push',
+            toposeal_dot___wire_dot_peer__pb2.Handed.SerializeToString,
+            toposeal_dot___wire_dot_peer__pb2.Told.FromString,
             options,
             channel_credentials,
             insecure,

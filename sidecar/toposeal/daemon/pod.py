@@ -45,6 +45,7 @@ from toposeal.host.gate import Gate, GateParts
 from toposeal.host.host_resolver import HostResolver, nameservers
 from toposeal.host.journal import clock_ms
 from toposeal.host.metrics_server import MetricsServer
+from toposeal.host.operator_calls import operator_calls
 from toposeal.host.peer_client import PeerClient
 from toposeal.host.peer_server import PeerServer
 from toposeal.host.probe import Probe
@@ -53,6 +54,8 @@ from toposeal.host.tasks import watched
 from toposeal.host.throwaway import make_throwaway
 from toposeal.host.xds_files import XdsDirectory
 from toposeal.limits import ENVOY_UID, LEAVE_LINGER, LEAVE_TIMEOUT, PEER_PORT
+from toposeal.outside.pushed import Pushed
+from toposeal.outside.status import Status
 from toposeal.topology.model import Topology
 from toposeal.verification.model import VerifiedEvidence
 
@@ -78,6 +81,7 @@ class Pod:
         self._layout = layout_under(config.state_dir)
         self._node: Node | None = None
         self._names = DnsServer()
+        self._answers: Answers | None = None
         self._client: PeerClient | None = None
         self._topology = config.topology.topology  # what the gate is, or will be, open under
         self._hosts: OutsideHosts | None = None
@@ -129,7 +133,8 @@ class Pod:
 
     async def _live(self, stack: AsyncExitStack) -> Mismatch:
         """Start everything, then run the node with its watches; the first to end ends all."""
-        server = PeerServer(self._receive, make_throwaway(), self._heard)
+        calls = operator_calls(self._status, self._push)
+        server = PeerServer(self._receive, make_throwaway(), self._heard, calls)
         await server.start(f"[::]:{PEER_PORT}")
         stack.push_async_callback(server.stop)
         async with asyncio.TaskGroup() as tasks:
@@ -161,7 +166,8 @@ class Pod:
                 opening.resume,
             )
             node = self._node = Node(own, ports)
-            await self._attestation(stack, Answers(node, own, self._collateral))
+            self._answers = Answers(node, own, self._collateral)
+            await self._attestation(stack, self._answers)
             await self._metrics(stack, Metrics(gate, node))  # a later topology may ask for a port of them
             stack.push_async_callback(gate.fence)  # once more, so that at the end it comes first,
             stack.callback(identity.entitle, None)  # but for this, which waits for nothing
@@ -256,6 +262,16 @@ class Pod:
         if self._node is None:
             raise not_active(None)
         self._node.receive(data)
+
+    def _status(self) -> Status:
+        if self._answers is None:
+            raise not_active(None)
+        return self._answers.status()
+
+    def _push(self, envelope: bytes) -> Pushed:
+        if self._answers is None:
+            raise not_active(None)
+        return self._answers.push(envelope)
 
     def _heard(self, address: str) -> None:
         if self._client is not None:

@@ -12,11 +12,11 @@ from typing import cast
 
 from toposeal.host.bounded_http import BoundedStream, connect, refusal, remaining
 from toposeal.host.fetch import handshake
-from toposeal.limits import MAX_HISTORY_MESSAGE, VERIFY_TIMEOUT
+from toposeal.limits import MAX_HISTORY_MESSAGE, MAX_STATUS_SIZE, VERIFY_TIMEOUT
 from toposeal.outside.endpoint import HISTORY_PATH, STATUS_PATH, TOPOLOGY_PATH, Endpoint
 from toposeal.outside.history import HISTORY_TYPE
 from toposeal.outside.pushed import MAX_PUSH_ANSWER, PUSH_TYPE, Pushed, read_pushed
-from toposeal.outside.status import MAX_STATUS_SIZE, STATUS_TYPE, Status, read_status
+from toposeal.outside.status import STATUS_TYPE, Status, read_status
 
 _TIMEOUT_S = VERIFY_TIMEOUT / 1000
 

@@ -28,12 +28,12 @@ from toposeal.host.throwaway import SERVER_NAME, shown_certificate
 from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_PEER_CONNECTIONS, PEER_TIMEOUT
 
 _QUEUE_LENGTH = 64
+_RECEIPT_SIZE = 1024  # bytes; it is empty
 _WAKE_INTERVAL_S = 1.0
 _TIMEOUT_S = PEER_TIMEOUT / 1000
 _OPTIONS = [
     ("grpc.ssl_target_name_override", SERVER_NAME),
     ("grpc.max_send_message_length", MAX_ENVELOPE_SIZE),
-    ("grpc.max_receive_message_length", 1024),
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
@@ -41,6 +41,15 @@ _OPTIONS = [
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 Endpoint = tuple[str, int]
+
+
+def open_channel(endpoint: Endpoint, root: bytes, most: int) -> grpc.aio.Channel:
+    """To the peer port at an IP literal that has shown the certificate `root` (PEM); answers are of at most
+    `most` bytes."""
+    host, port = endpoint
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    options = [*_OPTIONS, ("grpc.max_receive_message_length", most)]
+    return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(root), options=options)
 
 
 class PeerClient:
@@ -176,8 +185,7 @@ class _Link:
     async def _dial(self) -> grpc.aio.Channel:
         host, port = self._endpoint
         root = await self._unless_woken(shown_certificate(host, port, _TIMEOUT_S))
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(root), options=_OPTIONS)
+        self._channel = open_channel(self._endpoint, root, _RECEIPT_SIZE)
         return self._channel
 
     async def _unless_woken(self, dial: Coroutine[Any, Any, bytes]) -> bytes:

@@ -6,10 +6,13 @@ a receipt or one of four coarse status codes, without text.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
 from urllib.parse import unquote
 
 import grpc
@@ -18,13 +21,19 @@ import grpc.aio
 from toposeal.errors import PodError, Reason, ToposealError
 from toposeal.host.throwaway import ThrowawayIdentity
 from toposeal.limits import (
+    ASKED_AT_ONCE,
+    ASKED_AT_ONCE_IN_ALL,
+    ASKED_PER_SECOND,
+    ASKED_PER_SECOND_IN_ALL,
     MAX_ENVELOPE_SIZE,
     MAX_PEER_CONNECTIONS,
     MAX_REQUESTS_PER_SECOND,
+    MAX_STATUS_SIZE,
     PEER_TIMEOUT,
 )
 
 Deliver = Callable[[bytes], None]
+Call = Callable[[bytes], bytes]
 Heard = Callable[[str], None]
 
 SERVICE = "toposeal.v1.Peer"
@@ -32,7 +41,7 @@ METHOD = "Deliver"
 _MAX_SOURCES = 4096  # rate-limit entries kept; the oldest is forgotten first
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_ENVELOPE_SIZE),
-    ("grpc.max_send_message_length", 1024),
+    ("grpc.max_send_message_length", MAX_STATUS_SIZE + 1024),
     ("grpc.max_metadata_size", 4096),
     ("grpc.max_concurrent_streams", 2),  # a member makes one call at a time
     ("grpc.max_allowed_incoming_connections", 2 * MAX_PEER_CONNECTIONS),
@@ -51,27 +60,38 @@ _STATUS = {
     Reason.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.STALE_ATTEMPT: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.UNKNOWN_MEMBER: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.NOT_ACTIVE: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
 
 class PeerServer:
     """Listens on one port. `deliver` takes the bytes and raises ToposealError to refuse them; `heard`
-    is told the address, an IP literal, that they came from, before anything about them is known.
+    is told the address, an IP literal, that they came from, before anything about them is known. `calls`
+    are what else may be asked, by method: seldom, and few at once.
     """
 
-    def __init__(self, deliver: Deliver, identity: ThrowawayIdentity, heard: Heard | None = None) -> None:
+    def __init__(
+        self,
+        deliver: Deliver,
+        identity: ThrowawayIdentity,
+        heard: Heard | None = None,
+        calls: Mapping[str, Call] | None = None,
+    ) -> None:
         self._deliver = deliver
         self._heard = heard
+        self._asking = Asking(time.monotonic)
         self._rate = RateLimit(MAX_REQUESTS_PER_SECOND, time.monotonic)
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_PEER_CONNECTIONS, options=_OPTIONS, compression=None
         )
         # No serialisers: the handler sees the exact bytes, and the machine refuses unknown fields.
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._take)
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
-        )
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            method: grpc.unary_unary_rpc_method_handler(partial(self._answer, call))
+            for method, call in (calls or {}).items()
+        }
+        handlers[METHOD] = grpc.unary_unary_rpc_method_handler(self._take)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         self._credentials = grpc.ssl_server_credentials([(identity.key_pem, identity.certificate_pem)])
 
     async def start(self, address: str) -> int:
@@ -105,6 +125,46 @@ class PeerServer:
             await context.abort(grpc.StatusCode.INTERNAL)
             raise
         return b""
+
+    async def _answer(
+        self, call: Call, data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> bytes:
+        source = _source(context.peer())
+        if not self._asking.begin(source):
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED)
+        # Until the last byte has been taken: who asks and does not read holds its own place alone.
+        context.add_done_callback(lambda _: self._asking.end(source))  # type: ignore[arg-type]
+        try:
+            return call(data)
+        except ToposealError as error:
+            await context.abort(coarse_status(error))
+        except Exception as error:
+            found = {"message": "a call of an operator", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(found)
+            await context.abort(grpc.StatusCode.INTERNAL)
+        return b""
+
+
+class Asking:
+    """How often, and how many at once, strangers may ask for what has to be made for them."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` in seconds."""
+        self._each = RateLimit(ASKED_PER_SECOND, clock)
+        self._all = RateLimit(ASKED_PER_SECOND_IN_ALL, clock)
+        self._under_way: Counter[str] = Counter()
+
+    def begin(self, source: str) -> bool:
+        """Whether `source` may ask now; then `end` has to follow. Who asks too often takes nobody's turn."""
+        if self._under_way[source] >= ASKED_AT_ONCE or self._under_way.total() >= ASKED_AT_ONCE_IN_ALL:
+            return False
+        if not (self._each.allow(source) and self._all.allow("")):
+            return False
+        self._under_way[source] += 1
+        return True
+
+    def end(self, source: str) -> None:
+        self._under_way -= Counter([source])  # and forgets who has none
 
 
 class RateLimit:

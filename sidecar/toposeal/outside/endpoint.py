@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from toposeal.errors import Reason, UsageError
+from toposeal.limits import PEER_PORT
 
 ATTESTATION_PATH = "/.well-known/toposeal/attestation"
 TOPOLOGY_PATH = "/.well-known/toposeal/topology"  # POST: a newer signed topology
@@ -43,6 +44,13 @@ class Endpoint:
     def parse_target(cls, text: str) -> Endpoint:
         """`HOST:PORT` of an ingress port, IPv6 addresses in brackets. Raises UsageError."""
         own = _parse_host_port(text, "target")
+        return cls(*own, dial=own)
+
+    @classmethod
+    def parse_peer(cls, text: str) -> Endpoint:
+        """`HOST[:PORT]` of a peer port, IPv6 addresses in brackets. Raises UsageError."""
+        has_port = ":" in text.rpartition("]")[2]
+        own = _parse_host_port(text if has_port else f"{text}:{PEER_PORT}", "peer")
         return cls(*own, dial=own)
 
     @classmethod

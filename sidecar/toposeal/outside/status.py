@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from toposeal.errors import Mismatch, NetworkError, Reason, ToposealError
+from toposeal.limits import MAX_STATUS_SIZE
 from toposeal.membership.machine import phase_name
 from toposeal.membership.state import Member, attempt_of
 from toposeal.membership.waiting import waits
 from toposeal.topology.strict_json import parse
 
 STATUS_TYPE = "application/vnd.toposeal.status.v1+json"
-MAX_STATUS_SIZE = 1 << 20  # bytes: a thousand members of a few hundred each, and what they wait for
 
 
 @dataclass(frozen=True)
