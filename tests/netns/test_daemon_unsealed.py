@@ -6,6 +6,8 @@ Real daemons, closed Envoys and rules; the operator stands outside and reaches t
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +31,10 @@ from support.inside import APP_UID, run_python
 from toposeal_lab.simtdx import lab_measurements
 
 PODS = {"web": "web", "db-1": "db", "db-2": "db"}
-TIMERS = {"ping_ms": 1_000, "quote_ms": 20_000, "attempt_ms": 20_000, "quorum_ms": 600_000}
+TIMERS = {
+    "ping_ms": 1_000, "quote_ms": 20_000, "attempt_ms": 20_000, "quorum_ms": 600_000,
+    "heartbeat_ms": 500, "lease_ms": 5_000,
+}  # fmt: skip
 PORT = 8080
 NOBODY = "ee" * 48  # what no guest measures
 
@@ -62,6 +67,10 @@ def outside(mesh: World, *command: str) -> tuple[int, str]:
     with mesh.node.host().inside():
         done = subprocess.run(words, capture_output=True, timeout=60)
     return done.returncode, (done.stdout + done.stderr).decode()
+
+
+def trust(mesh: World) -> tuple[str, ...]:
+    return ("--owner", str(mesh.directory / "owner.json"), "--mesh", "shop")
 
 
 def status(mesh: World, name: str) -> dict[str, Any] | None:
@@ -127,3 +136,15 @@ def test_T4_a_mesh_with_a_wrong_reference_value_says_so_and_seals_by_the_next_ve
         held = eventually(lambda: hold(mesh["web"].pod, host, PORT), SEAL_S)
         assert held.answers() and held.said in ("db-1", "db-2")
         held.close()
+
+    # Suspended, it still says why, and takes what its owner signs.
+    for name in ("db-1", "db-2"):
+        os.kill(mesh[name].pid, signal.SIGKILL)
+    mesh["web"].wait("suspend", SEAL_S)
+    suspended = waiting(mesh, "web", "no_majority")
+    assert suspended["suspended"] and suspended["serving"]["version"] == 2
+    peer = ("--peer", mesh["web"].pod.ipv4)
+    code, said = outside(mesh, "topology", "push", "--file", str(corrected(mesh, 3)), *peer)
+    assert code == 0 and "accepted: version 3" in said, said
+    code, said = outside(mesh, "history", f"https://{mesh['web'].pod.ipv4}:{ATTESTATION_PORT}", *trust(mesh))
+    assert code == 3, said

@@ -142,6 +142,7 @@ class PeerServer:
             found = {"message": "a call of an operator", "exception": error}
             asyncio.get_running_loop().call_exception_handler(found)
             await context.abort(grpc.StatusCode.INTERNAL)
+            raise
         return b""
 
 
