@@ -44,7 +44,7 @@ def made() -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(daemons, "lab_measurements", measured)
         patch.setattr(daemons, "Ed25519PrivateKey", OneKey)
-        with world({"web": "web", "db": "db"}, timers={"quorum_ms": 15_000}) as made:
+        with world({"web": "web", "db": "db"}) as made:
             yield made
 
 

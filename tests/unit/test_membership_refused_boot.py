@@ -13,16 +13,35 @@ from toposeal.encoding import encode
 from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_ENVELOPE_SIZE
 from toposeal.membership import outbox
-from toposeal.membership.events import Alarm, Announce, Appraise, Fence, Refused, Send, Subject, Ticket, Timer
+from toposeal.membership.events import (
+    Alarm,
+    Announce,
+    Appraise,
+    Appraised,
+    Fence,
+    Refused,
+    Send,
+    Subject,
+    Ticket,
+    Timer,
+)
 from toposeal.membership.machine import deadline
+from toposeal.membership.sealed import join_of
 from toposeal.membership.state import Boot, Gathering, Waiting
 from toposeal.membership.waiting import waits
 from toposeal.topology.accept import SignedTopology
+from toposeal.verification.model import VerifiedEvidence
 from toposeal_lab.simulation.symbolic import signed_topology
 
 ROLES = {"db": (1, 1), "web": (1, 1)}
-QUORUM = 20_000
-TIMERS: dict[str, Any] = {"view_ms": 50, "ping_ms": 1_000, "quorum_ms": QUORUM}
+QUORUM, ATTEMPT = 20_000, 5_000
+TIMERS: dict[str, Any] = {
+    "view_ms": 50,
+    "ping_ms": 1_000,
+    "quote_ms": ATTEMPT,
+    "attempt_ms": ATTEMPT,
+    "quorum_ms": QUORUM,
+}
 
 
 def version(number: int, *wrong: str) -> SignedTopology:
@@ -62,8 +81,7 @@ def test_one_that_does_not_changes_the_reason_and_gives_no_more_time(refused: Be
     refused.appraise(refused.receive(message(version(8, "web"))))
     phase = refused.member.phase
     assert isinstance(phase, Boot) and phase.refused is not None and phase.since == since
-    assert len(of(refused.effects, Alarm)) == 2
-    assert deadline(refused.member) == since + QUORUM
+    assert of(refused.tick(since + QUORUM - refused.now), Fence)
 
 
 def test_T3_only_the_owners_counts_and_none_that_is_older(refused: Bench) -> None:
@@ -79,8 +97,24 @@ def test_T3_only_the_owners_counts_and_none_that_is_older(refused: Bench) -> Non
 
 def test_when_none_has_come_it_fences_with_the_reason(refused: Bench) -> None:
     (alarm,) = of(refused.effects, Alarm)
-    assert refused.tick(QUORUM - 1) == []
+    assert of(refused.tick(QUORUM - 1), Fence) == []
     assert refused.tick(1) == [Fence(alarm.mismatch)]
+
+
+def test_it_is_looked_at_again_and_what_is_known_is_not_told_twice(refused: Bench) -> None:
+    since = refused.now
+    for number in (1, 2):
+        assert deadline(refused.member) == since + number * ATTEMPT
+        assert refused.tick(ATTEMPT - 1) == []
+        looked = refused.tick(1)
+        assert [a.ticket.iid for a in of(looked, Appraise)] == [refused.own.iid]
+        refused.appraise(looked)
+    assert len(of(refused.effects, Alarm)) == 1
+    (looked_at,) = of(refused.tick(ATTEMPT), Appraise)
+    own = refused.own.identity
+    verified = VerifiedEvidence("tdx", "web", join_of(own), "UpToDate", (), bytes(16), 1 << 40)
+    refused.event(Appraised(looked_at.ticket, verified))
+    assert refused.phase == "waiting"
 
 
 def test_who_waits_for_its_first_verdict_has_no_deadline() -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import decode
-from toposeal.errors import LocalProtocolError, Reason, RemoteProtocolError
+from toposeal.errors import LocalProtocolError, Mismatch, Reason, RemoteProtocolError
 from toposeal.evidence.binding import Binding, Purpose, live_binding
 from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_EPOCH_STEP
 from toposeal.membership import (
@@ -286,8 +286,15 @@ def _own_refused(member: Member, event: Refused, now: int) -> Step:
     if isinstance(member.phase, Boot):
         if event.mismatch.reason not in DECLARED:
             return rounds.fence(member, Fence(event.mismatch))
-        since = now if member.phase.refused is None else member.phase.since
-        return replace(member, phase=Boot(event.mismatch, since)), (Alarm(event.mismatch),)
+        return _refused_at_first(member, member.phase, event.mismatch, now)
     if member.refused == event.ticket.topology:
         return member, ()
     return replace(member, refused=event.ticket.topology), (Alarm(event.mismatch),)
+
+
+def _refused_at_first(member: Member, phase: Boot, why: Mismatch, now: int) -> Step:
+    if phase.refused is None:
+        phase = Boot(since=now)
+        member = replace(member, resend_at=now + member.topology.timers.attempt_ms)
+    alarms = () if why == phase.refused else (Alarm(why),)
+    return replace(member, phase=replace(phase, refused=why)), alarms

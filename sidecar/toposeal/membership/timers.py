@@ -44,7 +44,7 @@ def deadline(member: Member) -> int | None:
 def _deadlines(member: Member) -> Iterable[int]:
     phase, timers = member.phase, member.own.topology.topology.timers
     if isinstance(phase, Boot) and phase.refused is not None:
-        yield phase.since + timers.quorum_ms
+        yield min(member.resend_at, phase.since + timers.quorum_ms)
     if isinstance(phase, (Boot, Fenced)):
         return
     if member.chain:
@@ -102,10 +102,16 @@ def _in_phase(member: Member, event: Timer, now: int) -> Step:
 
 
 def _still_refused(member: Member, phase: Boot, now: int) -> Step:
-    """No topology that admits us has come: whoever starts the pod anew may bring one."""
-    if phase.refused is None or now < phase.since + member.topology.timers.quorum_ms:
+    """Another look at our own evidence, since collateral may have come. When no topology that admits us has,
+    whoever starts the pod anew may bring one.
+    """
+    timers = member.topology.timers
+    if phase.refused is None or now < min(member.resend_at, phase.since + timers.quorum_ms):
         return member, ()
-    return fence(member, Fence(phase.refused))
+    if now >= phase.since + timers.quorum_ms:
+        return fence(member, Fence(phase.refused))
+    member = replace(member, resend_at=now + timers.attempt_ms)
+    return member, judge(member, member.own.identity, member.join)
 
 
 def _not_active(member: Member, phase: Sealed, now: int) -> Step:
