@@ -21,7 +21,7 @@ check:  ## before each commit: lint, and the tests of the tree itself (under a m
 	@$(BIN)/pytest -q tests/test_*.py
 
 test:  ## what CI runs; compose and images only where a Docker engine is installed, browser where Chromium is
-	@.ci/run prepare lint unit vectors netns sim $(if $(BROWSER),browser) $(if $(ENGINE),compose images)
+	@.ci/run prepare lint unit vectors netns sim kubernetes $(if $(BROWSER),browser) $(if $(ENGINE),compose images)
 
 test-unit:  ## unit and property tests, with the branch coverage of the pure packages
 	@.ci/run prepare unit
@@ -56,7 +56,7 @@ helm-test: $(KUBERNETES)/helm  ## the library chart in a real Helm, and its pods
 	@.ci/prepare dev
 	@$(BIN)/pytest -q tests/kubernetes/test_helm.py
 
-k8s-api-test: $(KUBERNETES)/etcd $(KUBERNETES)/kube-apiserver $(KUBERNETES)/helm  ## what inject writes, and the webhook, at a real API server (Go 1.24; 10 min to build it once)
+k8s-api-test: $(KUBERNETES)/etcd $(KUBERNETES)/kube-apiserver  ## what inject writes, and the webhook, at a real API server (Go 1.24; 10 min to build it once)
 	@.ci/prepare dev
 	@$(BIN)/pytest -q tests/kubernetes/test_api_server.py
 

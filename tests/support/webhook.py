@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-NAMES = ("localhost", "toposeal-webhook.toposeal.svc")
+NAMES = ("localhost", "toposeal-webhook.toposeal-system.svc")
 
 
 @dataclass(frozen=True)

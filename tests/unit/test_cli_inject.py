@@ -77,6 +77,58 @@ def test_C3_for_helm_the_same_is_checked_and_a_new_folder_is_made(shop: Shop) ->
     assert code == 1 and "File exists" in err
 
 
+def test_measured_images_make_whole_references(shop: Shop) -> None:
+    """Which a topology takes as they are printed; with several images each role has one of each."""
+    told = yaml.safe_load(Path(shop.topology).read_text())
+    image = {name: value for name, value in told["roles"]["web"]["tdx"][0].items() if name != "mrconfigid"}
+    other = {**image, "mrtd": "1" * 95 + "2", "rtmr3": "instance"}
+    images = shop.write("images.yaml", yaml.safe_dump({"tdx": [image, other], "snp": []}))
+    code, out, err = shop.run("--digests", "--measured", images)
+    assert code == 0, err
+    found, plain = yaml.safe_load(out)["roles"], yaml.safe_load(shop.run("--digests")[1])["roles"]
+    for role, made in found.items():
+        assert made["tdx"] == [{**each, **plain[role]["tdx"][0]} for each in (image, other)]
+    blocks = re.split(r"^(?=  (?:web|api|db):$)", Path(shop.topology).read_text(), flags=re.MULTILINE)
+    printed = re.findall(r"^  (\w+):\n(    tdx:\n(?:      .*\n)+)", out, flags=re.MULTILINE)
+    text = blocks[0] + "".join(
+        re.sub(r"    tdx:\n(?:      .*\n)+", dict(printed)[name], block)
+        for name, block in zip(("web", "api", "db"), blocks[1:], strict=True)
+    )
+    Path(shop.topology).write_text(text)
+    assert shop.entry("topology", "check", shop.topology)[0] == 0
+    assert shop.run(*PLACES)[0] == 0
+
+
+def test_measured_images_for_snp_have_the_other_digest(shop: Shop) -> None:
+    page = yaml.safe_load((ROOT / "docs" / "topology.md").read_text().split("```yaml\n")[1].split("```\n")[0])
+    image = {name: value for name, value in page["roles"]["model"]["snp"][0].items() if name != "host_data"}
+    images = shop.write("images.yaml", yaml.safe_dump({"snp": [image]}))
+    code, out, err = shop.run("--digests", "--tee=snp", "--measured", images)
+    assert code == 0, err
+    plain = yaml.safe_load(shop.run("--digests", "--tee=snp")[1])["roles"]
+    made = yaml.safe_load(out)["roles"]["web"]["snp"]
+    assert made == [{**image, **plain["web"]["snp"][0]}] and len(made[0]["host_data"]) == 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tdx: []",
+        "snp: []",
+        "tdx: [text]",
+        "tdx: {}",
+        "sev: []",
+        'tdx: [{mrtd: "00"}]',
+        "tdx: [{mrconfigid: any}]",
+        "[]",
+    ],
+)
+def test_images_that_are_no_references_are_refused(shop: Shop, text: str) -> None:
+    images = shop.write("images.yaml", text)
+    code, out, err = shop.run("--digests", "--measured", images)
+    assert (code, out) == (1, "") and err.startswith("toposeal: ")
+
+
 def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
     told = yaml.safe_load(shop.run("--digests", "--tee=snp")[1])["roles"]
     assert len(told["web"]["snp"][0]["host_data"]) == 64
@@ -103,6 +155,7 @@ def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
         ["--digests", "-f", "/nonexistent"],
         ["--digests", "--kustomize", *PLACES],
         ["--kustomize", *PLACES],
+        ["--measured=/nonexistent", "--draft", *PLACES],
         ["--helm", "--draft", *PLACES],
         ["--helm", "--kustomize", "--draft", *PLACES, "--out=/nonexistent/chart"],
         ["--helm", "--draft", *PLACES, "--out=/nonexistent/chart"],

@@ -57,7 +57,7 @@ def test_the_objects_are_those_of_one_application(shop: Shop, files: Files) -> N
         assert service["spec"]["selector"] == {"toposeal.dev/role": role}
         assert service["metadata"]["namespace"] == "shop"
     assert found["ConfigMap", webhook.NAME]["data"]["topology.yaml"] == Path(shop.topology).read_text()
-    assert {each["metadata"].get("namespace") for each in found.values()} == {"shop", "toposeal", None}
+    assert {each["metadata"].get("namespace") for each in found.values()} == {"shop", "toposeal-system", None}
 
 
 def test_nothing_of_a_file_but_its_certificates_is_printed(shop: Shop, files: Files) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from toposeal.cli.injection import (
@@ -17,12 +17,12 @@ from toposeal.cli.injection import (
     read_text,
 )
 from toposeal.errors import Reason, UsageError
-from toposeal.host.files import write_folder, write_new
+from toposeal.host.files import read_once, write_folder, write_new
 from toposeal.kubernetes.helm import library_chart
-from toposeal.kubernetes.initdata import FIELDS, Initdata
 from toposeal.kubernetes.inject import Injection, inject, roles_of
 from toposeal.kubernetes.kustomize import initdata_component
-from toposeal.limits import MAX_MANIFEST_FILE
+from toposeal.kubernetes.measured import measured_images, references
+from toposeal.limits import MAX_MANIFEST_FILE, MAX_TOPOLOGY_SIZE
 
 _MODE = 0o644
 
@@ -52,6 +52,7 @@ def register(subparsers: Any) -> None:
     only.add_argument(
         "--digests", action="store_true", help="print the config digests for the topology alone"
     )
+    add("--measured", metavar="FILE", help="with --digests: guest images, YAML, for whole references")
     only.add_argument("--draft", action="store_true", help="leave out comparing digests: for genpolicy")
     add("--kustomize", action="store_true", help="check the same, print a component with the initdata alone")
     add("--helm", action="store_true", help="check the same, make a library chart: the new folder --out")
@@ -67,7 +68,8 @@ def _run(args: argparse.Namespace) -> int:
     kind = args.tee or kind_of(topology, roles)
     initdata = read_initdata(args, owner, topology, roles, kind)
     if args.digests:
-        _put(_snippet(initdata, kind), args.out)
+        images = measured_images(read_once(args.measured, MAX_TOPOLOGY_SIZE), kind) if args.measured else []
+        _put(references(initdata, kind, images), args.out)
         return 0
     injection = Injection(topology, kind, initdata, read_settings(args), draft=args.draft)
     if args.helm:
@@ -83,6 +85,8 @@ def _check_result(args: argparse.Namespace) -> None:
     asked = [name for name in ("--digests", "--kustomize", "--helm") if getattr(args, name[2:])]
     if len(asked) > 1:
         raise UsageError.of(Reason.USAGE, asked[1], asked[0], "one of them")
+    if args.measured and not args.digests:
+        raise UsageError.of(Reason.USAGE, "--measured", "no --digests", "both")
     if args.helm and args.out is None:
         raise UsageError.of(Reason.USAGE, "--out", "nothing", "a new folder for the chart")
 
@@ -96,11 +100,6 @@ def _named(options: Iterable[str]) -> dict[str, str]:
             raise UsageError.of(Reason.USAGE, "--role", option, "ROLE=KIND/NAME, each workload once")
         named[workload] = role
     return named
-
-
-def _snippet(initdata: Mapping[str, Initdata], kind: str) -> str:
-    lines = [f'    {kind}:\n      - {FIELDS[kind]}: "{one.digest.hex()}"\n' for one in initdata.values()]
-    return "roles:\n" + "".join(f"  {role}:\n{line}" for role, line in zip(initdata, lines, strict=True))
 
 
 def _put(text: str, path: str | None) -> None:

@@ -62,7 +62,7 @@ def _register_manifests(commands: Any) -> None:
     add_settings(command)
     add = command.add_argument
     add("--namespace", metavar="NAME", required=True, help="namespace of the application")
-    add("--webhook-namespace", metavar="NAME", default="toposeal", help="(default: %(default)s)")
+    add("--webhook-namespace", metavar="NAME", default="toposeal-system", help="(default: %(default)s)")
     add("--ca", metavar="FILE", required=True, help="CA of the webhook's certificate, PEM")
     command.set_defaults(run=_manifests)
 

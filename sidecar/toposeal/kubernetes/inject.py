@@ -50,8 +50,7 @@ def inject_pod(pod: Object, injection: Injection) -> None:
     Raises UsageError; the value is of no use then.
     """
     for workload in workloads([pod], {}, injection.topology.roles):
-        if not injection.draft:
-            _check_digest(injection.topology.roles[workload.role], injection)
+        _check_digest(injection.topology.roles[workload.role], injection)
         check_pod(workload, injection.topology, injection.settings.runtime_class)
         _into_pod(workload, injection)
 

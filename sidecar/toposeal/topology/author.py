@@ -57,6 +57,11 @@ def compile_yaml(text: bytes, owner_root_digest: bytes) -> bytes:
     return payload
 
 
+def mapping_from_yaml(text: bytes) -> dict[str, object]:
+    """Another file of the owner's, by the same rules of what YAML may be. Raises TopologyError."""
+    return _read(text)[0]
+
+
 @dataclass(frozen=True)
 class _Lines:
     """The line of a value and, by name or index, of what it contains."""
