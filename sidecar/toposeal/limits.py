@@ -23,6 +23,7 @@ MAX_EPOCH = (1 << 53) - 1
 
 # Evidence.
 MAX_QUOTE_SIZE = 32 << 10  # the kernel's own cap on outblob (linux report.c)
+MAX_AGENT_ANSWER = 1 << 20  # what an agent in the guest says with a quote: logs of the firmware and its own
 MAX_TDX_QUOTE_SIZE = 8 << 10  # larger blobs are not DCAP v4/v5 (Linux ABI, configfs-tsm)
 MAX_COLLATERAL_SIZE = 256 << 10  # one platform family; real ones are 15 to 21 KiB
 MAX_COLLATERAL_ENTRIES = 16

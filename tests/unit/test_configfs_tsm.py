@@ -22,7 +22,8 @@ from toposeal.errors import QuoteSourceError, Reason
 from toposeal.evidence.ghcb_table import parse_certificate_table
 from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tdx_quote import parse_tdx_quote
-from toposeal.host.configfs_tsm import ConfigfsTsm, TsmReport
+from toposeal.host.configfs_tsm import ConfigfsTsm
+from toposeal.host.tee_report import TeeReport
 from toposeal.limits import DAEMON_UID, MAX_CERTIFICATE_TABLE_SIZE, MAX_QUOTE_SIZE
 from toposeal_lab.simsnp import HostTable, host_table
 from toposeal_lab.tsm import LEFTOVER, ReportDirectory
@@ -151,7 +152,7 @@ def mount() -> Iterator[Path]:
         yield mountpoint
 
 
-def ask(mount: Path, name: str, deadline: float = DEADLINE) -> TsmReport:
+def ask(mount: Path, name: str, deadline: float = DEADLINE) -> TeeReport:
     """A report from `name`; whatever happens, no entry of ours is left behind."""
     try:
         return ConfigfsTsm(str(mount / name)).report(REPORT_DATA, deadline)
@@ -166,7 +167,7 @@ def refusal(mount: Path, name: str, deadline: float = DEADLINE) -> QuoteSourceEr
     return refused.value
 
 
-def report_data(report: TsmReport) -> bytes:
+def report_data(report: TeeReport) -> bytes:
     if report.provider == "tdx_guest":
         return parse_tdx_quote(report.outblob).report_data
     return parse_snp_report(report.outblob).report_data

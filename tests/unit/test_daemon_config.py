@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 
 from toposeal.cli.main import entry
+from toposeal.daemon import service
 from toposeal.daemon.config import load_config, parse_peers
 from toposeal.daemon.config_file import KEYS, MEASURED, read_config_file
 from toposeal.errors import Reason, ToposealError, UsageError
+from toposeal.evidence.bundle import EMPTY
+from toposeal.host.collateral_source import FileSource
+from toposeal.host.endorsements import Endorser
 from toposeal.kubernetes.initdata import PodIdentity, annotation, build
+from toposeal.verification.model import TrustAnchors
 from toposeal_lab.simtdx import LabPki
 from toposeal_lab.simulation.network import owner, signed_topology
 
@@ -96,6 +101,24 @@ def test_V9_roots_of_no_service_are_a_mistake(values: dict[str, str], tmp_path: 
     assert load_config({**given, "kds": "https://kds"})
 
 
+def test_quotes_come_from_the_kernel_unless_another_source_is_named(values: dict[str, str]) -> None:
+    assert load_config(values).quote_source == "configfs-tsm"
+    for name in ("configfs-tsm", "coco-aa", "dstack"):
+        assert load_config({**values, "quote_source": name}).quote_source == name
+
+
+def test_a_pod_asks_the_source_that_it_was_told(
+    values: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, str]] = []
+    monkeypatch.setattr(service, "quote_source", lambda *told: made.append(told))
+    platform = service.Platform(TrustAnchors(b""), report_dir="/reports")
+    for name in ("configfs-tsm", "coco-aa", "dstack"):
+        config = load_config({**values, "quote_source": name})
+        service.pod_evidence(config, platform, FileSource(EMPTY), Endorser(platform.anchors))
+    assert made == [("configfs-tsm", "/reports"), ("coco-aa", "/reports"), ("dstack", "/reports")]
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_value_is_needed(values: dict[str, str], key: str) -> None:
     assert refused({**values, key: ""}) is Reason.USAGE
@@ -114,6 +137,8 @@ def test_every_value_is_needed(values: dict[str, str], key: str) -> None:
         ("state_dir", "run/toposeal", Reason.USAGE),
         ("state_dir", "/run/../etc", Reason.USAGE),
         ("owner", "/nonexistent", Reason.USAGE),
+        ("quote_source", "auto", Reason.USAGE),
+        ("quote_source", "configfs-tsm,dstack", Reason.USAGE),
         ("peers", "host", Reason.USAGE),
         ("peers", "host:0", Reason.USAGE),
         ("peers", "host:65536", Reason.USAGE),

@@ -121,15 +121,17 @@ def test_the_driver_is_named_and_a_report_is_made_only_if_asked_for() -> None:
     reports = ReportDirectory(TdxProvider(HOST, WEB), Faults())
     with served({"web": reports}) as mount:
         directory = str(mount / "web")
-        assert doctor_looks.quotes(directory, ask=False) == Fine("tdx_guest; no report was asked for")
+        assert doctor_looks.quotes("configfs-tsm", directory, ask=False) == Fine(
+            "tdx_guest; no report was asked for"
+        )
         assert os.listdir(directory) == []
-        look = doctor_looks.quotes(directory, ask=True)
+        look = doctor_looks.quotes("configfs-tsm", directory, ask=True)
         assert isinstance(look, Fine) and re.fullmatch(r"tdx_guest, a report of \d+ bytes", look.found)
         assert os.listdir(directory) == []
 
 
 def test_a_machine_without_configfs_has_no_quotes(tmp_path: Path) -> None:
-    look = doctor_looks.quotes(str(tmp_path / "report"), ask=False)
+    look = doctor_looks.quotes("configfs-tsm", str(tmp_path / "report"), ask=False)
     assert refused(look, "ENOENT") is Reason.QUOTE_SOURCE
 
 

@@ -25,6 +25,7 @@ _ARGUMENTS = {
     "pccs": ("URL", "with the cache: your PCCS instead of Intel's PCS"),
     "kds": ("URL", "with the cache: a mirror of AMD's KDS"),
     "service_ca": ("FILE", "roots of the certificates of --pccs and --kds, PEM"),
+    "quote_source": ("NAME", "who is asked for quotes: configfs-tsm (default), coco-aa or dstack"),
     "event_log": ("FILE", "what the measured guest itself extends into RTMR3, where a reference admits it"),
 }
 

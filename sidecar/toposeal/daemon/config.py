@@ -16,6 +16,7 @@ from toposeal.host.collateral_file import read_bundle
 from toposeal.host.files import read_once
 from toposeal.host.kds import Kds
 from toposeal.host.pcs import Pcs
+from toposeal.host.quote_sources import CONFIGFS_TSM, check_name
 from toposeal.kubernetes.initdata import Initdata, from_annotation
 from toposeal.limits import (
     MAX_INITDATA_VALUE,
@@ -52,6 +53,7 @@ class RunConfig:
     state_dir: str
     collateral: Bundle
     services: Services | None = None  # none: the file is all there is
+    quote_source: str = CONFIGFS_TSM  # who is asked for quotes: one of quote_sources.NAMES
     event_log: str | None = None  # what the measured guest logs of RTMR3, if it does
     initdata: Initdata | None = None  # from whomever: true if the hardware reports its digest
     min_version: int = 1  # no older topology counts
@@ -83,6 +85,7 @@ def load_config(values: Mapping[str, str]) -> RunConfig:
         state_dir=check_state_dir(values["state_dir"]),
         collateral=read_bundle(values["collateral"]) if "collateral" in values else EMPTY,
         services=read_services(values),
+        quote_source=check_name(values.get("quote_source", CONFIGFS_TSM)),
         event_log=values.get("event_log"),
         initdata=initdata,
         min_version=_version(told["min_version"]),

@@ -8,7 +8,7 @@ from toposeal.errors import Reason, UsageError, printable
 from toposeal.host.files import read_once
 
 REQUIRED = ("role", "mesh", "owner", "topology", "min_version", "peers", "state_dir", "collateral")
-OPTIONAL = ("event_log", "collateral_cache", "pccs", "kds", "service_ca")
+OPTIONAL = ("event_log", "collateral_cache", "pccs", "kds", "service_ca", "quote_source")
 KEYS = (*REQUIRED, *OPTIONAL)
 MEASURED = ("role", "mesh", "owner", "min_version")  # what a pod's initdata says instead
 _MAX_CONFIG_SIZE = 64 << 10

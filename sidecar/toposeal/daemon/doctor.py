@@ -25,6 +25,7 @@ from toposeal.host.collateral_file import read_bundle
 from toposeal.host.configfs_tsm import REPORT_DIRECTORY
 from toposeal.host.doctor_looks import looked
 from toposeal.host.privileges import CAPABILITIES
+from toposeal.host.quote_sources import CONFIGFS_TSM
 from toposeal.kubernetes.initdata import Initdata
 from toposeal.topology.accept import SignedTopology
 
@@ -44,7 +45,9 @@ def look_around(
     looks = {
         "setpriv": doctor_looks.setpriv(),
         "envoy": doctor_looks.envoy(),
-        "quotes": doctor_looks.quotes(report_dir or REPORT_DIRECTORY, quote),
+        "quotes": doctor_looks.quotes(
+            values.get("quote_source", CONFIGFS_TSM), report_dir or REPORT_DIRECTORY, quote
+        ),
         "back end": back_end,
         "rules": doctor_looks.rules(backend),
         "state directory": looked(lambda: doctor_looks.state_directory(check_state_dir(values["state_dir"]))),

@@ -16,9 +16,9 @@ from toposeal.evidence.snp_report import parse_snp_report
 from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.host import journal, quote_access
 from toposeal.host.collateral_source import CollateralSource
-from toposeal.host.configfs_tsm import TDX_GUEST, ConfigfsTsm, TsmReport
 from toposeal.host.endorsements import Endorsed, Endorser
 from toposeal.host.quote_access import Interfaces
+from toposeal.host.tee_report import TDX_GUEST, QuoteSource, TeeReport
 from toposeal.kubernetes.initdata import Initdata
 from toposeal.limits import COLLATERAL_WAIT
 from toposeal.topology.model import Role
@@ -31,14 +31,14 @@ class Gpus(Protocol):
 
 
 class PodEvidence:
-    """The node's quotes. The kind of TEE is the kernel's word: whichever driver answers.
+    """The node's quotes. The kind of TEE is the source's word: whichever driver answers.
 
     Like the TEE's driver it answers one request at a time.
     """
 
     def __init__(
         self,
-        tsm: ConfigfsTsm,
+        quotes: QuoteSource,
         endorser: Endorser,
         gpus: Gpus,
         events: RuntimeEvents,
@@ -51,7 +51,7 @@ class PodEvidence:
         `initdata`, where the pod was told by it, has to be what every report says was measured.
         """
         self._initdata = initdata
-        self._tsm, self._endorser, self._gpus, self._events = tsm, endorser, gpus, events
+        self._quotes, self._endorser, self._gpus, self._events = quotes, endorser, gpus, events
         self._interfaces, self._collateral = interfaces, collateral
         self._endorsed: dict[tuple[bytes, bytes], Endorsed] = {}
 
@@ -82,7 +82,7 @@ class PodEvidence:
         Raises QuoteSourceError, EvidenceError where nothing vouches for the report's key, or PodError for
         initdata that this VM was not started with.
         """
-        report = self._tsm.report(binding.report_data(), deadline_s)
+        report = self._quotes.report(binding.report_data(), deadline_s)
         self._check_initdata(report)
         evidence = self._tdx(report) if report.provider == TDX_GUEST else self._snp(report)
         if binding.purpose is Purpose.JOIN:
@@ -93,7 +93,7 @@ class PodEvidence:
             evidence.gpus.extend(gpu_messages(self._gpus.collect(gpu_nonce(bound), deadline_s)))
         return evidence
 
-    def _check_initdata(self, report: TsmReport) -> None:
+    def _check_initdata(self, report: TeeReport) -> None:
         """Who hands over initdata is not trusted; the hardware, and the driver in our own kernel, are. The
         whole field is compared: a digest that CoCo has cut or padded is none of ours."""
         if self._initdata is None:
@@ -106,12 +106,12 @@ class PodEvidence:
             expected = f"{self._initdata.digest.hex()}, {self._initdata.algorithm} of the initdata"
             raise PodError.of(Reason.CONFIG_DIGEST, field, measured, expected)
 
-    def _tdx(self, report: TsmReport) -> wire.Evidence:
+    def _tdx(self, report: TeeReport) -> wire.Evidence:
         if self._collateral is not None:
             want_for_own(report.outblob, self._collateral)
         return wire.Evidence(tee=wire.TDX, quote=report.outblob, rtmr3_events=self._events.current())
 
-    def _snp(self, report: TsmReport) -> wire.Evidence:
+    def _snp(self, report: TeeReport) -> wire.Evidence:
         """The certificate is looked for once for each TCB version: the host may change it under us."""
         parsed = parse_snp_report(report.outblob)
         key = (parsed.reported_tcb, parsed.chip_id)

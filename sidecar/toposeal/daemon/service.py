@@ -27,10 +27,11 @@ from toposeal.errors import EvidenceError, LocalProtocolError, Mismatch, Reason
 from toposeal.evidence.binding import Binding
 from toposeal.host import firewall, journal
 from toposeal.host.collateral_source import CollateralSource
-from toposeal.host.configfs_tsm import REPORT_DIRECTORY, ConfigfsTsm
+from toposeal.host.configfs_tsm import REPORT_DIRECTORY
 from toposeal.host.endorsements import Endorser
 from toposeal.host.gpu import GpuSource
 from toposeal.host.quote_access import Interfaces
+from toposeal.host.quote_sources import quote_source
 from toposeal.host.renderer import Child
 from toposeal.host.rtmr import FILE, MEASUREMENTS, Rtmr3
 from toposeal.host.tasks import watched
@@ -47,7 +48,7 @@ _IGNORED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signa
 
 @dataclass(frozen=True)
 class Platform:
-    """What the build, never an argument, decides: whose roots are trusted, where quotes come from."""
+    """What the build, never an argument, decides: whose roots are trusted, where the kernel's quotes are."""
 
     anchors: TrustAnchors
     report_dir: str = REPORT_DIRECTORY
@@ -103,8 +104,8 @@ def pod_evidence(
     interfaces = Interfaces(
         report_dir=platform.report_dir, registers=(os.path.join(platform.measurements, FILE),)
     )
-    tsm = ConfigfsTsm(platform.report_dir)
-    return PodEvidence(tsm, endorser, GpuSource(), events, interfaces, source, config.initdata)
+    quotes = quote_source(config.quote_source, platform.report_dir)
+    return PodEvidence(quotes, endorser, GpuSource(), events, interfaces, source, config.initdata)
 
 
 def appraiser(platform: Platform, source: CollateralSource) -> Appraiser:

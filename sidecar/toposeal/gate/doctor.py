@@ -38,7 +38,8 @@ _CURES = MappingProxyType(
         "capabilities": "give the container what docs/images.md lists, no more",
         "setpriv": "install util-linux, or use the release image",
         "envoy": "install toposeal[sidecar] anew: it brings the Envoy that is admitted",
-        "quotes": "mount /sys/kernel/config of the VM here; the VM needs TDX or SNP and its guest driver",
+        "quotes": "mount /sys/kernel/config of the VM here; the VM needs TDX or SNP and its guest driver; "
+        "another --quote-source needs its agent's socket, for the daemon's group alone",
         "back end": "a kernel with nf_tables and the program nft, or iptables of one kind in both families",
         "rules": "run `toposeal firewall apply`, or start the daemon, which does; find out who changed them",
         "state directory": "mount a tmpfs for the sidecar alone, and nothing else into it",

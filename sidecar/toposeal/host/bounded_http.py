@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import socket
-import ssl
 import time
 from typing import Any
 
@@ -37,8 +37,8 @@ def connect(addresses: list[Any], deadline: float) -> socket.socket:
 class BoundedStream(io.RawIOBase):
     """What http.client reads from: every read waits until the deadline at most and uses up the budget."""
 
-    def __init__(self, tls: ssl.SSLSocket, deadline: float, header: int = MAX_HTTP_HEADER) -> None:
-        self._tls = tls
+    def __init__(self, connection: socket.socket, deadline: float, header: int = MAX_HTTP_HEADER) -> None:
+        self._connection = connection
         self._deadline = deadline
         self.budget = header + _READ_AHEAD
 
@@ -52,10 +52,21 @@ class BoundedStream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if self.budget == 0:
             raise refusal("http", "ever more bytes", "a header and a body within their limits")
-        self._tls.settimeout(remaining(self._deadline))
-        count = self._tls.recv_into(buffer, min(len(buffer), self.budget))
+        self._connection.settimeout(remaining(self._deadline))
+        count = self._connection.recv_into(buffer, min(len(buffer), self.budget))
         self.budget -= count
         return count
+
+
+def read_body(response: http.client.HTTPResponse, stream: BoundedStream, limit: int) -> bytes:
+    """All of it, at most `limit` bytes. Raises NetworkError for more, and for less than was announced."""
+    stream.budget += limit
+    body = response.read(limit + 1)
+    if len(body) > limit:
+        raise refusal("http.body", "more", f"at most {limit} bytes")
+    if response.length:
+        raise refusal("http.body", f"{len(body)} bytes, then the end", f"{response.length} more")
+    return body
 
 
 def remaining(deadline: float) -> float:

@@ -10,33 +10,28 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
-
-from toposeal.errors import EvidenceError, QuoteSourceError, Reason
-from toposeal.evidence.snp_report import parse_snp_report
-from toposeal.evidence.tdx_quote import parse_tdx_quote
 from toposeal.host.driver_call import DriverCalls
-from toposeal.limits import (
-    MAX_CERTIFICATE_TABLE_SIZE,
-    MAX_QUOTE_SIZE,
-    MAX_TDX_QUOTE_SIZE,
-    REPORT_DATA_SIZE,
+from toposeal.host.tee_report import (
+    SEV_GUEST,
+    TDX_GUEST,
+    ProviderName,
+    TeeReport,
+    check_size,
+    expect_report_data,
+    refusal,
+    until,
 )
+from toposeal.limits import MAX_CERTIFICATE_TABLE_SIZE, MAX_QUOTE_SIZE
 
 REPORT_DIRECTORY = "/sys/kernel/config/tsm/report"
-TDX_GUEST: Literal["tdx_guest"] = "tdx_guest"
-SEV_GUEST: Literal["sev_guest"] = "sev_guest"
-ProviderName = Literal["tdx_guest", "sev_guest"]
 T = TypeVar("T")
 _TEXT_LIMIT = 4096  # one page: the size of every text attribute
-_FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0  # seconds; a quote in flight takes the host up to 30
 
 # Asking again can help: the previous quote is in flight, a signal, a slow host, no memory just now.
 _TRANSIENT = frozenset(
@@ -50,35 +45,24 @@ _MEANINGS = MappingProxyType(
 )
 
 
-@dataclass(frozen=True)
-class TsmReport:
-    """What one request brought. `outblob` is padded as the host pads it; `auxblob`, SNP's GHCB certificate
-    table, is the host's word alone and empty where there is none, as always on TDX."""
-
-    provider: ProviderName
-    outblob: bytes  # 1 to 8192 bytes from tdx_guest, 1184 from sev_guest
-    auxblob: bytes  # up to 32 KiB
-
-
 class ConfigfsTsm:
     """The pod's source of reports. One request at a time: a driver has one buffer for all of them."""
 
     def __init__(self, report_dir: str = REPORT_DIRECTORY) -> None:
         self._report_dir = report_dir
-        self._calls = DriverCalls(_refusal, "outblob")
+        self._calls = DriverCalls(refusal, "outblob")
 
-    def report(self, report_data: bytes, deadline_s: float) -> TsmReport:
+    def report(self, report_data: bytes, deadline_s: float) -> TeeReport:
         """The report for `report_data` (64 bytes); blocks up to `deadline_s` seconds.
 
         Transient failures are tried again, each in a new entry, until then. A read that hangs in the
         kernel is abandoned: its thread cleans up whenever it returns, and until then every further
         request is refused. Raises QuoteSourceError; its `retry` says whether a later call can help.
         """
-        if len(report_data) != REPORT_DATA_SIZE:
-            raise ValueError(f"report_data has {len(report_data)} bytes, not {REPORT_DATA_SIZE}")
+        check_size(report_data)
         end = time.monotonic() + deadline_s
         attempt = partial(self._in_entry, partial(_request, report_data=report_data))
-        return self._calls.call(lambda: _until(end, attempt), deadline_s)
+        return self._calls.call(lambda: until(end, attempt), deadline_s)
 
     def provider(self, deadline_s: float) -> ProviderName:
         """The driver that would answer; no report is asked for, but one in flight may have to be waited for,
@@ -98,10 +82,10 @@ class ConfigfsTsm:
         except OSError as error:
             number = error.errno or 0
             found = f"{errno.errorcode.get(number)}: {_MEANINGS.get(number, error.strerror)}"
-            raise _refusal(error.filename, found, "success", number in _TRANSIENT) from error
+            raise refusal(error.filename, found, "success", number in _TRANSIENT) from error
 
 
-def _request(entry: str, report_data: bytes) -> TsmReport:
+def _request(entry: str, report_data: bytes) -> TeeReport:
     provider = _provider(entry)
     expected = _number(entry, "generation") + 1
     floor = _number(entry, "privlevel_floor") if provider == SEV_GUEST else 0
@@ -115,16 +99,14 @@ def _request(entry: str, report_data: bytes) -> TsmReport:
     outblob = _read(entry, "outblob", MAX_QUOTE_SIZE)
     _expect_generation(entry, expected)
     if not outblob:
-        raise _refusal(
-            "outblob", "nothing", "a report: is the host's quoting service configured?", retry=True
-        )
-    _expect_report_data(provider, outblob, report_data)
+        raise refusal("outblob", "nothing", "a report: is the host's quoting service configured?", retry=True)
+    expect_report_data(provider, outblob, report_data, "outblob", retry=True)
     if provider == TDX_GUEST:
-        return TsmReport(provider, outblob, b"")
+        return TeeReport(provider, outblob, b"")
     # One generation has one set of blobs: with the counter where it was, this table came with the report.
     auxblob = _read(entry, "auxblob", MAX_CERTIFICATE_TABLE_SIZE)
     _expect_generation(entry, expected)
-    return TsmReport(provider, outblob, auxblob)
+    return TeeReport(provider, outblob, auxblob)
 
 
 def _provider(entry: str) -> ProviderName:
@@ -132,41 +114,20 @@ def _provider(entry: str) -> ProviderName:
     for name in (TDX_GUEST, SEV_GUEST):
         if text == f"{name}\n".encode("ascii"):
             return name
-    raise _refusal("provider", text.strip(), f"{TDX_GUEST} or {SEV_GUEST}")
+    raise refusal("provider", text.strip(), f"{TDX_GUEST} or {SEV_GUEST}")
 
 
 def _expect_generation(entry: str, expected: int) -> None:
     """Another number means that our write failed unseen, or that someone else wrote too (E15)."""
     found = _number(entry, "generation")
     if found != expected:
-        raise _refusal("generation", found, expected, retry=True)
-
-
-def _expect_report_data(provider: ProviderName, outblob: bytes, report_data: bytes) -> None:
-    """Catches every race that the counter cannot: a foreign report is never handed on (E15)."""
-    if provider == TDX_GUEST and len(outblob) > MAX_TDX_QUOTE_SIZE:
-        expected = f"at most {MAX_TDX_QUOTE_SIZE}: a larger one is DICE, not a DCAP quote of version 4 or 5"
-        raise _refusal("outblob", f"{len(outblob)} bytes", expected)
-    try:
-        found = _REPORT_DATA[provider](outblob)
-    except EvidenceError as error:
-        raise _refusal("outblob", error, f"a report of {provider}", retry=True) from error
-    if found != report_data:
-        raise _refusal("outblob.report_data", found, report_data, retry=True)
-
-
-_REPORT_DATA: Mapping[ProviderName, Callable[[bytes], bytes]] = MappingProxyType(
-    {
-        TDX_GUEST: lambda outblob: parse_tdx_quote(outblob).report_data,
-        SEV_GUEST: lambda outblob: parse_snp_report(outblob).report_data,
-    }
-)
+        raise refusal("generation", found, expected, retry=True)
 
 
 def _number(entry: str, attribute: str) -> int:
     text = _read(entry, attribute, _TEXT_LIMIT).strip()
     if not text.isdigit():
-        raise _refusal(attribute, text, "a number")
+        raise refusal(attribute, text, "a number")
     return int(text)
 
 
@@ -177,7 +138,7 @@ def _read(entry: str, attribute: str, limit: int) -> bytes:
         while piece := os.read(file, limit + 1 - len(data)):
             data += piece
             if len(data) > limit:
-                raise _refusal(attribute, f"more than {limit} bytes", f"at most {limit}")
+                raise refusal(attribute, f"more than {limit} bytes", f"at most {limit}")
     return bytes(data)
 
 
@@ -186,7 +147,7 @@ def _write(entry: str, attribute: str, data: bytes) -> None:
     with _open(entry, attribute, os.O_WRONLY) as file:
         written = os.write(file, data)
     if written != len(data):
-        raise _refusal(attribute, f"{written} bytes written", len(data), retry=True)
+        raise refusal(attribute, f"{written} bytes written", len(data), retry=True)
 
 
 @contextmanager
@@ -202,24 +163,3 @@ def _open(entry: str, attribute: str, flags: int) -> Iterator[int]:
     except OSError as error:
         error.filename = path
         raise
-
-
-def _until(end: float, attempt: Callable[[], TsmReport]) -> TsmReport:
-    """Repeat `attempt` with growing pauses while its failures are transient and `end` is not reached."""
-
-    def late(state: RetryCallState) -> bool:
-        return time.monotonic() + state.upcoming_sleep >= end
-
-    retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, QuoteSourceError) and error.retry),
-        wait=wait_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
-        stop=late,
-        reraise=True,
-    )
-    return retrying(attempt)
-
-
-def _refusal(field: str, found: object, expected: object, retry: bool = False) -> QuoteSourceError:
-    refusal = QuoteSourceError.of(Reason.QUOTE_SOURCE, f"quote_source.{field}", found, expected)
-    refusal.retry = retry
-    return refusal

@@ -12,9 +12,9 @@ from toposeal.dataplane.firewall import Backend
 from toposeal.errors import PodError, Reason, ToposealError
 from toposeal.gate.doctor import Fine, Look, Unknown, Wrong
 from toposeal.host import firewall, privileges, xds_files
-from toposeal.host.configfs_tsm import ConfigfsTsm
 from toposeal.host.entropy import random_bytes
 from toposeal.host.envoy import check_version, find_envoy
+from toposeal.host.quote_sources import quote_source
 from toposeal.limits import DAEMON_UID, REPORT_DATA_SIZE
 
 _TIMEOUT = 10  # seconds; envoy --version takes 0.1
@@ -40,17 +40,18 @@ def envoy(binary: str | None = None) -> Look:
     return looked(lambda: _version(find_envoy(binary)))
 
 
-def quotes(report_dir: str, ask: bool) -> Look:
-    """Which driver answers in `report_dir`; with `ask` it has to give a report of random data.
+def quotes(name: str, report_dir: str, ask: bool) -> Look:
+    """Who answers as the source `name`, the kernel's in `report_dir`; with `ask` it has to give a report of
+    random data.
 
     The kernel names its driver in an entry alone: one is made for the look and removed.
     """
-    tsm = ConfigfsTsm(report_dir)
 
     def look() -> str:
+        source = quote_source(name, report_dir)
         if not ask:
-            return f"{tsm.provider(_QUOTE_TIMEOUT)}; no report was asked for"
-        report = tsm.report(random_bytes(REPORT_DATA_SIZE), _QUOTE_TIMEOUT)
+            return f"{source.provider(_QUOTE_TIMEOUT)}; no report was asked for"
+        report = source.report(random_bytes(REPORT_DATA_SIZE), _QUOTE_TIMEOUT)
         return f"{report.provider}, a report of {len(report.outblob)} bytes"
 
     return looked(look)

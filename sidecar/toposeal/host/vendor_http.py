@@ -27,7 +27,7 @@ from tenacity import (
 
 from toposeal.errors import NetworkError, Reason, UsageError, printable
 from toposeal.evidence.pcs_answers import Answer
-from toposeal.host.bounded_http import BoundedStream, connect, refusal, remaining
+from toposeal.host.bounded_http import BoundedStream, connect, read_body, refusal, remaining
 from toposeal.host.files import read_once
 from toposeal.limits import (
     MAX_VENDOR_ANSWER,
@@ -178,12 +178,7 @@ def _receive(tls: ssl.SSLSocket, deadline: float) -> Answer:
         coding = response.getheader("content-encoding", "identity")
         if coding != "identity":
             raise refusal("http.content-encoding", coding, "identity")
-        stream.budget += MAX_VENDOR_ANSWER
-        body = response.read(MAX_VENDOR_ANSWER + 1)
-        if len(body) > MAX_VENDOR_ANSWER:
-            raise refusal("http.body", "more", f"at most {MAX_VENDOR_ANSWER} bytes")
-        if response.length:
-            raise refusal("http.body", f"{len(body)} bytes, then the end", f"{response.length} more")
+        body = read_body(response, stream, MAX_VENDOR_ANSWER)
         return Answer({name.lower(): value for name, value in response.getheaders()}, body)
 
 
