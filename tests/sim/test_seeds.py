@@ -15,9 +15,10 @@ from toposeal_lab.simulation.invariants import Invariants
 from toposeal_lab.simulation.network import Network, signed_topology
 from toposeal_lab.simulation.run import Tally, simulate
 from toposeal_lab.simulation.scenario import KINDS, Scenario
+from toposeal_lab.simulation.settled import is_settled
 from toposeal_lab.simulation.shrink import minimal, shrink
 
-CI_SEEDS = 1_800  # what two cores do in two minutes; `make sim` runs more
+CI_SEEDS = 3_000  # what two cores do in two minutes; `make sim` runs more
 REAL_SEEDS = 20
 
 
@@ -74,6 +75,18 @@ def test_with_real_signatures_it_is_the_same_story_step_by_step(seed: int) -> No
 
 def test_the_same_seed_is_the_same_story() -> None:
     assert _told(Scenario(3)) == _told(Scenario(3)) != _told(Scenario(4))
+
+
+class _LookedAtEachTime(Scenario):
+    def _settled(self) -> bool:
+        found = is_settled(self._latest(), self.topology.topology)
+        assert super()._settled() == found
+        return found
+
+
+@pytest.mark.parametrize("seed", (2, 8, 10, 14))
+def test_whether_a_mesh_is_settled_is_looked_at_whenever_it_may_have_changed(seed: int) -> None:
+    _LookedAtEachTime(seed).run()
 
 
 def _told(story: Scenario) -> list[str]:

@@ -14,8 +14,11 @@ _SCALE = 1.0 / (1 << 64)
 
 def draws(*label: object) -> tuple[float, ...]:
     """Eight numbers in [0, 1) of this very label."""
-    words = _WORDS.unpack(blake2b(repr(label).encode()).digest())
-    return tuple([word * _SCALE for word in words])
+    a, b, c, d, e, f, g, h = _WORDS.unpack(blake2b(repr(label).encode()).digest())
+    return (
+        *(a * _SCALE, b * _SCALE, c * _SCALE, d * _SCALE),
+        *(e * _SCALE, f * _SCALE, g * _SCALE, h * _SCALE),
+    )
 
 
 class Dice:

@@ -15,19 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from toposeal._wire import peer_pb2 as wire
-from toposeal.errors import LocalProtocolError, Reason, ToposealError
 from toposeal.evidence.binding import Purpose
 from toposeal.limits import MAX_CANDIDATES_PER_ROLE
 from toposeal.membership.events import (
     Activate,
-    Alarm,
-    Announce,
-    Fault,
     Fence,
     Left,
     Quote,
     Received,
-    Send,
     Suspend,
     Timer,
 )
@@ -36,6 +31,7 @@ from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Fenced, Member, Sealed, attempt_of
 from toposeal_lab.simulation.channels import Channels
 from toposeal_lab.simulation.network import Network, Node, Step
+from toposeal_lab.simulation.single import no_crash, no_secrets
 from toposeal_lab.simulation.transcripts import lp, seal_report_data, sha384
 from toposeal_lab.simulation.violation import Violation
 
@@ -69,10 +65,10 @@ class Invariants:
         before, after = step.before, step.after
         moved, told = after.phase is not before.phase, bool(step.effects)
         self.channels.check(step.now)
-        self._no_crash(step)
+        no_crash(step)
         if told:
             self.channels.note(step)
-            self._secrets(step)
+            no_secrets(step)
         if moved:
             self._transition(step)
         if after is not before:
@@ -88,41 +84,6 @@ class Invariants:
             self._activation(step)
         self._leases(step)
         self._bounded(step)
-
-    def _no_crash(self, step: Step) -> None:
-        """S9: a refusal is typed, answers a message, and changes nothing; a fence explains itself."""
-        if step.error is not None:
-            refused = isinstance(step.error, ToposealError) and not isinstance(step.error, LocalProtocolError)
-            if not refused or not isinstance(step.event, Received):
-                raise Violation("S9", f"{type(step.event).__name__} raised {step.error!r}")
-            if step.after is not step.before:
-                raise Violation("S9", "a refusal changed the state")
-        if isinstance(step.event, Fault) and not isinstance(step.after.phase, Fenced):
-            raise Violation("S9", "a fault of the pod, and it went on")
-        if isinstance(step.before.phase, Fenced) and (step.effects or step.after is not step.before):
-            raise Violation("S9", "a fenced member acts")
-        for effect in step.effects:
-            if not isinstance(effect, Fence) or isinstance(step.event, Fault):
-                continue
-            if effect.mismatch.reason not in _EXPLAINED:
-                raise Violation("S9", f"fenced for {effect.mismatch.reason}")
-
-    def _secrets(self, step: Step) -> None:
-        """S7: no private key in anything that leaves a member, said to others or to its operator."""
-        told: list[bytes] = []
-        for effect in step.effects:
-            if isinstance(effect, Send):
-                told.append(effect.data)
-            elif isinstance(effect, Announce):
-                told += effect.messages
-            elif isinstance(effect, (Alarm, Suspend, Fence)):
-                told.append(str(effect.mismatch).encode())
-        together = b"\n".join(told)
-        for secret in step.node.boot.secrets:
-            if secret in together:
-                raise Violation(
-                    "S7", f"a private key in {[type(effect).__name__ for effect in step.effects]}"
-                )
 
     def _transition(self, step: Step) -> None:
         before, after = type(step.before.phase), type(step.after.phase)
@@ -398,15 +359,6 @@ class Invariants:
 
 
 _ENDS = (Activate, Fence, Left, Suspend)
-_EXPLAINED = {
-    Reason.MEASUREMENT,  # the newest topology has no place for who boots
-    Reason.QUORUM_LOST,
-    Reason.SIBLING_ACTIVE,
-    Reason.NOT_ACTIVE,
-    Reason.QUOTE_SOURCE,
-    Reason.REPORT_DATA,
-    Reason.ROLE_MISMATCH,
-}
 
 
 def deep_fingerprint(member: Member) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from hashlib import blake2b
 from types import ModuleType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -172,18 +172,19 @@ def _copied(value: T, **changes: object) -> T:
     """`dataclasses.replace` for dataclasses whose constructor only stores its arguments."""
     kind = value.__class__
     copy = object.__new__(kind)
-    held = copy.__dict__
-    held.update(value.__dict__)
-    for name in _derived(kind):
-        held.pop(name, None)
-    held.update(changes)
+    copy.__dict__.update(value.__dict__, **changes)
+    derived = _DERIVED.get(kind)
+    for name in _derived(kind) if derived is None else derived:
+        copy.__dict__.pop(name, None)
     return copy
 
 
-@cache
+_DERIVED: dict[type, tuple[str, ...]] = {}  # what a value keeps beside its fields, of which it is made
+
+
 def _derived(kind: type) -> tuple[str, ...]:
-    """What a value keeps beside its fields: it may not hold for a copy with changes."""
-    return tuple(name for name, value in vars(kind).items() if isinstance(value, cached_property))
+    names = tuple(name for name, value in vars(kind).items() if isinstance(value, cached_property))
+    return _DERIVED.setdefault(kind, names)
 
 
 def _symbolic(parsed: Identity) -> Identity:

@@ -199,8 +199,9 @@ class Network:
 
     def run(self, until: int, stop: Callable[[], bool] = lambda: False) -> None:
         """Let time pass until `until` ms or until `stop()`."""
-        while self._heap and self._heap[0][0] <= until and not stop():
-            self.now, _, action = heapq.heappop(self._heap)
+        heap = self._heap
+        while heap and heap[0][0] <= until and not stop():
+            self.now, _, action = heapq.heappop(heap)
             action()
         if not stop():
             self.now = max(self.now, until)
@@ -220,7 +221,7 @@ class Network:
 
     def _schedule(self, node: Node) -> None:
         """One wake-up is on its way for each member, no later than it wants."""
-        wanted = machine.deadline(node.member)
+        wanted = node.deadline
         if wanted is None or not node.alive:
             return
         at = max(wanted - node.offset, node.paused_until, self.now)
@@ -232,7 +233,7 @@ class Network:
         if node.wake_at != at:
             return
         node.wake_at = None
-        wanted = machine.deadline(node.member)
+        wanted = node.deadline
         if node.alive and wanted is not None and wanted <= self.clock(node):
             self._happen(node, Timer(node.dice.randbytes(64)))
         else:
@@ -286,15 +287,16 @@ class Network:
         self._schedule(node)
 
     def _effect(self, node: Node, effect: Effect) -> None:
+        if isinstance(effect, Send):  # most are
+            for address in effect.addresses:
+                for peer in self._at[address]:
+                    self._send(node, peer, effect.data)
+            return
         match effect:
             case Quote(binding):
                 self._quote(node, binding)
             case Appraise():
                 self._after(_APPRAISAL_MS, node, symbolic_appraisal(effect))
-            case Send(_, addresses, data):
-                for address in addresses:
-                    for peer in self._at[address]:
-                        self._send(node, peer, data)
             case Announce(messages, known):
                 for peer in [n for n in self.nodes if n is not node and n.address not in known]:
                     for data in messages:
@@ -351,8 +353,8 @@ class Network:
         self.delivered.append((*pair, data))
         if not target.alive:
             return
-        self._said[pair] += 1
-        which = (*pair, self._said[pair])
+        self._said[pair] = number = self._said[pair] + 1
+        which = (*pair, number)
         if faults.cut(self.now, *pair):
             self.happened["partition"] += 1
             return
@@ -381,7 +383,8 @@ class Network:
         self._after(delay, target, Received(data))
 
     def _after(self, delay: int, node: Node, event: Event) -> None:
-        self.at(self.now + delay, partial(self._happen, node, event))
+        happen: Callable[[], None] = partial(self._happen, node, event)
+        heapq.heappush(self._heap, (self.now + delay, next(self._order), happen))
 
     def _note(self, node: Node, text: str) -> None:
         self.trace.append(f"{self.now:>8} ms  {node.index} {node.address} {text}")

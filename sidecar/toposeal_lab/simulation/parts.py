@@ -65,10 +65,19 @@ class Node:
     offset: int = 0  # ms: its clock, against the network's time
     floor: int = 0  # its clock never goes back
     wake_at: int | None = None  # network's time
+    wanted: int | None = None  # when `wanted_by` wants a timer, by its clock
+    wanted_by: Member | None = None
 
     @property
     def phase(self) -> str:
         return machine.phase_name(self.member.phase)
+
+    @property
+    def deadline(self) -> int | None:
+        """When it wants a timer, by its clock."""
+        if self.wanted_by is not self.member:
+            self.wanted_by, self.wanted = self.member, machine.deadline(self.member)
+        return self.wanted
 
 
 class Step(NamedTuple):

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toposeal.errors import Mismatch, Reason
-from toposeal.membership.events import Announce, Appraise, Fault, Leave, Quote, Send
-from toposeal.membership.sealed import SealedManifest
-from toposeal.membership.state import Committed, Proposed, Sealed, Waiting
+from toposeal.membership.events import Fault, Leave
+from toposeal.membership.state import Waiting
 from toposeal.topology.accept import SignedTopology
 from toposeal_lab.simulation.data_plane import APPLY_MS
 from toposeal_lab.simulation.dice import Dice
 from toposeal_lab.simulation.invariants import Invariants
 from toposeal_lab.simulation.keys import symbolic_signatures
 from toposeal_lab.simulation.network import Blow, Faults, Network, Node, Step, sent_kind
+from toposeal_lab.simulation.settled import is_settled, may_settle
 from toposeal_lab.simulation.updates import Updates
 from toposeal_lab.simulation.violation import Violation
 
@@ -58,8 +58,6 @@ KINDS = (
     *("death", "pause", "clock jump", "clock stall", "defect", "leave", "quote failure", "quote slow"),
     *("surplus instance", "versions", "equivocation", "wrong reference", "epoch jump"),
 )
-_SAID = (Send, Announce, Quote, Appraise)
-_UNDECIDED = (Proposed, Committed, Sealed)
 _MOST_MEMBERS = 6  # more are only slower
 _ATTEMPTS = 6  # L1: after peace, at most so many further epochs
 
@@ -242,8 +240,7 @@ class Scenario(Updates):
     def _jump(self, step: Step) -> None:
         """As if it had failed so many attempts already."""
         phase, node = step.after.phase, step.node.index
-        others = step.before.phase is not phase or step.before.own is not step.after.own
-        self._moves += others or not all(isinstance(effect, _SAID) for effect in step.effects)
+        self._moves += self.peaceful and may_settle(step)
         if not self.epochs.get(node) or not isinstance(phase, Waiting) or self.peaceful:
             return
         epoch = max(phase.epoch, self.epochs.pop(node))
@@ -378,35 +375,11 @@ class Scenario(Updates):
         return max(self.invariants.highest.values(), default=0)
 
     def _settled(self) -> bool:
-        """As `_is_settled` says, which is looked at again when something of it has changed."""
+        """L1; looked at again when something of it has changed."""
         state = (self._moves, len(self.network.nodes), id(self.topology))
         if self._known[0] != state:
-            self._known = state, self._is_settled()
+            self._known = state, is_settled(self._latest(), self.topology.topology)
         return self._known[1]
-
-    def _is_settled(self) -> bool:
-        """L1: all members of what is served live and serve it too, under the newest topology, and who is
-        outside has no place in it.
-        """
-        nodes = self._latest()
-        if any(not n.alive or n.fenced or isinstance(n.member.phase, _UNDECIDED) for n in nodes):
-            return False
-        if any(n.member.own.topology.topology.digest != self.topology.topology.digest for n in nodes):
-            return False
-        serving = {n.member.own.iid: n.active for n in nodes if n.active is not None and not n.suspended}
-        if any(s.manifest.topology_digest != self.topology.topology.digest for s in serving.values()):
-            return False
-        for sealed in serving.values():
-            for iid in sealed.iids:
-                theirs = serving.get(iid)
-                if theirs is None or theirs.manifest.digest != sealed.manifest.digest:
-                    return False
-        spare = [n for n in nodes if n.member.own.iid not in serving]
-        return bool(serving) and not any(self._has_place(n, s) for n in spare for s in serving.values())
-
-    def _has_place(self, node: Node, sealed: SealedManifest) -> bool:
-        role = sealed.topology.roles[node.role]
-        return sum(e.role == node.role for e in sealed.manifest.members) < role.max_replicas
 
 
 def _of(values: tuple[int, ...], chance: float) -> int:
