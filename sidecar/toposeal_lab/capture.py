@@ -67,8 +67,8 @@ class Wire:
         self._thread.start()
 
     def stop(self, settle: float = 0.3) -> Capture:
-        """Wait until the wire was quiet for `settle` seconds (5 s at most), then return all frames until then,
-        also those that nobody has read yet.
+        """Wait until the wire was quiet for `settle` seconds (5 s at most), then return all frames until
+        then, also those that nobody has read yet.
         """
         deadline = time.monotonic() + 5
         self._last = time.monotonic()

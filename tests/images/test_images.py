@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.daemons import eventually
 from support.engine import ROOT, Engine, engine
 
 from toposeal.host.privileges import CAPABILITIES
@@ -183,14 +184,19 @@ def test_the_init_image_closes_the_pod_with_one_capability(
 
 @contextmanager
 def pod(made: Engine, release: Built) -> Iterator[str]:
-    """A network namespace that somebody holds, and the address of a server outside of it on port 8000."""
+    """A network namespace that somebody holds, and the address of a server outside of it, which answers there
+    on port 8000.
+    """
     detached = ("docker", "run", "-d", "--rm", "--network", NETWORK, "--no-healthcheck", *PYTHON)
     serve = ("-Im", "http.server", "--directory", "/var", "8000")
     try:
         made.run(*detached, "--name", HOLDER, release.name, "-Ic", "import time; time.sleep(600)")
         made.run(*detached, "--name", "bystander", release.name, *serve)
         address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-        yield made.run("docker", "inspect", "-f", address, "bystander").stdout.strip()
+        bystander = made.run("docker", "inspect", "-f", address, "bystander").stdout.strip()
+        reach = (*PYTHON, release.name, "-Ic", CONNECT.format(bystander))
+        eventually(lambda: beside(made, *reach).returncode == 0 or None)
+        yield bystander
     finally:
         made.run("docker", "rm", "--force", HOLDER, "bystander", DAEMON, check=False)
 

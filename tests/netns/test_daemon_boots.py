@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
@@ -14,6 +15,7 @@ from support.keys import eventually_leaf
 
 from toposeal.limits import PEER_PORT
 from toposeal_lab.pods import NODE_IPV6
+from toposeal_lab.stolen import corrupt
 
 LEAF_MS = 12_000  # renewed after 6 s
 LATER = {"web": "fd70:7365:616c::a1", "db": "fd70:7365:616c::a2"}
@@ -42,7 +44,9 @@ class Leaf:
 
 @dataclass
 class Boots:
-    """web's leaves by moment: of the first boot, of it renewed, of the second."""
+    """web's leaves by moment: of the first boot, of it renewed, of the second; and one that the CA of the
+    first boot signed for the thief, which is not over so soon.
+    """
 
     world: World
     leaves: dict[str, Leaf] = field(default_factory=dict)
@@ -58,10 +62,11 @@ class Boots:
         return hand.call(address, PORT)
 
 
-def boot(made: World, peers: str | None = None) -> None:
+def boot(made: World, *more: str, peers: str | None = None) -> None:
+    """`more` for web alone."""
     changed = {"peers": peers} if peers else None
     for name in made.members:
-        made.start(name, changed=changed)
+        made.start(name, *(more if name == "web" else ()), changed=changed)
     for member in made.members.values():
         eventually(lambda m=member: opened(m) or None, SEAL_S)  # type: ignore[misc]
 
@@ -78,17 +83,20 @@ def boots() -> Iterator[Boots]:
     with world({"web": "web", "db": "db"}, leaf_ms=LEAF_MS) as made:
         spawn_python(made["db"].pod, SERVE, str(PORT), uid=APP_UID)
         found = Boots(made)
-        boot(made)
+        boot(made, "--insider", str(made.directory / "insider.pem"))
         found.answers["first"] = found.fetch()
         found.leaves["first"] = Leaf.of(made["web"])
         eventually(lambda: Leaf.of(made["web"]) != found.leaves["first"] or None, LEAF_MS / 1000)
         found.leaves["renewed"] = Leaf.of(made["web"])
-        for name in ("first", "renewed"):
+        insider = corrupt(made["web"], made.directory / "insider.pem")
+        minted = insider.mint(insider.own.uri)
+        found.leaves["minted"] = Leaf(minted.chain, minted.key)
+        for name in ("renewed", "minted"):
             found.answers[f"stolen {name}"] = found.stolen(name, name, made["db"].pod.ipv4).decode()
         for member in made.members.values():
             member.stop()
             move(member)
-        boot(made, ",".join(f"[{address}]:{PEER_PORT}" for address in LATER.values()))
+        boot(made, peers=",".join(f"[{address}]:{PEER_PORT}" for address in LATER.values()))
         found.leaves["second"] = Leaf.of(made["web"])
         yield found
 
@@ -118,7 +126,7 @@ def test_K8_inside_a_boot_the_leaf_is_new_and_the_ca_stays(boots: Boots) -> None
     assert first.key != renewed.key
     assert first.domain() == renewed.domain()
     assert first.certificate().issuer == renewed.certificate().issuer
-    assert boots.answers["stolen renewed"] == "PLAIN"
+    assert (boots.answers["stolen renewed"], boots.answers["stolen minted"]) == ("PLAIN", "PLAIN")
 
 
 def test_K8_a_new_boot_has_a_new_ca_and_a_new_key(boots: Boots) -> None:
@@ -128,8 +136,11 @@ def test_K8_a_new_boot_has_a_new_ca_and_a_new_key(boots: Boots) -> None:
     assert first.certificate().issuer != second.certificate().issuer
 
 
-@pytest.mark.parametrize("named", ["renewed", "second"])
+@pytest.mark.parametrize("named", ["minted", "second"])
 def test_K8_a_leaf_of_an_earlier_boot_is_refused(boots: Boots, named: str) -> None:
-    """Under its own name and under the new one; the new leaf is the control."""
-    assert boots.stolen("second", "second", LATER["db"]) == b"PLAIN"
-    assert boots.stolen("renewed", named, LATER["db"]) == b""
+    """Under its own name and under the new one; the leaf that serves now is the control."""
+    boots.leaves["now"] = Leaf.of(boots.world["web"])
+    assert boots.stolen("now", "now", LATER["db"]) == b"PLAIN"
+    for leaf in ("renewed", "minted"):
+        assert boots.stolen(leaf, named, LATER["db"]) == b""
+    assert boots.leaves["minted"].certificate().not_valid_after_utc > datetime.now(UTC)

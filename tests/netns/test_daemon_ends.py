@@ -52,7 +52,7 @@ DEFECT = """
 import asyncio, os, sys
 sys.argv[0] = "toposeal-lab"
 from toposeal.host import netlink
-async def watch_addresses(on_change):
+async def watch_addresses(known, on_change):
     while not os.path.exists("now"):
         await asyncio.sleep(0.05)
     raise ZeroDivisionError("canary of a traceback")

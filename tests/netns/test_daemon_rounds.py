@@ -15,7 +15,7 @@ PORT = 8080
 # A lease is longer than a busy machine keeps a daemon waiting. What comes of quorum_ms, the simulation shows.
 TIMERS = {
     "view_ms": 1_000, "quote_ms": 20_000, "ping_ms": 1_000, "attempt_ms": 20_000,
-    "heartbeat_ms": 500, "lease_ms": 5_000, "quorum_ms": 120_000,
+    "heartbeat_ms": 500, "lease_ms": 8_000, "quorum_ms": 120_000,
 }  # fmt: skip
 LEASE_S = TIMERS["lease_ms"] / 1000
 PODS = {"web": "web", "db-1": "db", "db-2": "db", "db-3": "db"}

@@ -33,7 +33,7 @@ from toposeal_lab.simtdx import lab_measurements
 OLD, NEW = 8080, 8081  # ports that db serves; web calls the second from version 2 to version 3
 TIMERS = {
     "view_ms": 1_000, "quote_ms": 20_000, "ping_ms": 1_000, "attempt_ms": 20_000,
-    "heartbeat_ms": 500, "lease_ms": 5_000, "quorum_ms": 120_000,
+    "heartbeat_ms": 500, "lease_ms": 8_000, "quorum_ms": 120_000,
 }  # fmt: skip
 # `batch` is a role that comes with version 2, `db-next` has an image that version 3 admits besides.
 PODS = {"web": "web", "db-1": "db", "db-2": "db", "batch": "batch", "db-next": "db"}

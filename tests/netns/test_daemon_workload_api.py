@@ -20,7 +20,7 @@ from toposeal.dataplane.layout import workload_socket
 LEAF_MS = 10_000  # renewed after 5 s
 TIMERS = {
     "view_ms": 1_000, "quote_ms": 20_000, "ping_ms": 1_000, "attempt_ms": 20_000,
-    "heartbeat_ms": 500, "lease_ms": 5_000, "quorum_ms": 120_000,
+    "heartbeat_ms": 500, "lease_ms": 8_000, "quorum_ms": 120_000,
 }  # fmt: skip
 
 # This environment is its owner's to read: the client becomes another user when it has imported all of it.

@@ -185,9 +185,9 @@ sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.connect(("127.0.0.1", 15053))
 sock.setblocking(False)
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-end = time.monotonic() + float(sys.argv[1])
+began = time.monotonic()
 sent = answered = 0
-while time.monotonic() < end:
+while time.monotonic() < began + float(sys.argv[1]):
     for _ in range(50):
         try:
             sock.send(bytes.fromhex(sys.argv[2])); sent += 1
@@ -198,20 +198,20 @@ while time.monotonic() < end:
             answered += 1
     except OSError:
         pass
-print(sent, answered)
+print(sent, answered, time.monotonic() - began)
 """
 
 
 def test_N3_a_flood_is_bounded(node: Node) -> None:
     a = node.pod("a")
-    seconds = 2
     with serving(a) as service:
-        sent, answered = map(int, run_python(a, FLOOD, str(seconds), QUESTION.hex(), uid=APP_UID).split())
-        assert sent > 4 * MAX_DNS_QUERIES_PER_SECOND
+        said = run_python(a, FLOOD, "2", QUESTION.hex(), uid=APP_UID)
+        sent, answered, seconds = map(float, said.split())
+        assert sent > 2 * seconds * MAX_DNS_QUERIES_PER_SECOND
         assert 0 < answered <= (seconds + 0.2) * MAX_DNS_QUERIES_PER_SECOND
         with a.inside():
             assert QUESTION[:2] in (ask_udp(), ask_udp(), ask_udp())  # as resolvers do
-    print(f"{answered} answers in {seconds} s, {service.cpu / seconds * 100:.0f} % of a core")
+    print(f"{answered:.0f} answers in {seconds:.1f} s, {service.cpu / seconds * 100:.0f} % of a core")
     assert service.cpu < seconds / 2
 
 

@@ -124,7 +124,7 @@ def test_R1_D7_a_member_that_floods_uses_up_its_own_share_and_no_other(
             assert (is_served(loud, pod), is_served(quiet, pod)) == (False, True)
             for connection in served:  # what was let in is not touched
                 speaks(connection)
-        eventually(lambda: is_served(loud, pod) or None, 3)
+        eventually(lambda: is_served(loud, pod) or None)
 
     with_db(pod, test)  # what Envoy has said is read to the end
     refused = [json.loads(line) for line in capfd.readouterr().out.splitlines() if "too_many" in line]
@@ -219,7 +219,7 @@ def test_R1_slow_readers_who_use_up_envoys_memory_shut_others_out_only_while_the
                     slow.sendall(b"pour")
                 assert not is_served(quiet, pod)
                 speaks(kept)
-            eventually(lambda: is_served(quiet, pod) or None, 3)
+            eventually(lambda: is_served(quiet, pod) or None)
             speaks(kept)
 
     with_db(pod, test)

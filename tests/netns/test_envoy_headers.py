@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.daemons import eventually
 from support.datapath import TIMEOUT, Hand, World, application, sealed_mesh, talk
+from support.inside import tell
 from support.shop import role, topology
 
 from toposeal.limits import INBOUND_PORT, OUTBOUND_PORT
@@ -100,22 +101,31 @@ def test_D1_early_data_never_reaches_the_application(mesh: World, tmp_path: Path
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     own = ["-cert", str(tmp_path / "chain"), "-key", str(tmp_path / "key")]
-    client = ["s_client", *own, "-tls1_3", "-servername", web.domain]
-    session, early = str(tmp_path / "session"), ["-early_data", str(tmp_path / "early")]
+    client = ["openssl", "s_client", *own, "-tls1_3", "-servername", web.domain]
+    session, early = tmp_path / "session", ("-early_data", str(tmp_path / "early"))
 
-    def dial(address: str, *more: str) -> str:
-        command = " ".join(["openssl", *client, "-connect", address, *more])
-        done = mesh.outside.run(["sh", "-c", f"(sleep 0.3; echo late; sleep 1) | {command} 2>&1"])
-        return done.stdout.decode(errors="replace")
+    def dial(address: str, *more: str, until: Callable[[], bool]) -> str:
+        """What the client says, who goes on when the handshake is over, and ends when `until` holds."""
+        with (tmp_path / "said").open("w+b") as file:
+            child = mesh.outside.spawn(
+                [*client, "-connect", address, *more], stdin=subprocess.PIPE, stdout=file, stderr=file
+            )
+            eventually(lambda: b"Early data was" in (tmp_path / "said").read_bytes() or None)
+            tell(child, "late")
+            eventually(lambda: until() or None)
+            child.kill()
+            child.wait()
+        return (tmp_path / "said").read_text(errors="replace")
 
     pipe = subprocess.DEVNULL
     server = mesh.outside.spawn(["openssl", *SERVER, *own], stdin=subprocess.PIPE, stdout=pipe, stderr=pipe)
     other, ours = f"{NODE_IPV4}:4433", f"{db.pod.ipv4}:{PORT}"
     eventually(lambda: b":4433" in mesh.outside.run(["ss", "-Hltn"]).stdout or None)
-    dial(other, "-sess_out", session)
-    assert "Early data was accepted" in dial(other, "-sess_in", session, *early)  # the control
+    dial(other, "-sess_out", str(session), until=lambda: session.stat().st_size > 0)
+    known = ("-sess_in", str(session))
+    assert "Early data was accepted" in dial(other, *known, *early, until=lambda: True)  # the control
     server.kill()
     with application(db.pod, PORT, b"db") as saw:
-        said = dial(ours, "-sess_in", session, *early)
+        said = dial(ours, *known, *early, until=lambda: saw != [])
     assert "Early data was rejected" in said
     assert saw == [b"late\n"]

@@ -10,13 +10,13 @@ import ipaddress
 import itertools
 import os
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from support.daemons import eventually
 from support.datapath import Hand, Sealed, World, application, sealed_mesh, talk, tls_application
 from support.envoy import altered
 from support.forge import (
@@ -362,10 +362,7 @@ _NUMBERS = itertools.count()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    eventually(lambda: holds() or None)
 
 
 def rogue_credentials(world: World) -> dict[str, Credential]:

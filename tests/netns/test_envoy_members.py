@@ -51,7 +51,7 @@ from toposeal.gate.machine import State
 from toposeal.host import netlink
 from toposeal.host.connections import destroy_sockets
 from toposeal.host.gate import Gate
-from toposeal.limits import DAEMON_UID
+from toposeal.limits import CONNECT_TIMEOUT, DAEMON_UID
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Own
 from toposeal.topology.model import Call, Ingress
@@ -65,7 +65,7 @@ MESH = topology(
     role("web", 1, calls=CALLS),
 )
 VIP = vip(MESH, "api")
-SOON = 1.0  # seconds
+SOON = 3.0  # seconds; what a topology gives for draining by default is 10
 NOBODYS = "10.77.0.250"
 T = TypeVar("T")
 
@@ -237,7 +237,7 @@ def unhurt(held: list[Held]) -> bool:
 
 def cut(held: list[Held], since: float) -> float:
     """Seconds until the last of them ended."""
-    eventually(lambda: all_ended(held) or None, 5)
+    eventually(lambda: all_ended(held) or None)
     return max(one.ended or 0.0 for one in held) - since
 
 
@@ -280,7 +280,7 @@ def test_a_member_is_reached_where_its_first_address_answers_nobody(mesh: World)
     web.change(*mesh.others("web", "api-a", "api-b"), replace(other, addresses=(NOBODYS, *other.addresses)))
     before = time.monotonic()
     assert web.shares(3) == {"api-b": 3}
-    assert time.monotonic() - before < 3 * SOON
+    assert time.monotonic() - before < CONNECT_TIMEOUT / 1000
 
 
 def test_M5_D8_a_server_that_is_removed_is_cut_by_its_client_alone(mesh: World) -> None:
@@ -302,7 +302,8 @@ def test_M5_D8_a_server_that_is_removed_is_cut_by_its_client_alone(mesh: World) 
     assert cut(mesh.ends["api-b"][:before], asked) < SOON
     assert unhurt(held["api-a"])
     assert web.reached() == {"api-a"}
-    assert {one.said for one in crowd if one is not None and one.ended is None} == {"api-a"}
+    made = [one for one in crowd if one is not None]
+    eventually(lambda: {one.said for one in made if one.ended is None} == {"api-a"} or None)
     for one in crowd:
         if one is not None:
             one.close()
@@ -430,7 +431,7 @@ def test_D7_fault_16_an_envoy_that_is_killed_while_suspended_is_replaced_and_sta
         """In the pod's network, where the other one has to start."""
         os.kill(old, signal.SIGKILL)
         for state in (State.REPLACING, State.SUSPENDED):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while place.gate.state is not state:
                     await asyncio.sleep(0.005)
 

@@ -100,7 +100,7 @@ def test_D5_F4_figures_are_read_by_one_request_and_admin_by_none(
         assert status == OK
         assert await asyncio.to_thread(mesh.call, pod.ipv4, PORT, b"x" * 1000) == b"served"
         assert await asyncio.to_thread(stranger.call, pod.ipv4, PORT) == b""
-        async with asyncio.timeout(5):  # Envoy's log has a buffer
+        async with asyncio.timeout(20):  # Envoy's log has a buffer
             while "no_certificate" not in (await opened.gate.counted()).refusals:
                 await asyncio.sleep(0.05)
         status, after = await scraper.get()

@@ -94,7 +94,7 @@ class Journal:
         self._seen = 0
 
     def next(self) -> list[object]:
-        end = time.monotonic() + 5
+        end = time.monotonic() + 20
         while len(events := self._events()) <= self._seen:
             assert time.monotonic() < end, "it was never told"
             time.sleep(0.02)

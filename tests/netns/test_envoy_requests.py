@@ -5,12 +5,12 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 from cryptography import x509
+from support.daemons import eventually
 from support.datapath import TIMEOUT, Hand, Sealed, World, application, sealed_mesh
 from support.forge import TestMember
 from support.http_application import Application, Http2Client, http_application
@@ -126,9 +126,13 @@ def test_K2_other_names_in_the_callers_certificate_are_not_told(
         assert b"200 OK" in hand.call(mesh["api"].pod.ipv4, PORT, request)
         assert identities(both[0]) == [f"x-forwarded-client-cert: URI={web.uri}"]
     text = ""
-    while text.count(f'"peer": "{web.uri}"') < 2:
+
+    def told() -> bool | None:
+        nonlocal text
         text += capfd.readouterr().out
-        time.sleep(0.02)
+        return text.count(f'"peer": "{web.uri}"') >= 2 or None
+
+    eventually(told)
     assert "admin" not in text
 
 

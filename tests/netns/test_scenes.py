@@ -18,6 +18,7 @@ def test_members_that_come_and_go_together_disturb_nobody() -> None:
         pytest.skip("pods need root")
     argv = [sys.executable, "-I", "-m", "toposeal_lab", "demo", "--scenario", "scale", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.stdout != "", done.stderr[-4000:]
     report = json.loads(done.stdout)
     assert [check for check in report["checks"] if not check["ok"]] == [], done.stderr[-4000:]
     assert done.returncode == 0 and report["sealed"]

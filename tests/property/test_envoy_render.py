@@ -166,20 +166,24 @@ def rendered_out(files: dict[str, bytes]) -> set[tuple[int, str, str]]:
 
 @hypothesis.given(views())
 @hypothesis.settings(max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
-def test_D6_every_configuration_holds_every_rule(view: PodView) -> None:
+def test_D4_D6_every_configuration_holds_every_rule(view: PodView) -> None:
+    """All that is said of one is said of the same ones: rendering is what takes the time."""
     files = opened(view, ENVOY_LAYOUT)
     assert violations(files) == []
     assert rendered_in(files) == edges_in(view)  # D4: no edge in either direction but the topology's
     assert rendered_out(files) == edges_out(view)
     assert in_clear(files) == ports_in_clear(view)
     assert named_in(files) == callers_in(view)
+    out = resources(files["lds.json"])[0]["filter_chains"]
+    outside = [c for c in resources(files["cds.json"]) if c["name"].startswith("egress|")]
+    assert_nothing_in_clear_leads_to_a_member_or_to_what_no_destination_is(view, out, outside)
+    assert_an_address_of_a_role_leads_where_its_own_does_and_nowhere_else(view, out)
 
 
-@hypothesis.given(views())
-@hypothesis.settings(max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
-def test_D6_nothing_in_clear_leads_to_a_member_or_to_what_no_destination_is(view: PodView) -> None:
-    """Whatever DNS answers and whatever range is named: said without the plan."""
-    files = opened(view, ENVOY_LAYOUT)
+def assert_nothing_in_clear_leads_to_a_member_or_to_what_no_destination_is(
+    view: PodView, out: list[dict[str, Any]], outside: list[dict[str, Any]]
+) -> None:
+    """D6: whatever DNS answers and whatever range is named: said without the plan."""
     called = {address for role in view.topology.roles.values() for address in role.addresses}
     withheld = {address for member in view.members for address in member.addresses} | called | set(HOSTILE)
     declared = view.topology.roles[view.own.role].egress
@@ -187,23 +191,21 @@ def test_D6_nothing_in_clear_leads_to_a_member_or_to_what_no_destination_is(view
         f"egress|{entry.host}|{entry.port}": entry.tls_ca is not None for entry in declared if entry.host
     }
     ranges = {"egress|ranges": False} if any(entry.cidr for entry in declared) else {}
-    outside = [c for c in resources(files["cds.json"]) if c["name"].startswith("egress|")]
     assert {c["name"]: "transport_socket" in c for c in outside} == hosts | ranges
     for cluster in outside:
         if cluster["name"] in hosts:
             dialled = {e["socket_address"]["address"] for e in walk(cluster) if "socket_address" in e}
             assert not dialled & withheld
     ports = {entry.port: entry.cidr for entry in declared if entry.cidr}
-    out = resources(files["lds.json"])[0]["filter_chains"]
     for address, (port, cidr) in itertools.product(withheld, ports.items()):
         if ipaddress.ip_address(address) in ipaddress.ip_network(cidr):
             assert leads(out, address, port) == {"blackhole"}
 
 
-@hypothesis.given(views())
-@hypothesis.settings(max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
-def test_D4_an_address_of_a_role_leads_where_its_own_does_and_nowhere_else(view: PodView) -> None:
-    out = resources(opened(view, ENVOY_LAYOUT)["lds.json"])[0]["filter_chains"]
+def assert_an_address_of_a_role_leads_where_its_own_does_and_nowhere_else(
+    view: PodView, out: list[dict[str, Any]]
+) -> None:
+    """D4"""
     roles = view.topology.roles
     calls = {(call.role, call.port) for call in roles[view.own.role].calls}
     ports = {chain["filter_chain_match"]["destination_port"] for chain in out}

@@ -173,7 +173,9 @@ class Pod:
             stack.callback(identity.entitle, None)  # but for this, which waits for nothing
             watches += [
                 tasks.create_task(opening.expect(self._config.topology.topology)),
-                tasks.create_task(_for_ever("addresses", netlink.watch_addresses(_tell_addresses))),
+                tasks.create_task(
+                    _for_ever("addresses", netlink.watch_addresses(own.addresses, _tell_addresses))
+                ),
                 tasks.create_task(
                     _for_ever("local addresses", netlink.watch_local_addresses(self._check_local))
                 ),

@@ -85,9 +85,11 @@ async def _dump_addresses() -> list[nlmsg]:
         raise PodError.of(Reason.NETWORK, "own addresses", error, "an answer") from error
 
 
-async def watch_addresses(on_change: Callable[[tuple[str, ...]], None]) -> None:
-    """Call `on_change` whenever `own_addresses` has changed; runs until cancelled."""
-    await _watch(own_addresses, on_change, None)
+async def watch_addresses(known: tuple[str, ...], on_change: Callable[[tuple[str, ...]], None]) -> None:
+    """Call `on_change` whenever `own_addresses` gives others than last, at first than `known`; runs until
+    cancelled.
+    """
+    await _watch(own_addresses, on_change, known)
 
 
 async def watch_local_addresses(on_found: Callable[[tuple[str, ...]], None]) -> None:
@@ -98,9 +100,9 @@ async def watch_local_addresses(on_found: Callable[[tuple[str, ...]], None]) -> 
 async def _watch(
     read: Callable[[], Awaitable[tuple[str, ...]]],
     on_change: Callable[[tuple[str, ...]], None],
-    known: tuple[str, ...] | None,
+    known: tuple[str, ...],
 ) -> None:
-    """Tell what `read` gives whenever that is another than `known`; without it, than at the start."""
+    """Tell what `read` gives whenever that is another than `known`, now and later."""
     rung = asyncio.Event()
     rung.set()
     bell = Doorbell(_NETLINK_ROUTE, rung.set)
@@ -109,7 +111,7 @@ async def _watch(
         while await rung.wait():
             rung.clear()
             now = await read()
-            if known is not None and now != known:
+            if now != known:
                 on_change(now)
             known = now
     finally:
