@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from toposeal.errors import Reason
+from toposeal.membership import outbox
 from toposeal.membership.state import Boot
 from toposeal.topology.accept import SignedTopology
 from toposeal_lab.simulation.invariants import Invariants
@@ -55,6 +56,15 @@ def test_it_spreads_where_messages_are_lost(seed: int) -> None:
     network.push(network.nodes[seed % len(MEMBERS)], version(2))
     network.run(110_000, network.agree)
     assert network.agree()
+
+
+def test_without_the_announcement_silent_members_would_not_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the rule is for: whoever is silent is sent no answer."""
+    monkeypatch.setattr(outbox, "_unsealed_topology", lambda member: ())
+    network = stuck("db")
+    network.push(network.nodes[0], version(2))
+    network.run(100_000, network.agree)
+    assert not network.agree() and isinstance(network.nodes[3].member.phase, Boot)
 
 
 def test_who_is_never_told_fences_with_the_reason() -> None:

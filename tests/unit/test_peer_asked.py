@@ -368,6 +368,14 @@ def test_one_place_is_asked(words: list[str]) -> None:
     assert entry(["status", *words]) == 1
 
 
+def test_without_grpc_there_is_nothing_to_ask_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert entry(["status", "--peer", "127.0.0.1"]) == 1
+    assert "toposeal[sidecar]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "dial"),
     [
