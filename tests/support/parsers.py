@@ -241,6 +241,18 @@ def _outside(mesh: Mesh) -> dict[str, Parser]:
             lambda data: Endpoint.parse(data.decode("utf-8", "replace")),
             [b"https://shop.example:8444", b"https://[2001:db8::1]:8444/.well-known/toposeal/attestation"],
         ),
+        "peer-port": Parser(
+            lambda data: Endpoint.parse_peer(data.decode("utf-8", "replace")),
+            [b"web", b"[2001:db8::1]:15443"],
+        ),
+        "handed": Parser(
+            lambda data: decode(wire.Handed, data, "handed", MAX_ENVELOPE_SIZE),
+            [encode(wire.Handed(topology=b"{}"))],
+        ),
+        "told": Parser(
+            lambda data: read_pushed(decode(wire.Told, data, "told", MAX_ENVELOPE_SIZE).said),
+            [encode(wire.Told(said=b'{"result": "known", "version": 8}'))],
+        ),
         "pushed": Parser(read_pushed, [b'{"result": "accepted", "version": 8}']),
         "status": Parser(read_status, [_STATUS]),
         "history": Parser(
