@@ -49,7 +49,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("cluster")) as found:
         for name in ("shop", "files"):
             found.namespace(name)
-        found.namespace("baseline", "baseline")
+        for level in ("baseline", "restricted"):
+            found.namespace(level, level)
         found.made(KATA)
         yield found
 
@@ -160,6 +161,9 @@ def test_the_objects_of_the_webhook_are_accepted(api: Cluster, tmp_path: Path) -
     assert len(found) == 3 + 4
     for each in found:
         api.made(each, dry=True)
+    (pod,) = (each["spec"]["template"] for each in found if each["kind"] == "Deployment")
+    alone = {"apiVersion": "v1", "kind": "Pod", **pod, "metadata": {"name": "webhook"}}
+    api.made(alone, "restricted", dry=True)
 
 
 @pytest.mark.usefixtures("asked")

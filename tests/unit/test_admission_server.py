@@ -22,7 +22,7 @@ from toposeal.host import admission_server
 from toposeal.host.admission_server import AdmissionServer
 from toposeal.kubernetes.admission import answer
 from toposeal.kubernetes.webhook import ADMISSION_PATH
-from toposeal.limits import MAX_ADMISSION_REQUESTS, MAX_ADMISSION_REVIEW
+from toposeal.limits import MAX_ADMISSION_REVIEW
 
 ANSWER = partial(answer, injection=injection())
 
@@ -140,10 +140,11 @@ def _expect(found: bytes, expected: bytes) -> None:
 
 
 def test_whoever_is_silent_or_one_too_many_is_ended(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission_server, "ADMISSION_TIMEOUT", 3_000)
+    monkeypatch.setattr(admission_server, "ADMISSION_TIMEOUT", 4_000)
+    monkeypatch.setattr(admission_server, "MAX_ADMISSION_REQUESTS", 2)
 
     def ask(port: int) -> None:
-        silent = [connect(files, port) for _ in range(MAX_ADMISSION_REQUESTS)]
+        silent = [connect(files, port) for _ in range(2)]
         silent[0].sendall(b"POST /admit HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
         with pytest.raises((OSError, http.client.HTTPException)):
             post(files, port, review(pods()["web"]))
