@@ -1,7 +1,7 @@
 # make demo and make test need nothing but a fresh Debian or Ubuntu machine with Python 3.11 or later.
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-unit test-vectors test-netns test-sim sim browser-test compose-test k8s-test helm-test k8s-api-test monitoring-test programs soak soak-sidecars lint format \
-        coverage coverage-table kernel bench figures differential spiffe fuzz model proto lock images images-test \
+        coverage coverage-table kernel bench figures differential spiffe fuzz model mutation proto lock images images-test \
         images-reproducible clean
 
 BIN := .venv/bin
@@ -104,9 +104,10 @@ kernel:  ## our reader on the configfs-tsm of a stock kernel, in an emulated mac
 	@tests/kernel/fetch
 	@$(BIN)/pytest -q tests/kernel
 
-figures:  ## measure the curves of bench rounds and draw them into docs/figures: on an idle machine (root)
-	@$(BIN)/toposeal-lab bench rounds --json > build/rounds.json
-	@cp build/rounds.json docs/figures/rounds.json
+figures:  ## measure the curves of bench rounds and crowd, draw them into docs/figures: on an idle machine (root)
+	@for name in rounds crowd; do \
+		$(BIN)/toposeal-lab bench $$name --json > build/$$name.json && cp build/$$name.json docs/figures/$$name.json || exit 1; \
+	done
 	@$(BIN)/python -I tests/support/figures.py
 
 bench:  ## how fast it seals, verifies and carries, what a sealed pod costs: make bench ARGS=evidence (root)
@@ -120,6 +121,10 @@ differential:  ## our verdicts and times beside other verifiers' (Go, Node; what
 spiffe:  ## go-spiffe with the identities that applications are given (Go)
 	@.ci/prepare dev
 	@$(BIN)/pytest -q tests/spiffe
+
+mutation:  ## break the state machine in small ways, see whether a test notices: make mutation ARGS="--jobs 1 certificate.py"
+	@.ci/prepare dev
+	@$(BIN)/python tests/mutation/run.py $(ARGS)
 
 model:  ## the rounds as a formal model, exhaustively, and each rule left out: make model ARGS=--fast (Spin)
 	@.ci/prepare dev

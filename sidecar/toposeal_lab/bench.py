@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from toposeal_lab import bench_crowd as crowd
 from toposeal_lab import bench_dataplane as dataplane
 from toposeal_lab import bench_rounds as rounds
 from toposeal_lab.bench_evidence import bench_evidence
@@ -63,12 +64,13 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--quote-delay", type=int, default=0, metavar="MS", help="what a quote takes longer")
     dataplane.add_arguments(parser)
     rounds.add_arguments(parser)
+    crowd.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when everything was measured, whatever the numbers; 1 when the mesh did not come up."""
-    if args.what != "evidence":  # the only one that starts no pod
+    if args.what not in ("evidence", "crowd"):  # the only ones that start no pod
         check_machine(SIDECAR_PROGRAMS)
     result: Result = {"machine": machine()}
     _warn(result["machine"])
@@ -127,6 +129,7 @@ BENCHES: Mapping[str, Callable[[argparse.Namespace], Result]] = {
     "evidence": bench_evidence,
     "dataplane": dataplane.bench_dataplane,
     "rounds": rounds.bench_rounds,
+    "crowd": crowd.bench_crowd,
 }
 
 

@@ -1,4 +1,4 @@
-"""The curves of `bench rounds` as a drawing: small panels with the same members along each. No IO."""
+"""The curves of `bench rounds` and `bench crowd` as drawings: small panels, members along each. No IO."""
 
 from __future__ import annotations
 
@@ -17,16 +17,33 @@ PANELS = {
     "cpu_seconds": "CPU seconds, a member",
     "kib": "KiB sent, a member",
 }
+CROWD_PANELS = {
+    "quote_seconds": "seconds of quotes, one member",
+    "verification_seconds": "CPU seconds of verification, one member",
+    "message_seconds": "CPU seconds of messages, one member",
+    "kib": "KiB sent, one member",
+}
 
 
 def curves_svg(measured: Mapping[str, Any]) -> str:
     """An SVG document of what `bench rounds --json` has printed: one panel for each of PANELS, from zero."""
-    curves = [{**curve, "kib": curve["bytes"] / 1024} for curve in measured["curves"]]
     machine = measured["machine"]
-    width = len(PANELS) * (_LEFT + _WIDTH + _GAP)
-    height = _TOP + _HEIGHT + _BOTTOM
     said = f"members of one mesh on {machine['cores']} cores ({machine['cpu']}), quotes simulated"
-    parts = [part for place, name in enumerate(PANELS) for part in _panel(place, name, curves)]
+    return _drawing(PANELS, measured["curves"], said)
+
+
+def crowd_svg(measured: Mapping[str, Any]) -> str:
+    """The same of what `bench crowd --json` has printed."""
+    cpu = measured["machine"]["cpu"]
+    said = f"members of one mesh, of which one is measured ({cpu}) and all others are scripted"
+    return _drawing(CROWD_PANELS, measured["crowd"], said)
+
+
+def _drawing(panels: Mapping[str, str], measured: Sequence[Mapping[str, Any]], said: str) -> str:
+    curves = [{**curve, "kib": curve["bytes"] / 1024} for curve in measured]
+    width = len(panels) * (_LEFT + _WIDTH + _GAP)
+    height = _TOP + _HEIGHT + _BOTTOM
+    parts = [part for place, name in enumerate(panels) for part in _panel(place, panels[name], name, curves)]
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
@@ -39,13 +56,13 @@ def curves_svg(measured: Mapping[str, Any]) -> str:
     )
 
 
-def _panel(place: int, name: str, curves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _panel(place: int, title: str, name: str, curves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     left = place * (_LEFT + _WIDTH + _GAP) + _LEFT
     most_n, most = max(c["n"] for c in curves), _round_up(max(c[name] for c in curves))
     points = [
         (left + _WIDTH * c["n"] / most_n, _TOP + _HEIGHT * (1 - c[name] / most), c["n"]) for c in curves
     ]
-    yield f'<text class="title" x="{left}" y="{_TOP - 20}">{PANELS[name]}</text>'
+    yield f'<text class="title" x="{left}" y="{_TOP - 20}">{title}</text>'
     for share in (0, 0.5, 1):
         y = _TOP + _HEIGHT * (1 - share)
         yield f'<line class="grid" x1="{left}" y1="{y:.1f}" x2="{left + _WIDTH}" y2="{y:.1f}"/>'

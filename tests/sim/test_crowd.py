@@ -20,7 +20,7 @@ from toposeal.membership.records import record_message
 from toposeal.membership.votes import Want, make_want
 from toposeal.outside.document import LiveAnswer, build_document, parse_document
 from toposeal_lab.simulation import extras
-from toposeal_lab.simulation.crowd import Crowd, Machine
+from toposeal_lab.simulation.crowd import QUOTE_MS, Costs, Crowd, Machine
 from toposeal_lab.simulation.extras import Extra, sized_evidence
 from toposeal_lab.simulation.keys import symbolic_signatures
 
@@ -104,6 +104,17 @@ def test_the_document_of_a_thousand_is_within_its_limit(thousand: Crowd) -> None
     document = build_document(thousand.signed.envelope, sealed, answer)
     assert MAX_MESSAGE_SIZE < len(document) <= MAX_DOCUMENT_SIZE
     assert len(parse_document(document).members) == SIZE
+
+
+def test_a_hundred_on_twenty_hosts_seal_within_two_seconds_of_the_last_hello() -> None:
+    """Quotes of 40 ms, five on each host one after another, and 3 ms on the core for each appraisal; the time
+    of steps is `bench crowd`'s to measure."""
+    crowd = Crowd(100, machines=1, hosts=20, costs=Costs(appraisal_ms=3.0))
+    crowd.run(60 * SECOND, crowd.all_active)
+    sealing = only(crowd)
+    assert sealing.active_at is not None and sealing.appraisals == 200
+    assert crowd.last_hello == 5 * QUOTE_MS
+    assert 100 * 3.0 < sealing.active_at - crowd.last_hello < 2 * SECOND
 
 
 # What keeps it so, and what shows that the above can fail.

@@ -176,3 +176,13 @@ def test_of_two_that_are_proven_active_the_higher_comes_after_the_lower_whatever
     links = line(4, proven=(1, 3))
     assert descends(chain(links[1], links[3]), links[3].digest, links[1].digest) is True
     assert descends(chain(links[1], links[3]), links[1].digest, links[3].digest) is False
+
+
+@pytest.mark.parametrize("proven", [(), (0, 1)])
+def test_one_of_the_same_epoch_is_no_descendant_and_no_link_is_asked_for(proven: Sequence[int]) -> None:
+    parents = line(2)
+    for parent in parents:  # of one lineage, neither of them held
+        sealed = THREE if proven else ()
+        one, two = link(parent, 3, THREE, sealed), link(parent, 3, THREE, sealed)
+        assert one.digest != two.digest
+        assert descends(chain(one, two), two.digest, one.digest) is False

@@ -6,7 +6,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from toposeal_lab.plot import PANELS, curves_svg
+from toposeal_lab.plot import CROWD_PANELS, PANELS, crowd_svg, curves_svg
 
 FIGURES = Path(__file__).resolve().parents[2] / "docs" / "figures"
 MEASURED = {
@@ -34,3 +34,19 @@ def test_the_kept_drawing_is_of_the_kept_figures() -> None:
     measured = json.loads((FIGURES / "rounds.json").read_text())
     assert (FIGURES / "rounds.svg").read_text() == curves_svg(measured)
     assert [curve["n"] for curve in measured["curves"]] == sorted({c["n"] for c in measured["curves"]})
+
+
+def test_quotes_verification_and_messages_are_drawn_apart() -> None:
+    curve = {"quote_seconds": 0.1, "verification_seconds": 5.0, "message_seconds": 2.5, "bytes": 10_240}
+    measured = {"machine": {"cpu": "a CPU"}, "crowd": [{"n": 30, **curve}]}
+    drawn = ElementTree.fromstring(crowd_svg(measured))
+    heights = [round(220 - float(c.attrib["cy"]), 1) for c in drawn.iter(f"{_SVG}circle")]
+    assert heights == [170.0, 170.0, 85.0, 170.0]
+    assert set(CROWD_PANELS.values()) <= {text.text for text in drawn.iter(f"{_SVG}text")}
+
+
+def test_the_kept_drawing_of_the_crowd_is_of_the_kept_figures() -> None:
+    measured = json.loads((FIGURES / "crowd.json").read_text())
+    assert (FIGURES / "crowd.svg").read_text() == crowd_svg(measured)
+    assert [curve["n"] for curve in measured["crowd"]] == [30, 100, 300, 1000]
+    assert measured["whole"]["n"] == 100 and measured["whole"]["seal_seconds"] <= 2

@@ -41,8 +41,8 @@ from toposeal_lab.simulation.keys import boot_of, own_of
 from toposeal_lab.simulation.parts import sent_kind
 from toposeal_lab.simulation.symbolic import signed_topology
 
+QUOTE_MS = 40.0
 _MESSAGE_MS = 1.0
-_QUOTE_MS = 40.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Crowd:
 
     def _quote(self, iid: bytes, made: Callable[[], None]) -> None:
         host = self._home[iid]
-        self._free[host] = max(self._free[host], self.now) + _QUOTE_MS
+        self._free[host] = max(self._free[host], self.now) + QUOTE_MS
         self._at(self._free[host], made)
 
     def _deliver(self, target: Machine, data: bytes) -> None:
