@@ -13,7 +13,7 @@ from pathlib import Path
 from toposeal.errors import Reason, UsageError
 from toposeal_lab.tsm_config import TsmConfig
 
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0
 
 
 @contextmanager

@@ -40,7 +40,7 @@ from toposeal.host.xds_files import prepare
 from toposeal.limits import DNS_PORT, INBOUND_PORT, OUTBOUND_PORT, PEER_PORT
 
 MAIN = "web"
-ALL_START_S = 4 * START_S  # a dozen of daemons that start at once
+ALL_START_S = 2 * START_S  # a dozen of daemons that start at once
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from toposeal_lab.simtdx import lab_measurements
 PODS = {"web": "web", "db-1": "db", "db-2": "db"}
 TIMERS = {
     "ping_ms": 1_000, "quote_ms": 20_000, "attempt_ms": 20_000, "quorum_ms": 600_000,
-    "heartbeat_ms": 500, "lease_ms": 5_000,
+    "heartbeat_ms": 500, "lease_ms": 8_000,
 }  # fmt: skip
 PORT = 8080
 NOBODY = "ee" * 48  # what no guest measures
@@ -126,7 +126,7 @@ def test_T4_a_mesh_with_a_wrong_reference_value_says_so_and_seals_by_the_next_ve
     assert code == 0 and "accepted: version 2" in said, said
     for name in PODS:
         mesh[name].wait("gate", SEAL_S, state="open")
-        mesh[name].wait("topology", 1, version=2)
+        mesh[name].wait("topology", START_S, version=2)
         assert mesh[name].events("start")[1:] == [] and mesh[name].code is None
     sealed = status(mesh, "web")
     assert sealed is not None and sealed["serving"]["version"] == 2 and sealed["waits"] == []

@@ -32,7 +32,17 @@ _SETS = {
 
 @given(documents())
 def test_a_parsed_topology_says_what_was_declared(document: dict[str, Any]) -> None:
-    assert _said(parse_topology(strict_json.canonical(document))) == _declared(document)
+    topology = parse_topology(strict_json.canonical(document))
+    assert _said(topology) == _declared(document)
+    assert_policy_and_machines_of_each_kind_that_a_role_may_run_on(topology)
+
+
+def assert_policy_and_machines_of_each_kind_that_a_role_may_run_on(topology: Topology) -> None:
+    for role in topology.roles.values():
+        assert role.tdx or role.snp
+        for kind in (kind for kind in KINDS if getattr(role, kind)):
+            assert getattr(topology, kind) is not None
+            assert getattr(role.platforms, kind) != frozenset()
 
 
 @given(topologies(2, 3))
@@ -43,15 +53,6 @@ def test_T2_generated_roles_can_be_told_apart(topology: Topology) -> None:
         [{reference.host_data for reference in role.snp} for role in roles],
     ):
         assert len(set.union(*digests)) == sum(map(len, digests))
-
-
-@given(topologies())
-def test_a_role_has_policy_and_machines_of_each_kind_that_it_may_run_on(topology: Topology) -> None:
-    for role in topology.roles.values():
-        assert role.tdx or role.snp
-        for kind in (kind for kind in KINDS if getattr(role, kind)):
-            assert getattr(topology, kind) is not None
-            assert getattr(role.platforms, kind) != frozenset()
 
 
 def _declared(document: dict[str, Any]) -> dict[str, Any]:
