@@ -183,6 +183,16 @@ def said(value: object, status_line: str = "200 OK") -> Handle:
     return http(status_line, f"content-length: {len(body)}", body=body)
 
 
+def greeting(words: bytes) -> Handle:
+    """Of somebody else, once it was asked: who ends a connection with a request unread resets it."""
+
+    def handle(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(words)
+
+    return handle
+
+
 ENDLESS = b"x" * (2 * MAX_AGENT_ANSWER)
 DSTACK_BROKEN: dict[str, tuple[Handle, str]] = {
     "no JSON": (said(b"quote"), "agent.answer"),
@@ -194,7 +204,7 @@ DSTACK_BROKEN: dict[str, tuple[Handle, str]] = {
     "a number": (said({"quote": 7}), "agent.answer.quote"),
     "a refusal": (said({"error": "Report data is too long"}, "400 Bad Request"), "agent.status"),
     "a detour": (http("302 Found", "location: http://other/", "content-length: 0"), "agent.status"),
-    "no HTTP": (lambda connection: connection.sendall(b"SSH-2.0\r\n\r\n"), "agent"),
+    "no HTTP": (greeting(b"SSH-2.0\r\n\r\n"), "agent"),
     "headers without end": (http("200 OK", "x: " + "y" * 60_000), "agent"),
     "many headers": (http("200 OK", *["x: y"] * 200), "agent"),
     "a body without end": (http("200 OK", "transfer-encoding: identity", body=ENDLESS), "agent"),
