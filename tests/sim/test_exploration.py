@@ -8,20 +8,24 @@ from typing import Any
 
 import pytest
 
-from toposeal.membership import checks, choosing, heads, sealing
-from toposeal.membership.events import Activate
+from toposeal.membership import candidates, checks, choosing, heads, rounds, sealing, updates
+from toposeal.membership.events import Activate, Appraise
 from toposeal.membership.state import Active, Sealed
 from toposeal_lab.simulation.explore import SCOPES, Budget, Found, Scope, explore
+from toposeal_lab.simulation.symbolic import symbolic_appraisal
 
-SECONDS = 45.0  # of CPU time, for all scopes together
-COMPLETE = {"one cut off", "a restart", "genesis", "one whose time runs ahead"}
+SECONDS = 50.0  # of CPU time, for all scopes together
+UPDATES = {"an update, one cut off", "an update and a restart", "an update amid a genesis"}
+COMPLETE = {"one cut off", "a restart", "genesis", "one whose time runs ahead"} | UPDATES
 Patch = pytest.MonkeyPatch
 
 
-def test_S2_S3_S5_S6_no_order_of_events_in_small_scopes_breaks_anything(
+def test_T4_S2_S3_S5_S6_S8_no_order_of_events_in_small_scopes_breaks_anything(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Active manifests form one chain, and nobody seals beside its own seal; the bounds are printed."""
+    """Active manifests form one chain, nobody seals beside its own seal, versions of the topology never go
+    back, and whom the newer one refuses is in no manifest under it; the bounds are printed.
+    """
     found: list[Found] = []
     for number, scope in enumerate(SCOPES):
         # What the small ones do not need the large ones get.
@@ -36,6 +40,7 @@ def test_S2_S3_S5_S6_no_order_of_events_in_small_scopes_breaks_anything(
     assert {one.scope.members for one in found} == {3, 4}
     # It is not peace that is explored: where members serve at the start, other manifests follow.
     assert all(one.manifests > one.scope.sealed for one in found if one.complete)
+    assert all(one.versions == {1, 2} for one in found if one.scope.sealed and one.scope.budget.updates)
 
 
 def no_majority_asked_for(patch: Patch) -> None:
@@ -53,7 +58,25 @@ def active_without_sealed_of_all(patch: Patch) -> None:
     patch.setattr(sealing, "activate_if_all_sealed", activate)
 
 
+def an_older_topology_taken(patch: Patch) -> None:
+    patch.setattr(updates, "check_succession", lambda *_: None)
+
+
+def who_was_admitted_once_stays_so(patch: Patch) -> None:
+    """Evidence is judged by the first topology for ever, and nobody asks whether the newest has the role."""
+    first: dict[str, Any] = {}
+
+    def appraisal(event: Appraise) -> Any:
+        return symbolic_appraisal(replace(event, topology=first.setdefault("topology", event.topology)))
+
+    patch.setattr("toposeal_lab.simulation.small.symbolic_appraisal", appraisal)
+    patch.setattr(checks, "bounds_mismatches", lambda *_: [])
+    patch.setattr(rounds, "look_ahead", lambda member, now: member)
+    patch.setattr(candidates, "choose", lambda roles, entries, *_: tuple(sorted(entries)))
+
+
 CUT = Scope("one cut off", (1, 3), 3, Budget(waits=2, cuts=1))
+UPDATE = Scope("an update", (1, 3), 3, Budget(waits=3, updates=1), wait_ms=500, parting=True)
 GENESIS = Scope("genesis", (2, 2), 2, Budget(waits=1), sealed=False, epochs=1)
 
 
@@ -62,6 +85,8 @@ GENESIS = Scope("genesis", (2, 2), 2, Budget(waits=1), sealed=False, epochs=1)
     [
         (no_majority_asked_for, CUT, "S5"),
         (active_without_sealed_of_all, GENESIS, "S5"),
+        (an_older_topology_taken, UPDATE, "S8"),
+        (who_was_admitted_once_stays_so, UPDATE, "T4"),
     ],
 )
 def test_without_a_rule_the_search_finds_what_it_prevents(

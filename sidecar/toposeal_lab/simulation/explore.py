@@ -3,8 +3,10 @@
 The members of a scope serve their first manifest, or have just met. From there on whatever is held back
 (COMMIT and SEALED, in some scopes PROPOSE too) is delivered in any order or never. Besides, as often as the
 scope says, time passes for all or at one member alone, a member dies and its successor starts, a member is
-cut off and comes back. All else is said, heard, quoted and appraised at once. What is found twice is looked
-at once, and members are compared by what can decide anything: a nonce of a heartbeat makes no other state.
+cut off and comes back, or the owner gives a newer topology, which has no place for one of them, to any. Once
+it has, the older one is shown to everybody all the time. All else is said, heard, quoted and appraised at
+once. What is found twice is looked at once, and members are compared by what can decide anything: a nonce of
+a heartbeat makes no other state.
 """
 
 from __future__ import annotations
@@ -17,8 +19,19 @@ from time import process_time
 from typing import Any
 
 from toposeal.membership.state import Fenced
+from toposeal.topology.accept import SignedTopology
 from toposeal_lab.simulation.keys import symbolic_signatures
-from toposeal_lab.simulation.small import Message, Pod, World, first, pod_key
+from toposeal_lab.simulation.small import (
+    PARTING,
+    ROLE,
+    Message,
+    Pod,
+    World,
+    declared,
+    first,
+    pod_key,
+    version_of,
+)
 from toposeal_lab.simulation.violation import Violation
 
 WAIT_MS = 3_500  # longer than a lease and an attempt of a small scope
@@ -33,6 +46,7 @@ class Budget:
     lags: int = 0  # or at one member alone
     crashes: int = 0
     cuts: int = 0
+    updates: int = 0  # the owner's version 2, given to one member
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,17 @@ class Scope:
     sealed: bool = True  # the first manifest is active at all; else they have not met
     held: frozenset[str] = frozenset({"commit", "sealed"})
     epochs: int = 2  # no time passes for all once somebody is beyond
+    wait_ms: int = WAIT_MS
+    parting: bool = False  # the last member is of a role of its own, which version 2 has no more
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return (ROLE,) * (self.members - self.parting) + (PARTING,) * self.parting
+
+    def declared(self, version: int) -> SignedTopology:
+        return declared(
+            {role: self.bounds for role in sorted(set(self.roles)) if version == 1 or role == ROLE}, version
+        )
 
 
 # What CI looks at: those without an end within their time are cut short, and say so.
@@ -55,6 +80,13 @@ SCOPES = (
     Scope("a restart, and nobody may be missing", (3, 3), 3, Budget(waits=2, crashes=1)),
     Scope("genesis", (3, 3), 3, Budget(), sealed=False, held=_ALL_HELD, epochs=1),
     Scope("genesis and a restart", (2, 3), 3, Budget(waits=1, crashes=1), sealed=False, epochs=1),
+    Scope(
+        "an update, one cut off", (1, 3), 3, Budget(waits=2, cuts=1, updates=1), wait_ms=1_500, parting=True
+    ),
+    Scope(
+        "an update and a restart", (1, 3), 3, Budget(waits=3, crashes=1, updates=1), wait_ms=500, parting=True
+    ),
+    Scope("an update amid a genesis", (1, 3), 3, Budget(updates=1), sealed=False, epochs=1, parting=True),
     Scope("a restart, one cut off", (1, 4), 3, Budget(waits=2, crashes=1, cuts=1)),
     Scope("one whose time runs ahead", (1, 3), 3, Budget(waits=1, lags=1, cuts=1)),
     Scope("four, one cut off", (1, 4), 4, Budget(waits=2, cuts=1)),
@@ -78,6 +110,7 @@ class Found:
     seconds: float = 0.0  # of CPU time
     complete: bool = False  # nothing within the bounds is left
     manifests: int = 0  # active ones, of all states together
+    versions: frozenset[int] = frozenset()  # of topologies, that those are under
     violation: Violation | None = None
     path: list[str] = field(default_factory=list)  # to the violation
 
@@ -87,7 +120,8 @@ class Found:
         end = "all" if self.complete else "cut short: not all"
         return (
             f"{bound.name}: {bound.members} members, {budget.crashes} restarts, {budget.waits} waits of all, "
-            f"{budget.lags} of one, {budget.cuts} cuts, epochs up to {bound.epochs}: "
+            f"{budget.lags} of one, {budget.cuts} cuts, {budget.updates} updates, "
+            f"epochs up to {bound.epochs}: "
             f"{self.states} states ({end}), {self.steps} steps, depth {self.depth}, "
             f"{self.manifests} active manifests"
         )
@@ -107,7 +141,7 @@ def _search(found: Found, end: float) -> None:
     trail: Trail = None
     active: set[bytes] = set()
     try:
-        root = State(first(scope.bounds, scope.members, scope.sealed, scope.held), scope.budget)
+        root = State(first(scope.declared(1), scope.roles, scope.sealed, scope.held), scope.budget)
         seen = {_key(root)}
         queue: deque[tuple[State, int, Trail]] = deque([(root, 0, None)])
         while queue and process_time() < end:
@@ -122,6 +156,7 @@ def _search(found: Found, end: float) -> None:
                     seen.add(key)
                     queue.append((after, found.depth + 1, trail))
         found.complete, found.manifests = not queue, len(active)
+        found.versions = frozenset(version_of(d) for d in active)
     except Violation as violation:
         found.violation, found.path = violation, _path(trail)
 
@@ -150,10 +185,14 @@ def _actions(scope: Scope, state: State) -> Iterator[tuple[str, Action]]:
             yield f"time passes at {pod.index}", partial(_lag, state, pod.index)
         if budget.crashes:
             yield f"{pod.index} dies and comes back", partial(_crash, state, pod.index)
+        if budget.updates:
+            yield f"version 2 at {pod.index}", partial(_update, scope, state, pod.index)
+        elif scope.budget.updates:
+            yield f"version 1 again at {pod.index}", partial(_show_again, state, pod.index)
         if budget.cuts and world.alone is None:
             yield f"{pod.index} is cut off", partial(_cut, state, pod.index)
     if budget.waits and all(pod.member.last_epoch <= scope.epochs for pod in world.pods):
-        yield "time passes", partial(_wait, state)
+        yield "time passes", partial(_wait, scope, state)
     if world.alone is not None:
         yield f"{world.alone} is back", partial(_heal, state)
 
@@ -162,9 +201,9 @@ def _deliver(state: State, message: Message) -> State:
     return replace(state, world=state.world.deliver(message))
 
 
-def _wait(state: State) -> State:
+def _wait(scope: Scope, state: State) -> State:
     budget, living = replace(state.budget, waits=state.budget.waits - 1), state.world.living
-    return State(state.world.wait(living, WAIT_MS), budget)
+    return State(state.world.wait(living, scope.wait_ms), budget)
 
 
 def _lag(state: State, index: int) -> State:
@@ -175,6 +214,16 @@ def _lag(state: State, index: int) -> State:
 def _crash(state: State, index: int) -> State:
     budget = replace(state.budget, crashes=state.budget.crashes - 1)
     return State(state.world.restart(index), budget)
+
+
+def _update(scope: Scope, state: State, index: int) -> State:
+    budget = replace(state.budget, updates=state.budget.updates - 1)
+    return State(state.world.show(index, scope.declared(2)), budget)
+
+
+def _show_again(state: State, index: int) -> State:
+    """Whoever knows it still, or a newer one, is as before."""
+    return replace(state, world=state.world.show(index, state.world.signed))
 
 
 def _cut(state: State, index: int) -> State:

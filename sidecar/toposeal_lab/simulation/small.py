@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import encode
 from toposeal.errors import LocalProtocolError, ToposealError
-from toposeal.evidence.binding import ZERO_DIGEST, Purpose
+from toposeal.evidence.binding import ZERO_DIGEST, Binding, Purpose
 from toposeal.membership import machine
 from toposeal.membership.events import (
     Activate,
@@ -25,7 +26,7 @@ from toposeal.membership.events import (
     Send,
     Timer,
 )
-from toposeal.membership.manifest import Manifest
+from toposeal.membership.manifest import Manifest, bounds_mismatches
 from toposeal.membership.state import (
     Committed,
     Fenced,
@@ -36,6 +37,8 @@ from toposeal.membership.state import (
     Sealed,
     Waiting,
 )
+from toposeal.topology.accept import SignedTopology
+from toposeal.topology.model import Topology
 from toposeal_lab.simulation.dice import Dice
 from toposeal_lab.simulation.keys import own_of, pooled
 from toposeal_lab.simulation.parts import sent_kind
@@ -43,6 +46,7 @@ from toposeal_lab.simulation.symbolic import signed_topology, symbolic_appraisal
 from toposeal_lab.simulation.violation import Violation
 
 ROLE = "web"
+PARTING = "db"  # of the last member, where a newer topology has no place for it
 _TIMERS: dict[str, Any] = {
     "view_ms": 200,
     "quote_ms": 1_000,
@@ -89,12 +93,15 @@ _NOTHING = Facts()
 _MANIFESTS: dict[bytes, Manifest] = {}  # by D, which says all of it
 
 
+_TOPOLOGIES: dict[bytes, Topology] = {}  # by topo_digest, of all that the owner has signed
+
+
 @dataclass(frozen=True)
 class World:
     """Its methods give the world after something has happened. Raises Violation."""
 
     pods: tuple[Pod, ...]
-    bounds: tuple[int, int]
+    signed: SignedTopology  # under which members start
     keeps: frozenset[str]  # kinds of messages that are held back
     held: frozenset[Message] = frozenset()
     alone: int | None = None  # who is cut off
@@ -127,14 +134,27 @@ class World:
         """The pod dies, whatever it has said, and starts again as another instance."""
         turn = _Turn(self)
         turn.pods[index] = replace(turn.pods[index], alive=False)
-        return turn.boot(turn.pods[index].member.own.addresses[0], turn.pods[index].clock)
+        own = turn.pods[index].member.own
+        return turn.boot(own.identity.role, own.addresses[0], turn.pods[index].clock)
+
+    def show(self, index: int, signed: SignedTopology) -> World:
+        """Somebody shows this member a topology."""
+        envelope = encode(wire.Envelope(topology=signed.envelope))
+        return _Turn(self).events([(index, Received(envelope))])
 
 
-def first(bounds: tuple[int, int], members: int, sealed: bool, keeps: frozenset[str]) -> World:
-    """`members` of one role that serve their first manifest, or have just met."""
-    world = World((), bounds, frozenset() if sealed else keeps)
-    for number in range(members):
-        world = _Turn(world).boot(f"10.0.0.{number + 1}", _START_MS)
+def declared(roles: Mapping[str, tuple[int, int]], version: int) -> SignedTopology:
+    """What the owner signs; `roles` gives (min, max) by name."""
+    signed = signed_topology(dict(roles), version, **_TIMERS)
+    _TOPOLOGIES[signed.topology.digest] = signed.topology
+    return signed
+
+
+def first(signed: SignedTopology, roles: Sequence[str], sealed: bool, keeps: frozenset[str]) -> World:
+    """Members of these roles that serve their first manifest, or have just met."""
+    world, members = World((), signed, frozenset() if sealed else keeps), len(roles)
+    for number, role in enumerate(roles):
+        world = _Turn(world).boot(role, f"10.0.0.{number + 1}", _START_MS)
     world = world.wait(range(members), _START_MS if sealed else _TIMERS["view_ms"] + 50)
     if sealed and (len(world.facts.active) != 1 or len(world.facts.seals) != members):
         raise Violation("L1", "they do not meet although nothing goes wrong")
@@ -151,10 +171,10 @@ class _Turn:
         self._active = set(world.facts.active)
         self._queue: deque[tuple[int, Event]] = deque()
 
-    def boot(self, address: str, clock: int) -> World:
-        index = len(self.pods)
-        boot, signed = pooled(index), signed_topology({ROLE: self._world.bounds}, **_TIMERS)
-        member, effects = machine.start(own_of(boot, boot.symbolic, ROLE, address, signed), clock)
+    def boot(self, role: str, address: str, clock: int) -> World:
+        index, boot = len(self.pods), pooled(len(self.pods))
+        own = own_of(boot, boot.symbolic, role, address, self._world.signed)
+        member, effects = machine.start(own, clock)
         self.pods.append(Pod(index, member, clock))
         self._perform(index, effects)
         return self.events([])
@@ -211,6 +231,8 @@ class _Turn:
         except ToposealError:
             return
         self.pods[index] = replace(pod, member=member)
+        if member.topology.version < pod.member.topology.version:
+            raise Violation("S8", "an older topology")
         self._sealed(pod.member, member)
         self._perform(index, effects)
 
@@ -219,8 +241,9 @@ class _Turn:
             match effect:
                 case Quote(binding):
                     if binding.purpose is Purpose.SEAL:
-                        self._committed(self.pods[index].member, binding.epoch, binding.manifest_digest)
-                    self._queue.append((index, Quoted(binding, symbolic_evidence(binding, ROLE))))
+                        self._committed(self.pods[index].member, binding)
+                    role = self.pods[index].member.own.identity.role
+                    self._queue.append((index, Quoted(binding, symbolic_evidence(binding, role))))
                 case Appraise():
                     self._queue.append((index, symbolic_appraisal(effect)))
                 case Send(_, addresses, data):
@@ -247,15 +270,17 @@ class _Turn:
             elif self._world.reaches(source, pod.index):
                 self._queue.append((pod.index, Received(data)))
 
-    def _committed(self, member: Member, epoch: int, d: bytes) -> None:
-        """S3: one commitment for an epoch, and epochs only rise."""
-        iid = member.own.iid
+    def _committed(self, member: Member, binding: Binding) -> None:
+        """S3: one commitment for an epoch, and epochs only rise. T4: under the newest topology."""
+        iid, epoch, d = member.own.iid, binding.epoch, binding.manifest_digest
+        if binding.topology_digest != member.topology.digest:
+            raise Violation("T4", "a commitment under another topology than the newest")
         if any(who == iid and at >= epoch for who, at, _ in self._commitments):
             raise Violation("S3", f"a second commitment at or below epoch {epoch}")
         self._commitments.add((iid, epoch, d))
 
     def _sealed(self, before: Member, after: Member) -> None:
-        """S2: all of them have committed to it. S3: on one branch. S6: in one lineage."""
+        """S2: all of them have committed to it. S3: on one branch. S6: in one lineage. S8: versions rise."""
         if after.sealed == before.sealed:
             return
         manifest, iid = after.chain[after.sealed].manifest, after.own.iid
@@ -268,17 +293,33 @@ class _Turn:
                 raise Violation("S6", "sealed in two lineages")
             if not _follows(manifest.digest, d):
                 raise Violation("S3", "sealed on two branches")
+            if _MANIFESTS[d].topology_version > manifest.topology_version:
+                raise Violation("S8", "sealed under an older topology than before")
         self._seals.add((iid, manifest.digest))
 
     def _activated(self, manifest: Manifest) -> None:
-        """S5: all have sealed it, and active manifests of a lineage form one chain."""
+        """S5: all have sealed it, and active manifests of a lineage form one chain. T4: whom its topology
+        refuses is not in it.
+        """
         d = manifest.digest
+        if bounds_mismatches(manifest.members, _TOPOLOGIES[manifest.topology_digest]):
+            raise Violation("T4", "active with a member that its topology has no place for")
         if not {(entry.iid, d) for entry in manifest.members} <= self._seals:
             raise Violation("S5", "active before every member has sealed")
         for other in self._active:
-            if _lineage(other) == _lineage(d) and not (_follows(d, other) or _follows(other, d)):
+            if _lineage(other) != _lineage(d):
+                continue
+            if not (_follows(d, other) or _follows(other, d)):
                 raise Violation("S5", "two active manifests side by side")
+            older, newer = (other, d) if _follows(d, other) else (d, other)
+            if _MANIFESTS[older].topology_version > _MANIFESTS[newer].topology_version:
+                raise Violation("S8", "active under an older topology than before")
         self._active.add(d)
+
+
+def version_of(d: bytes) -> int:
+    """Of the topology that an active manifest is under."""
+    return _MANIFESTS[d].topology_version
 
 
 def _follows(d: bytes, ancestor: bytes) -> bool:
@@ -305,9 +346,11 @@ def pod_key(pod: Pod) -> tuple[object, ...]:
         member.last_epoch,
         member.failures > 0,
         member.sealed,
+        (member.topology.digest, member.accepted, member.refused, member.blocked),
+        tuple((version, _off(since, clock)) for version, since in member.adopted),
         member.serving and member.serving.manifest.digest,
         member.suspended_at is None,
-        member.fetch and member.fetch.digest,
+        member.fetch and (member.fetch.digest, member.fetch.topology),
         member.prospect and member.prospect.iids,
         frozenset((d, frozenset(link.seals)) for d, link in member.chain.items()),
         frozenset(_peer_key(peer, clock) for peer in member.peers.values()),
@@ -336,7 +379,9 @@ def _phase_key(pod: Pod) -> tuple[object, ...]:
 def _peer_key(peer: Peer, clock: int) -> tuple[object, ...]:
     return (
         peer.identity.iid,
-        peer.admitted is None,
+        peer.admitted and peer.admitted.topology,
+        peer.refused,
+        _off(peer.shown_at, clock),
         peer.hello.hello_digest,
         peer.proposed,
         peer.commit and peer.commit.decision.manifest_digest,
