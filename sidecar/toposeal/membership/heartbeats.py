@@ -98,12 +98,10 @@ def lapses_at(member: Member) -> int | None:
     lease = member.serving_since + 2 * timers.reattest_ms
     if member.adopted:  # something newer than what we serve is known
         lease = min(lease, member.adopted[0][1] + timers.topology_ms)
-    if not needed:
-        return lease
     others = [peer.lease_until for iid, peer in member.peers.items() if iid in listed]
     if needed > len(others):
         return 0
-    return min(lease, sorted(others)[-needed])
+    return min(lease, sorted(others)[-needed]) if needed else lease
 
 
 def watch(member: Member, now: int) -> Step:
