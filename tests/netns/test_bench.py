@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-I", "-m", "toposeal_lab", "bench"]
 def bench(*arguments: str) -> dict[str, Any]:
     if os.geteuid() != 0:
         pytest.skip("the benchmarks need root")
-    done = subprocess.run([*COMMAND, *arguments, "--json"], capture_output=True, timeout=120, check=False)
+    done = subprocess.run([*COMMAND, *arguments, "--json"], capture_output=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr.decode()
     result: dict[str, Any] = json.loads(done.stdout)
     return result
