@@ -70,13 +70,13 @@ class Job:
 
 
 class Only:
-    """A plugin for pytest: these tests, stories last."""
+    """A plugin for pytest: these tests, and all of one file; stories last."""
 
-    def __init__(self, wanted: Iterable[str]) -> None:
-        self._wanted = frozenset(wanted)
+    def __init__(self, wanted: Iterable[str], whole: str) -> None:
+        self._wanted, self._whole = frozenset(wanted), whole
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if item.nodeid in self._wanted]
+        items[:] = [i for i in items if i.nodeid in self._wanted or i.nodeid.startswith(self._whole)]
         items.sort(key=lambda item: "/sim/" in item.nodeid)
 
 
@@ -265,14 +265,16 @@ def _child(job: Job, tests: Sequence[str]) -> int:
     path = str(FOLDER / job.file)
     finder = Finder(f"toposeal.membership.{module}", compile(job.mutant.tree, path, "exec"))
     sys.meta_path.insert(0, finder)
-    own = [test for test in tests if f"test_membership_{module}.py" in test]
+    # A value made at import may be seen by a test that runs no line of the module.
+    whole = f"tests/unit/test_membership_{module}.py::"
+    own = [test for test in tests if test.startswith(whole)]
     verdict = 5
     others = sorted(set(tests) - set(own))
     for some, seconds in ((own, _OWN_SECONDS), (others, _CPU_SECONDS)):  # most fall to their own tests
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, _CPU_SECONDS))
         files = sorted({str(ROOT / test.partition("::")[0]) for test in some})
         if files:
-            verdict = int(pytest.main([*_QUIET, f"--rootdir={ROOT}", *files], plugins=[Only(some)]))
+            verdict = int(pytest.main([*_QUIET, f"--rootdir={ROOT}", *files], plugins=[Only(some, whole)]))
         if verdict not in (0, 5):
             return verdict
     return verdict if finder.used else _ORIGINAL

@@ -62,5 +62,4 @@ def test_another_key_or_another_body_is_refused() -> None:
 
 
 def test_F4_private_keys_are_in_no_representation() -> None:
-    assert repr(KEYS) == "SigningKeys()"  # whatever a kind of key shows of itself
     assert repr(KEYS) == "SigningKeys()"
