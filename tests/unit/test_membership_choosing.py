@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from support.actors import Actor, Bench
 from support.certificates import link
 
-from toposeal.membership.choosing import choose
+from toposeal.membership.choosing import choose, doubted
 from toposeal.membership.manifest import Entry
 
 BENCH = Bench({"db": (1, 8)}, role="db")
@@ -43,3 +44,14 @@ def test_of_those_who_leave_only_members_of_the_predecessor_are_needed() -> None
     leaving = [newcomer, *listed[1:]]
     assert chosen(FIVE[:4], listed, leaving) == [1, 2]
     assert chosen(FIVE[:4], listed, listed[1:]) == [0, 1, 2]
+
+
+def test_doubt_lasts_for_eight_leases_and_no_longer() -> None:
+    bench = Bench(lease_ms=3_000, heartbeat_ms=1_000).gathering()
+    actor = bench.actor("db")
+    bench.meet(actor)
+    failed = replace(bench.member.peers[actor.iid], failed_at=500)
+    member = bench.member.with_peer(failed)
+    assert doubted(member, 500 + 8 * 3_000 - 1) == {actor.iid}
+    assert doubted(member, 500 + 8 * 3_000) == NOBODY
+    assert doubted(bench.member, 500) == NOBODY

@@ -25,7 +25,7 @@ class Selection:
 
     entries: tuple[Entry, ...]
     full: bool
-    awaited: bool = False
+    awaited: bool
 
     @property
     def iids(self) -> tuple[bytes, ...]:
