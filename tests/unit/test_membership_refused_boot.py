@@ -123,7 +123,9 @@ def test_who_waits_for_its_first_verdict_has_no_deadline() -> None:
     assert bench.event(Timer(bytes(range(64)))) == [] and isinstance(bench.member.phase, Boot)
 
 
-@pytest.mark.parametrize("reason", [Reason.TD_DEBUG, Reason.REPORT_DATA, Reason.COLLATERAL_MISSING])
+@pytest.mark.parametrize(
+    "reason", [Reason.TD_DEBUG, Reason.REPORT_DATA, Reason.COLLATERAL_MISSING, Reason.RTMR3_INSTANCE]
+)
 def test_what_no_topology_can_change_fences_at_once(reason: Reason) -> None:
     bench = Bench(ROLES, **TIMERS)
     bench.quote(bench.effects)

@@ -89,7 +89,8 @@ TRANSITIONS: Mapping[type[Phase], tuple[type[Phase], ...]] = {
 }
 
 
-# What the owner declares, so that another topology may say otherwise. All else is wrong under every one.
+# What the owner declares, so that another topology may say otherwise. All else is wrong under every one, or as a
+# register that was extended for an earlier instance, for good.
 DECLARED = frozenset(
     {
         Reason.MEASUREMENT,
@@ -113,7 +114,6 @@ DECLARED = frozenset(
         Reason.PLATFORM_INFO,
         Reason.MITIGATIONS,
         Reason.PROVISIONAL_FIRMWARE,
-        Reason.RTMR3_INSTANCE,
         Reason.EVIDENCE_KIND,
         Reason.GPU_COUNT,
         Reason.GPU_MODEL,
