@@ -59,7 +59,7 @@ KINDS = (
     *("surplus instance", "versions", "equivocation", "wrong reference", "epoch jump"),
 )
 _MOST_MEMBERS = 6  # more are only slower
-_ATTEMPTS = 6  # L1: after peace, at most so many further epochs
+_ATTEMPTS = 6  # L1: after peace, at most so many further epochs, and one for each pod that starts only then
 
 
 @dataclass
@@ -116,14 +116,14 @@ class Scenario(Updates):
         self._schedule_correction()
         self.network.at(0, self._kubelet)
         self.network.run(self.peace_at)
-        epoch = self._make_peace()
+        epoch, pods = self._make_peace(), len(self.network.nodes)
         limit = self.peace_at + 8 * self.round_ms + 1_200_000
         self.network.run(limit, self._settled)
         if not self._settled():
             raise Violation("L1", f"not settled {limit - self.peace_at} ms after the last fault")
         settled_at = self.network.now
         grown = max(self.invariants.highest.values(), default=0) - epoch
-        if grown > _ATTEMPTS:
+        if grown > _ATTEMPTS + len(self.network.nodes) - pods:
             raise Violation("L1", f"{grown} further attempts after the last fault")
         self._epilogue()
         return Outcome(
