@@ -89,8 +89,8 @@ TRANSITIONS: Mapping[type[Phase], tuple[type[Phase], ...]] = {
 }
 
 
-# What the owner declares, so that another topology may say otherwise. All else is wrong under every one, or for
-# good, as a register that was extended for an earlier instance.
+# What the owner declares, so that another topology may say otherwise. All else is wrong under every one, or
+# for good, as a register that was extended for an earlier instance.
 DECLARED = frozenset(
     {
         Reason.MEASUREMENT,
