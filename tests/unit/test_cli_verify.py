@@ -244,6 +244,7 @@ def test_a_refusal_writes_no_pins(run: Run, url: str, tmp_path: Path) -> None:
 def test_a_page_is_written_beside_the_verdict(run: Run, url: str, tmp_path: Path) -> None:
     shown = tmp_path / "report.html"
     code, out, _ = run(url, "--html", str(shown))
+    assert code == 0, out
     assert (code, out.splitlines()[0]) == (0, "VERIFIED shop: topology version 3, epoch 1")
     text = shown.read_text("ascii")
     assert '<h1 class="good">VERIFIED shop</h1>' in text
@@ -335,6 +336,47 @@ def test_exit_4_a_tcb_that_the_owner_does_not_admit(run: Run, url: str, mesh: Me
     assert run(url, "--collateral", str(own))[0] == 0
 
 
+WEAKER: list[tuple[str, tuple[str, ...]]] = [
+    ("SWHardeningNeeded", ("INTEL-SA-00001",)),
+    ("ConfigurationNeeded", ()),
+    ("ConfigurationAndSWHardeningNeeded", ()),
+    ("OutOfDate", ()),
+    ("OutOfDateConfigurationNeeded", ()),
+    ("UpToDate", ("INTEL-SA-00001",)),
+]
+
+
+@pytest.mark.parametrize(("status", "advisories"), [*WEAKER, ("Revoked", ())])
+def test_C4_what_might_be_a_warning_is_a_refusal(
+    run: Run, url: str, mesh: Mesh, tmp_path: Path, status: str, advisories: tuple[str, ...]
+) -> None:
+    own = tmp_path / "collateral.json"
+    own.write_bytes(b"[" + mesh.pki.collateral(status=status, advisories=advisories) + b"]")
+    code, out, _ = run(url, "--collateral", str(own))
+    assert code in (2, 4)
+    assert out.startswith("NOT VERIFIED\n")
+
+
+@pytest.mark.parametrize(("status", "advisories"), WEAKER)
+def test_C4_unless_the_owner_has_signed_that_it_will_do(
+    run: Run, mesh: Mesh, tmp_path: Path, status: str, advisories: tuple[str, ...]
+) -> None:
+    """The topology is the only policy: no option of `verify` admits what it does not."""
+    admitted = {
+        "tcb_status": sorted({"UpToDate", status}),
+        "advisories": [*advisories],
+        "min_tcb_evaluation": 1,
+    }
+    admitting = build_mesh(pki=mesh.pki, now=mesh.now, tdx=admitted)
+    own = tmp_path / "collateral.json"
+    own.write_bytes(b"[" + mesh.pki.collateral(status=status, advisories=advisories) + b"]")
+    with serve_documents(tmp_path, lambda nonce: admitting.document(nonce, answering=WEB)) as server:
+        code, out, _ = run(server.url, "--collateral", str(own))
+    assert code == 0, out
+    assert (code, out.splitlines()[0]) == (0, "VERIFIED shop: topology version 3, epoch 1")
+    assert out.count(f" tdx  {status}") == len(admitting.pods), out
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -410,6 +452,7 @@ def test_a_terminal_shows_what_is_being_done_and_then_the_verdict_alone(
     assert f"asking {url.removeprefix('https://')} for its attestation document" in lines
     assert any(line.startswith("checking the document: ") for line in lines)
     assert lines[-1] == lines[-2] == ""  # nothing of it is left
+    assert code == 0, out
     assert (code, out.splitlines()[0]) == (0, "VERIFIED shop: topology version 3, epoch 1")
 
 
