@@ -156,6 +156,8 @@ def test_for_snp_the_other_digest_is_printed(shop: Shop) -> None:
         ["--digests", "--kustomize", *PLACES],
         ["--kustomize", *PLACES],
         ["--measured=/nonexistent", "--draft", *PLACES],
+        ["--measured=", "--draft", *PLACES],
+        ["--measured=", "--digests"],
         ["--helm", "--draft", *PLACES],
         ["--helm", "--kustomize", "--draft", *PLACES, "--out=/nonexistent/chart"],
         ["--helm", "--draft", *PLACES, "--out=/nonexistent/chart"],

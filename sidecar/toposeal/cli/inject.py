@@ -68,7 +68,8 @@ def _run(args: argparse.Namespace) -> int:
     kind = args.tee or kind_of(topology, roles)
     initdata = read_initdata(args, owner, topology, roles, kind)
     if args.digests:
-        images = measured_images(read_once(args.measured, MAX_TOPOLOGY_SIZE), kind) if args.measured else []
+        given = args.measured is not None
+        images = measured_images(read_once(args.measured, MAX_TOPOLOGY_SIZE), kind) if given else []
         _put(references(initdata, kind, images), args.out)
         return 0
     injection = Injection(topology, kind, initdata, read_settings(args), draft=args.draft)
@@ -85,7 +86,7 @@ def _check_result(args: argparse.Namespace) -> None:
     asked = [name for name in ("--digests", "--kustomize", "--helm") if getattr(args, name[2:])]
     if len(asked) > 1:
         raise UsageError.of(Reason.USAGE, asked[1], asked[0], "one of them")
-    if args.measured and not args.digests:
+    if args.measured is not None and not args.digests:
         raise UsageError.of(Reason.USAGE, "--measured", "no --digests", "both")
     if args.helm and args.out is None:
         raise UsageError.of(Reason.USAGE, "--out", "nothing", "a new folder for the chart")
