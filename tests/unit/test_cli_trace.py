@@ -96,6 +96,17 @@ def test_a_boot_that_is_no_time_is_refused(tmp_path: Path, boot: str) -> None:
     assert entry(["trace", f"--boot={boot}", file(tmp_path, PLAIN)]) == 1
 
 
+@pytest.mark.parametrize(
+    "text", ["", "\n", "Traceback\n", '{"level": "info", "msg": "of another program"}\n']
+)
+def test_a_file_that_is_no_log_of_a_sidecar_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert entry(["trace", file(tmp_path, text)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and "no line of a sidecar" in captured.err
+
+
 def test_several_logs_and_standard_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,7 +45,10 @@ def _run(args: argparse.Namespace) -> int:
     given = None if args.boot is None else _boot(args.boot)
     found = []
     for path in args.file:
-        for pod in pods(read_lines(_text(path))):
+        told = list(pods(read_lines(_text(path))))
+        if not told:
+            raise UsageError.of(Reason.USAGE, path, "no line of a sidecar", "its log")
+        for pod in told:
             booted_at = pod.booted_at if given is None else given
             if booted_at is None:
                 expected = "lines with the time when they were read, or --boot"
