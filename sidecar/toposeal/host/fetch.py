@@ -12,7 +12,7 @@ import ssl
 import time
 from typing import cast
 
-from toposeal.host.bounded_http import BoundedStream, connect, refusal, remaining
+from toposeal.host.bounded_http import BoundedStream, connect, read_body, refusal, remaining
 from toposeal.limits import MAX_DOCUMENT_SIZE, VERIFY_TIMEOUT
 from toposeal.outside.endpoint import ATTESTATION_ALPN, ATTESTATION_TYPE, Endpoint, attestation_target
 
@@ -61,13 +61,7 @@ def _receive(tls: ssl.SSLSocket, deadline: float) -> bytes:
     with http.client.HTTPResponse(cast(socket.socket, stream), method="GET") as response:
         response.begin()
         _check_head(response)
-        stream.budget += MAX_DOCUMENT_SIZE
-        body = response.read(MAX_DOCUMENT_SIZE + 1)
-        if len(body) > MAX_DOCUMENT_SIZE:
-            raise refusal("http.body", "more", f"at most {MAX_DOCUMENT_SIZE} bytes")
-        if response.length:
-            raise refusal("http.body", f"{len(body)} bytes, then the end", f"{response.length} more")
-        return body
+        return read_body(response, stream, MAX_DOCUMENT_SIZE)
 
 
 def _check_head(response: http.client.HTTPResponse) -> None:
