@@ -17,7 +17,7 @@ from toposeal.cli.main import entry
 from toposeal.errors import NetworkError
 from toposeal.host.attestation_server import AttestationServer
 from toposeal.outside.pushed import Pushed
-from toposeal.outside.status import Status, read_status, status_of
+from toposeal.outside.status import STATUS_TYPE, Status, read_status, status_of
 
 ROLES = {"db": (1, 1), "web": (1, 1)}
 
@@ -163,3 +163,14 @@ def test_a_host_that_speaks_something_else_is_a_network_error(tmp_path: Path) ->
     answered = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi"
     with tls_server(tmp_path, lambda tls: tls.sendall(answered)) as server:
         assert entry(["status", server.url]) == 3
+
+
+def test_an_answer_that_ends_before_what_it_announces_is_a_network_error(
+    active: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where what came would do: whoever cuts it decides how much of an answer is read."""
+    body = json.dumps(said(active).as_json()).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {STATUS_TYPE}\r\nContent-Length: {len(body) + 1}\r\n\r\n"
+    with tls_server(tmp_path, lambda tls: tls.sendall(head.encode() + body)) as server:
+        assert entry(["status", server.url]) == 3
+    assert "1 more" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import socket
 import time
 from typing import cast
 
-from toposeal.host.bounded_http import BoundedStream, connect, refusal, remaining
+from toposeal.host.bounded_http import BoundedStream, connect, read_body, refusal, remaining
 from toposeal.host.fetch import handshake
 from toposeal.limits import MAX_HISTORY_MESSAGE, MAX_STATUS_SIZE, VERIFY_TIMEOUT
 from toposeal.outside.endpoint import HISTORY_PATH, STATUS_PATH, TOPOLOGY_PATH, Endpoint
@@ -51,12 +51,11 @@ def _exchange(endpoint: Endpoint, request: bytes, kind: str, limit: int) -> byte
             stream = BoundedStream(tls, deadline)
             with http.client.HTTPResponse(cast(socket.socket, stream), method="GET") as response:
                 response.begin()
-                stream.budget += limit
-                body = response.read(limit + 1)
+                body = read_body(response, stream, limit)
     except (OSError, ValueError, http.client.HTTPException) as error:
         found = f"{type(error).__name__}: {error}"
         raise refusal("connection", found, "an answer in time") from error
-    if response.getheader("content-type") != kind or len(body) > limit:
+    if response.getheader("content-type") != kind:
         raise refusal("http.status", response.status, "an answer of a member")
     return body
 
