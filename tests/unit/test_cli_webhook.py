@@ -130,3 +130,5 @@ def test_a_digest_that_the_topology_does_not_name_is_refused_at_once(shop: Shop,
     serve = [*shop.declared(), *PLACES, f"--cert={files.certificate}", f"--key={files.key}"]
     assert shop.entry("webhook", "serve", *serve, f"--add=policy.rego={policy}")[0] == 1
     assert shop.entry("webhook", "serve", *serve, "--port=65536")[0] == 1
+    code, _, err = shop.entry("webhook", "serve", *serve, "--port=0", "--address=")
+    assert code == 1 and "--address" in err

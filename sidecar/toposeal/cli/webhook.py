@@ -88,6 +88,8 @@ def _serve(args: argparse.Namespace) -> int:
 
     if not 0 <= args.port <= 65535:
         raise UsageError.of(Reason.USAGE, "--port", args.port, "0 to 65535")
+    if args.address == "":
+        raise UsageError.of(Reason.USAGE, "--address", "nothing", "an address, or no --address")
     server = AdmissionServer(partial(answer, injection=_injection(args)), args.cert, args.key, _tell)
 
     async def serve() -> None:
