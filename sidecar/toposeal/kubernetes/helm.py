@@ -48,9 +48,10 @@ def _parts(injection: Injection) -> dict[str, _Part]:
 
 def _by_role(name: str, roles: list[Role], part: _Part) -> str:
     """A template whose argument is a role. One that has no such part fails: nothing is left out unseen."""
+    given = [(role, text) for role in roles if (text := part(role))]
     cases = "".join(
-        f'{{{{- {"else " if index else ""}if eq . "{role.name}" -}}}}\n{_literal(given)}'
-        for index, (role, given) in enumerate((role, part(role)) for role in roles if part(role))
+        f'{{{{- {"else " if index else ""}if eq . "{role.name}" -}}}}\n{_literal(text)}'
+        for index, (role, text) in enumerate(given)
     )
     refused = f'{{{{- fail (printf "toposeal.{name}: the topology has none for role %v" .) }}}}\n'
     return _defined(name, f"{cases}{{{{- else }}}}\n{refused}{{{{- end }}}}\n" if cases else refused)
