@@ -94,6 +94,7 @@ def test_N1_a_host_outside_is_asked_for_by_the_daemon_and_reached_by_name() -> N
         assert probe(made, web) == 503  # nothing listens
         stack.callback(spawn_python(web.pod, WELL, str(PROBED), uid=APP_UID).kill)
         eventually(lambda: probe(made, web) == 200 or None)
+        assert asked_for(made, web, METRICS, "/healthz") == (200, "OK\n")
         figures = asked_for(made, web, METRICS, "/metrics")
         assert figures is not None and figures[0] == 200
         assert {"toposeal_epoch 1", "toposeal_members 2"} <= set(figures[1].splitlines())

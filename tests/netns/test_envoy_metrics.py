@@ -1,4 +1,6 @@
-"""The sidecar's figures: one request in clear reads them through Envoy, and no other leads anywhere."""
+"""The sidecar's figures: one request in clear reads them through Envoy, one its health, and no other leads
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,7 @@ def test_D5_F4_figures_are_read_by_one_request_and_admin_by_none(
         async def text() -> bytes:
             return exposition(Figures(opened.gate.state, 3, 2, 1000, await opened.gate.counted()))
 
-        server = MetricsServer(text)
+        server = MetricsServer(text, lambda: opened.gate.state.serves)
         await server.start(opened.layout.metrics, ENVOY_UID)
         return server
 
@@ -86,6 +88,9 @@ def test_D5_F4_figures_are_read_by_one_request_and_admin_by_none(
             ("/config_dump", "GET"),
             ("/metrics", "HEAD"),
             ("/metrics", "POST"),
+            ("/healthz?x", "GET"),
+            ("/healthz", "HEAD"),
+            ("/healthz", "POST"),
             ("/quitquitquit", "POST"),
         ):
             assert (await scraper.get(target, method))[0] == NOT_FOUND, (target, method)

@@ -81,16 +81,19 @@ NOBODY = {
 TLS_FIELDS = {"tls_params", "tls_certificate_sds_secret_configs", "validation_context", "alpn_protocols"}
 AFTER_HANDSHAKE = "ON_DOWNSTREAM_TLS_HANDSHAKE"
 NO_ROUTE = [{"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
-TO_FIGURES = {
-    "match": {
-        "path": "/metrics",
-        "headers": [
-            {"name": ":method", "string_match": {"exact": "GET"}},
-            {"name": ":path", "string_match": {"exact": "/metrics"}},
-        ],
-    },
-    "route": {"cluster": "metrics", "timeout": "5s"},
-}
+TO_DAEMON = [
+    {
+        "match": {
+            "path": path,
+            "headers": [
+                {"name": ":method", "string_match": {"exact": "GET"}},
+                {"name": ":path", "string_match": {"exact": path}},
+            ],
+        },
+        "route": {"cluster": "metrics", "timeout": "5s"},
+    }
+    for path in ("/metrics", "/healthz")
+]
 ALWAYS = {"default_value": {"numerator": 100}}
 HTTP_FIELDS = {
     "@type",
@@ -388,8 +391,8 @@ def _http(listener: str, name: str, match: Json, chain: Json) -> Iterator[str]:
 
 
 def _metrics(name: str, filters: list[Json], routes: list[list[Json]]) -> Iterator[str]:
-    """So many requests a second, whatever they are, and one of them to one socket."""
-    if routes != [[TO_FIGURES, *NO_ROUTE]]:
+    """So many requests a second, whatever they are, and two of them to one socket."""
+    if routes != [[*TO_DAEMON, *NO_ROUTE]]:
         yield f"{name}: another route"
     (limit,) = (each["typed_config"] for each in filters)
     if [limit.get("filter_enabled"), limit.get("filter_enforced")] != [ALWAYS, ALWAYS]:

@@ -193,7 +193,7 @@ def _answers(parts: Parts) -> dict[str, object]:
             parts.done.append("no answers")
 
     class MetricsServer:
-        def __init__(self, text: object) -> None:
+        def __init__(self, text: object, healthy: object) -> None:
             pass
 
         async def start(self, path: str, group: int) -> None:

@@ -54,6 +54,14 @@ def test_before_the_seal_there_is_none_to_speak_of(member: object) -> None:
     assert said(member, None) == ['toposeal_gate_state{state="open"} 1', *COUNTED]
 
 
+@pytest.mark.parametrize(
+    ("state", "healthy"), [(State.OPEN, True), (State.UPDATING, True), (State.SUSPENDING, False)]
+)
+def test_health_is_that_the_gate_serves(state: State, healthy: bool) -> None:
+    metrics = Metrics(cast(Gate, SimpleNamespace(state=state)), cast(Node, SimpleNamespace()))
+    assert metrics.healthy() is healthy
+
+
 def test_without_envoys_answer_there_are_no_figures() -> None:
     class Silent(FakeGate):
         async def counted(self) -> Counted:

@@ -29,6 +29,10 @@ def entries(into: State) -> set[tuple[State, Event]]:
     return {(s, e) for s in State if s is not into for e, to in TRANSITIONS[s].items() if to[0] is into}
 
 
+def test_it_serves_from_open_on_while_it_changes() -> None:
+    assert {state for state in State if state.serves} == {State.OPEN, *CHANGING, *REMOVING}
+
+
 def test_the_way_to_open() -> None:
     state = State.CLOSED
     for event, following, effect in WAY:

@@ -25,7 +25,10 @@ async def figures() -> bytes:
 
 
 def serving(
-    tmp_path: Path, scenario: Callable[[Ask], Awaitable[None]], text: Callable[[], Awaitable[bytes]] = figures
+    tmp_path: Path,
+    scenario: Callable[[Ask], Awaitable[None]],
+    text: Callable[[], Awaitable[bytes]] = figures,
+    healthy: Callable[[], bool] = lambda: True,
 ) -> None:
     path = tmp_path / "metrics.sock"
 
@@ -39,7 +42,7 @@ def serving(
         return answer
 
     async def main() -> None:
-        server = MetricsServer(text)
+        server = MetricsServer(text, healthy)
         await server.start(str(path), os.getgid())
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         try:
@@ -74,6 +77,9 @@ def test_the_one_request_is_answered(tmp_path: Path) -> None:
         "GET /metrics HTTP/2.0",
         "GET /metrics",
         "GET /stats HTTP/1.1",
+        "GET /healthz?x HTTP/1.1",
+        "HEAD /healthz HTTP/1.1",
+        "GET /healthz HTTP/2.0",
         "get /metrics HTTP/1.1",
         "",
         " GET /metrics HTTP/1.1",
@@ -98,6 +104,24 @@ def test_without_figures_it_is_unavailable(tmp_path: Path) -> None:
         assert b"CANARY" not in answer
 
     serving(tmp_path, scenario, none)
+
+
+def test_health_is_a_status_and_nothing_more(tmp_path: Path) -> None:
+    """Where there are no figures too: Envoy's statistics are not asked for."""
+
+    async def none() -> bytes:
+        raise PodError.of(Reason.ENVOY_FAILED, "envoy.admin", "CANARY", "an answer")
+
+    async def well(ask: Ask) -> None:
+        answer = await ask(b"GET /healthz HTTP/1.1\r\nx: CANARY\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b"\r\n\r\nOK\n")
+
+    async def ill(ask: Ask) -> None:
+        answer = await ask(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 503 ") and answer.endswith(b"\r\n\r\nService Unavailable\n")
+
+    serving(tmp_path, well, none)
+    serving(tmp_path, ill, figures, lambda: False)
 
 
 def test_a_request_is_bounded(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Gathers the figures of one pod whenever somebody asks; nothing is kept for it but the time of a quote."""
+"""Gathers what a metrics port says of one pod whenever somebody asks; nothing is kept for it but the time of
+a quote.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,14 @@ from toposeal.host.journal import clock_ms
 
 
 class Metrics:
-    """The figures of `gate` and `node`."""
+    """The figures and the health of `gate` and `node`."""
 
     def __init__(self, gate: Gate, node: Node) -> None:
         self._gate, self._node = gate, node
+
+    def healthy(self) -> bool:
+        """Whether the pod serves. That this is answered at all says that the daemon is not stuck."""
+        return self._gate.state.serves
 
     async def text(self) -> bytes:
         """What a metrics port says now. Raises PodError when Envoy does not answer."""

@@ -256,7 +256,7 @@ class Pod:
         stack.callback(server.close)
 
     async def _metrics(self, stack: AsyncExitStack, metrics: Metrics) -> None:
-        server = MetricsServer(metrics.text)
+        server = MetricsServer(metrics.text, metrics.healthy)
         await server.start(self._layout.metrics, ENVOY_UID)
         stack.callback(server.close)
 

@@ -1,4 +1,4 @@
-"""The way to the sidecar's figures: one request, in clear, to the daemon's own socket. No IO.
+"""The way to the sidecar's figures and its health: two requests, in clear, to the daemon's own socket. No IO.
 
 Envoy's admin is nobody's to ask but the daemon's: what may be said is chosen in `metrics`, not here.
 """
@@ -21,7 +21,7 @@ from toposeal.dataplane.envoy_closed import METRICS
 from toposeal.dataplane.envoy_clusters import pipe_cluster
 from toposeal.dataplane.envoy_http import clear_chain, is_get
 from toposeal.dataplane.envoy_plan import PodPlan
-from toposeal.dataplane.metrics import METRICS_PATH
+from toposeal.dataplane.metrics import HEALTH_PATH, METRICS_PATH
 from toposeal.dataplane.view import Layout
 from toposeal.limits import MAX_METRICS_REQUESTS, METRICS_PER_SECOND, METRICS_TIMEOUT
 
@@ -43,10 +43,11 @@ def metrics_clusters(plan: PodPlan, layout: Layout) -> Iterator[Cluster]:
 
 
 def metrics_chains(plan: PodPlan) -> Iterator[FilterChain]:
-    """One, where the role has a metrics port: so many requests a second, and of them that for the figures."""
+    """One, where the role has a metrics port: so many requests a second, and of them those two."""
     if plan.metrics:
         limit = HttpFilter(name="envoy.filters.http.local_ratelimit", typed_config=Any.pack(_limit()))
-        yield clear_chain(f"{METRICS}{plan.metrics}", plan.metrics, "metrics", [limit], [_route()])
+        routes = [_route(METRICS_PATH), _route(HEALTH_PATH)]
+        yield clear_chain(f"{METRICS}{plan.metrics}", plan.metrics, "metrics", [limit], routes)
 
 
 def _limit() -> LocalRateLimit:
@@ -61,7 +62,7 @@ def _limit() -> LocalRateLimit:
     )
 
 
-def _route() -> Route:
-    match = RouteMatch(path=METRICS_PATH, headers=is_get(METRICS_PATH))
+def _route(path: str) -> Route:
+    match = RouteMatch(path=path, headers=is_get(path))
     patience = timedelta(milliseconds=METRICS_TIMEOUT)
     return Route(match=match, route=RouteAction(cluster=_CLUSTER, timeout=patience))

@@ -16,6 +16,7 @@ from toposeal.gate.machine import State
 from toposeal.limits import INBOUND_PORT, OUTBOUND_PORT
 
 METRICS_PATH = "/metrics"
+HEALTH_PATH = "/healthz"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNTOLD = "untold"  # refusals that were only counted: more came than are told each second
 

@@ -36,6 +36,11 @@ class State(StrEnum):
     REPLACING = "replacing"  # suspended, and no Envoy runs
     FENCED = "fenced"
 
+    @property
+    def serves(self) -> bool:
+        """Whether Envoy carries the pod's connections."""
+        return self in {State.OPEN, State.ROTATING, State.UPDATING, State.REMOVING, State.CUTTING}
+
 
 class Event(StrEnum):
     SEALED = "sealed"  # the manifest is active
