@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,3 +72,40 @@ def missing(expected: tuple[str, ...], printed: str) -> list[str]:
     return [
         wanted for wanted in expected if wanted != "..." and not any(matches(wanted, line) for line in rest)
     ]
+
+
+# Who follows a page: a test that runs each of its commands, in the page's order where one rests on another.
+FOLLOWED = {
+    "README.md": "tests/netns/test_pages_followed.py",
+    "docs/evidence.md": "tests/vectors/test_evidence_page.py",
+    "docs/images.md": "tests/images/test_images.py",
+    "docs/kubernetes.md": "tests/kubernetes/test_kubernetes_page.py",
+    "docs/monitoring.md": "tests/netns/test_pages_followed.py",
+    "docs/topology.md": "tests/unit/test_topology_page.py",
+    "docs/troubleshooting.md": "tests/netns/test_pages_followed.py",
+    "docs/tutorial.md": "tests/compose/test_tutorial.py",
+    "docs/verify.md": "tests/netns/test_pages_followed.py",
+}
+# By the beginning of a command, why that test does not run it.
+NOT_RUN = {
+    "README.md": {
+        "make demo": "tests/netns/test_demo.py runs what it runs",
+        "make test": "it runs this",
+    },
+}
+
+
+def followed(page: str) -> list[Shown]:
+    """Every command of `page` that its test has to run, in order."""
+    return [each for each in shown(ROOT / page) if not _excused(page, each)]
+
+
+def _excused(page: str, each: Shown) -> bool:
+    return any(each.command.startswith(beginning) for beginning in NOT_RUN.get(page, {}))
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """`text` with `values` in place of what the page abbreviates or makes up."""
+    for written, real in values.items():
+        text = text.replace(written, real)
+    return text
