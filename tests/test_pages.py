@@ -1,6 +1,6 @@
-"""Every call of ours on every page is one that our parsers take. What a call does is other tests' to say.
+"""Every call of ours on every page is one that our parsers take, and every command is one that a test runs.
 
-Calls are parsed and not run here; tests/compose/test_tutorial.py runs those of the tutorial.
+Here they are parsed; who runs them is listed in support/pages.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.pages import ROOT, calls, matches, missing, shown
+from support.pages import FOLLOWED, NOT_RUN, ROOT, calls, matches, missing, shown
 
 from toposeal.cli import main
 from toposeal_lab import cli
@@ -37,6 +37,19 @@ def test_there_are_calls() -> None:
 def test_a_call_is_one_that_our_parsers_take(page: str, call: list[str]) -> None:
     program, *arguments = call
     PARSERS[program](arguments).parse_args(arguments)
+
+
+def test_every_page_with_commands_is_followed() -> None:
+    pages = {str(page.relative_to(ROOT)) for page in PAGES if any(shown(page))}
+    assert pages == set(FOLLOWED)
+
+
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_who_follows_a_page_names_it_and_no_excuse_outlives_its_command(page: str) -> None:
+    assert all(Path(page).name in (ROOT / test).read_text() for test in FOLLOWED[page])
+    commands = [each.command for each in shown(ROOT / page)]
+    for beginning in NOT_RUN.get(page, {}):
+        assert [command for command in commands if command.startswith(beginning)], beginning
 
 
 @pytest.mark.parametrize(
