@@ -51,7 +51,7 @@ LEAVE_TIMEOUT = 20_000  # a pod that is to end is given 30 s, and then killed
 LEAVE_LINGER = 5_000  # of it, after the others are active without us: their Envoys learn it meanwhile
 
 # Outside verification.
-MAX_DOCUMENT_SIZE = 16 << 20
+MAX_DOCUMENT_SIZE = 64 << 20  # a thousand members with a GPU each take 17
 MAX_HISTORY_SIZE = 4 << 20  # of manifests; the oldest are forgotten first
 MAX_HISTORY_MESSAGE = 5 << 20  # with what encodes them
 MAX_LOG_SIZE = 64 << 20  # of a sidecar, read for a trace

@@ -28,7 +28,7 @@ from toposeal.membership.sealed import SealedManifest, SealedMember, seal_of
 from toposeal.membership.signing import SigningKeys
 from toposeal.membership.votes import make_commit
 from toposeal.names import mesh_id
-from toposeal.outside.document import LiveAnswer, build_document
+from toposeal.outside.document import LiveAnswer, document_parts
 from toposeal.outside.model import VerifyRequest
 from toposeal.pki.mint import mint_ca, serial_number
 from toposeal.topology.accept import SignedTopology, accept
@@ -123,7 +123,7 @@ class Mesh:
         pod = self.pods[answering]
         quote = pod.quote(live_binding(self.seal_binding(pod), tree_root((nonce,))))
         live = LiveAnswer(pod.iid, (nonce,), quote)
-        return build_document(self.signed.envelope, self.sealed, live, 0, (self.collateral,))
+        return b"".join(document_parts(self.signed.envelope, self.sealed, live, 0, (self.collateral,)))
 
     @cached_property
     def sealed(self) -> SealedManifest:

@@ -8,7 +8,8 @@ import grp
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,7 @@ from toposeal.errors import (
     ToposealError,
 )
 from toposeal.host import attestation_server, document_server
-from toposeal.host.attestation_server import Answer, AttestationServer, Push
-from toposeal.host.document_server import Build
+from toposeal.host.attestation_server import Answer, AttestationServer, Parts, Push
 from toposeal.host.fetch import fetch_document
 from toposeal.limits import MAX_LIVE_NONCES
 from toposeal.outside.endpoint import Endpoint
@@ -39,8 +39,8 @@ GOOD = b"GET " + PATH + b"?nonce=" + NONCE.hex().encode() + b" HTTP/1.1\r\nHost:
 Ask = Callable[[bytes], Coroutine[Any, Any, bytes]]
 
 
-async def echo(nonce: bytes) -> Build:
-    return lambda: b"document for " + nonce
+async def echo(nonce: bytes) -> Parts:
+    return lambda: iter((b"document for ", nonce))
 
 
 def refuse(envelope: bytes) -> Pushed:
@@ -173,7 +173,7 @@ def test_a_request_that_ends_early_is_refused(tmp_path: Path) -> None:
 def test_V4_V10_a_member_that_is_not_active_or_is_asked_too_much_answers_no_document(
     tmp_path: Path, error: ToposealError, status: int
 ) -> None:
-    async def refuse(nonce: bytes) -> Build:
+    async def refuse(nonce: bytes) -> Parts:
         raise error
 
     response = exchange(tmp_path, GOOD, refuse)
@@ -184,7 +184,7 @@ def test_V4_V10_a_member_that_is_not_active_or_is_asked_too_much_answers_no_docu
 def test_a_defect_of_ours_closes_the_connection_and_is_reported(tmp_path: Path) -> None:
     reported: list[dict[str, Any]] = []
 
-    async def broken(nonce: bytes) -> Build:
+    async def broken(nonce: bytes) -> Parts:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
         raise ZeroDivisionError
 
@@ -204,28 +204,28 @@ def test_V10_only_so_many_documents_are_in_memory_at_once(
     monkeypatch.setattr(document_server, "_EXCHANGE_TIMEOUT_S", 1.0)
     made: list[float] = []
 
-    def large() -> bytes:
+    def large() -> Iterator[bytes]:
         made.append(time.monotonic())
-        return bytes(32 << 20) if len(made) == 1 else b"small"
+        yield bytes(32 << 20) if len(made) <= 2 else b"small"
 
-    async def answer(nonce: bytes) -> Build:
+    async def answer(nonce: bytes) -> Parts:
         return large
 
     async def scenario(ask: Ask) -> None:
         _, writer = await asyncio.open_unix_connection(str(tmp_path / "attestation.sock"))
         writer.write(GOOD)
         await asyncio.sleep(0.3)
-        assert len(made) == 1
+        assert len(made) == 2  # once for its length, once to be sent
         responses = await asyncio.gather(ask(GOOD), ask(GOOD))
         assert [status_of(r) for r in responses] == [200, 200]
-        assert made[1] - made[0] > 0.9
+        assert made[2] - made[1] > 0.9
         writer.close()
 
     serving(tmp_path, answer, scenario)
 
 
-async def large(nonce: bytes) -> Build:
-    return lambda: bytes(2 << 20)
+async def large(nonce: bytes) -> Parts:
+    return lambda: iter((bytes(2 << 20),))
 
 
 @contextlib.asynccontextmanager
@@ -275,6 +275,26 @@ def test_V10_a_slow_reader_keeps_its_place_while_it_takes_something(
     serving(tmp_path, large, scenario)
 
 
+def test_V10_many_slow_readers_of_a_large_document_cost_a_part_each(tmp_path: Path) -> None:
+    part, parts, count = 1 << 18, 200, 32
+
+    async def fifty_mebibytes(nonce: bytes) -> Parts:
+        return lambda: (bytes([number % 251]) * part for number in range(parts))
+
+    async def scenario(ask: Ask) -> None:
+        async with readers(tmp_path, count) as slow:
+            tracemalloc.start()
+            for _ in range(10):
+                await asyncio.gather(*(reader.readexactly(part) for reader in slow))
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 6 * count * part < part * parts
+            whole = await ask(GOOD)
+            assert whole.partition(b"\r\n\r\n")[2] == b"".join((await fifty_mebibytes(NONCE))())
+
+    serving(tmp_path, fifty_mebibytes, scenario)
+
+
 def test_a_reader_may_pause_while_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document_server, "_STALLED_S", 0.1)
     monkeypatch.setattr(document_server, "_MAX_DOCUMENTS", 2)
@@ -301,8 +321,8 @@ def test_a_request_that_drips_is_cut_off(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_reader_that_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document_server, "_EXCHANGE_TIMEOUT_S", 0.3)
 
-    async def largest(nonce: bytes) -> Build:
-        return lambda: bytes(16 << 20)
+    async def largest(nonce: bytes) -> Parts:
+        return lambda: iter((bytes(16 << 20),))
 
     async def scenario(ask: Ask) -> None:
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "attestation.sock"))
@@ -321,7 +341,7 @@ def test_R1_an_answer_that_does_not_come_gives_its_place_to_the_next_caller(
     monkeypatch.setattr(attestation_server, "_MAX_CONNECTIONS", 1)
     asked: list[bytes] = []
 
-    async def answer(nonce: bytes) -> Build:
+    async def answer(nonce: bytes) -> Parts:
         asked.append(nonce)
         if len(asked) == 1:
             await asyncio.sleep(10)

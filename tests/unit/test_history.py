@@ -25,8 +25,7 @@ from toposeal.daemon import answers as answers_module
 from toposeal.daemon.answers import Answers
 from toposeal.encoding import encode
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.host.attestation_server import AttestationServer, TellHistory
-from toposeal.host.document_server import Build
+from toposeal.host.attestation_server import AttestationServer, Parts, TellHistory
 from toposeal.membership import history as history_module
 from toposeal.membership.certificate import Certificate
 from toposeal.membership.fetching import hold
@@ -195,7 +194,7 @@ def test_the_daemon_answers_with_what_it_serves(
 def exchange(directory: Path, history: TellHistory, method: str = "GET") -> bytes:
     """What the daemon's real server answers."""
 
-    async def never(nonce: bytes) -> Build:
+    async def never(nonce: bytes) -> Parts:
         raise AssertionError("no document was asked for")
 
     def nothing(*_: object) -> Any:
@@ -233,7 +232,8 @@ def test_the_answer_is_made_only_when_there_is_room_for_it(
         server._answer_one(cast(Any, None), f"GET {HISTORY_PATH} HTTP/1.1\r\n".encode(), body)
     )
     assert made == []
-    assert build().endswith(bytes(3)) and made == [len(certificates)]
+    response = build()
+    assert isinstance(response, bytes) and response.endswith(bytes(3)) and made == [len(certificates)]
 
 
 async def body(size: int) -> bytes:

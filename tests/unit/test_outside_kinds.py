@@ -20,7 +20,7 @@ from toposeal.evidence.auxiliary import gpu_messages
 from toposeal.evidence.binding import Binding, gpu_binding, gpu_nonce, live_binding
 from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.evidence.nonce_tree import tree_root
-from toposeal.outside.document import LiveAnswer, build_document
+from toposeal.outside.document import LiveAnswer, document_parts
 from toposeal.outside.model import VerifiedMesh
 from toposeal.outside.verify import verify_document
 from toposeal_lab.scenario import POLICIES
@@ -66,7 +66,7 @@ def document(mesh: Mesh, crls: Sequence[bytes] = CRLS) -> bytes:
     pod = mesh.pods[0]
     quote = pod.quote(live_binding(mesh.seal_binding(pod), tree_root((NONCE,))))
     live = LiveAnswer(pod.iid, (NONCE,), quote)
-    return build_document(mesh.signed.envelope, mesh.sealed, live, 0, (mesh.collateral,), crls)
+    return b"".join(document_parts(mesh.signed.envelope, mesh.sealed, live, 0, (mesh.collateral,), crls))
 
 
 def verified(mesh: Mesh, shown: bytes, **parts: Any) -> VerifiedMesh:

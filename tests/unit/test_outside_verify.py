@@ -26,6 +26,7 @@ from toposeal.errors import (
 )
 from toposeal.evidence.binding import Binding, Purpose, Status, live_binding
 from toposeal.evidence.nonce_tree import tree_root
+from toposeal.limits import MAX_DOCUMENT_SIZE
 from toposeal.membership.hello import make_hello
 from toposeal.membership.identity import SignedIdentity, make_identity
 from toposeal.membership.sealed import join_of
@@ -141,7 +142,7 @@ def test_V5_two_encodings_of_one_document_are_not_both_taken() -> None:
 
 
 def test_V7_a_document_above_the_cap_is_refused_unparsed() -> None:
-    assert refusal(bytes((16 << 20) + 1)).reason is Reason.TOO_LARGE
+    assert refusal(bytes(MAX_DOCUMENT_SIZE + 1)).reason is Reason.TOO_LARGE
 
 
 @pytest.mark.parametrize(

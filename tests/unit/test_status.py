@@ -15,7 +15,7 @@ from support.tls import tls_server
 
 from toposeal.cli.main import entry
 from toposeal.errors import NetworkError
-from toposeal.host.attestation_server import AttestationServer
+from toposeal.host.attestation_server import AttestationServer, Parts
 from toposeal.outside.pushed import Pushed
 from toposeal.outside.status import STATUS_TYPE, Status, read_status, status_of
 
@@ -121,7 +121,7 @@ def served(tmp_path: Path, status: Status, request: bytes) -> bytes:
     path = str(tmp_path / "attestation.sock")
 
     async def go() -> bytes:
-        async def never(nonce: bytes) -> Callable[[], bytes]:
+        async def never(nonce: bytes) -> Parts:
             raise AssertionError("no document was asked for")
 
         def no_push(envelope: bytes) -> Pushed:

@@ -13,7 +13,7 @@ from support.tls import tls_server
 
 from toposeal.cli.main import entry
 from toposeal.errors import NetworkError, Reason, TopologyError, ToposealError
-from toposeal.host.attestation_server import AttestationServer
+from toposeal.host.attestation_server import AttestationServer, Parts
 from toposeal.limits import MAX_TOPOLOGY_PUSH, TOPOLOGY_PUSHES_AT_ONCE, TOPOLOGY_PUSHES_PER_SECOND
 from toposeal.outside.endpoint import TOPOLOGY_PATH
 from toposeal.outside.pushed import Pushed, read_pushed
@@ -57,7 +57,7 @@ class Served:
             return (int(answered.split(b" ", 2)[1]) if answered else 0), answered.partition(b"\r\n\r\n")[2]
 
         async def go() -> list[tuple[int, bytes]]:
-            async def never(nonce: bytes) -> Callable[[], bytes]:
+            async def never(nonce: bytes) -> Parts:
                 raise AssertionError("no document was asked for")
 
             server = AttestationServer(never, self.push, nothing, no_history)
@@ -137,7 +137,7 @@ def test_a_body_that_ends_early_is_no_push(tmp_path: Path) -> None:
         assert await reader.read() == b""
 
     async def go() -> None:
-        async def never(nonce: bytes) -> Callable[[], bytes]:
+        async def never(nonce: bytes) -> Parts:
             raise AssertionError
 
         server = AttestationServer(never, served.push, nothing, no_history)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from toposeal.daemon.live_window import LiveWindows
 from toposeal.daemon.node import Node, not_active
@@ -10,7 +10,7 @@ from toposeal.host.collateral_source import CollateralSource
 from toposeal.host.journal import clock_ms
 from toposeal.membership.history import history
 from toposeal.membership.state import Own
-from toposeal.outside.document import LiveAnswer, build_document
+from toposeal.outside.document import LiveAnswer, document_parts
 from toposeal.outside.history import build_history
 from toposeal.outside.pushed import Pushed
 from toposeal.outside.status import Status, status_of
@@ -43,10 +43,12 @@ class Answers:
             raise not_active(self._node.member)
         return lambda: build_history(known)
 
-    async def answer(self, nonce: bytes) -> Callable[[], bytes]:
-        """What makes the attestation document for `nonce` (32 bytes). Raises ToposealError unless active."""
+    async def answer(self, nonce: bytes) -> Callable[[], Iterator[bytes]]:
+        """What makes the parts of the attestation document for `nonce` (32 bytes), the same each time. Raises
+        ToposealError unless active.
+        """
         answered = await self._windows.ask(nonce)
         signed, sealed, evidence = answered.live
         live = LiveAnswer(self._own.iid, answered.nonces, evidence)
         envelope, parts = signed.envelope, self._collateral.current()
-        return lambda: build_document(envelope, sealed, live, answered.leaf, parts.tdx, parts.crls)
+        return lambda: document_parts(envelope, sealed, live, answered.leaf, parts.tdx, parts.crls)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 
 from toposeal.errors import QuoteSourceError, Reason, ToposealError
-from toposeal.host.document_server import Build, DocumentServer, ReadBody, refusal, response
+from toposeal.host.document_server import Build, DocumentServer, ReadBody, refusal, response, response_head
 from toposeal.host.topology_pushes import TopologyPushes
 from toposeal.limits import MAX_LIVE_NONCES
 from toposeal.outside.endpoint import (
@@ -26,7 +26,8 @@ from toposeal.outside.history import HISTORY_TYPE
 from toposeal.outside.pushed import Pushed
 from toposeal.outside.status import STATUS_TYPE, Status
 
-Answer = Callable[[bytes], Awaitable[Build]]
+Parts = Callable[[], Iterator[bytes]]  # the same each time
+Answer = Callable[[bytes], Awaitable[Parts]]
 Push = Callable[[bytes], Pushed]
 TellStatus = Callable[[], Status]
 TellHistory = Callable[[], Callable[[], bytes]]  # made when there is room for it, as documents are
@@ -43,7 +44,7 @@ _STATUS_OF = {
 
 
 class AttestationServer(DocumentServer):
-    """`answer` waits for the evidence on a nonce of 32 bytes, and gives what then builds the document.
+    """`answer` waits for the evidence on a nonce of 32 bytes, and gives what then makes the document.
 
     It refuses with ToposealError: NOT_ACTIVE and a failing quote source become 503. `push` is given what
     somebody posts as a topology, `status` and `history` say what whoever asks may know.
@@ -80,7 +81,14 @@ async def _attest(answer: Answer, head: bytes) -> Build:
         document = await answer(nonce)
     except ToposealError as error:
         return partial(refusal, _status_of(error))
-    return lambda: response(HTTPStatus.OK, document(), ATTESTATION_TYPE)
+    return partial(_in_parts, document)
+
+
+def _in_parts(document: Parts) -> Iterator[bytes]:
+    """Made twice, for its length first: many who read slowly then cost a part each, whatever its size."""
+    size = sum(map(len, document()))
+    yield response_head(HTTPStatus.OK, size, ATTESTATION_TYPE)
+    yield from document()
 
 
 def _parse_request(head: bytes) -> bytes | HTTPStatus:

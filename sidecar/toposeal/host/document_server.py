@@ -10,16 +10,16 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 
 from toposeal.limits import MAX_HTTP_HEADER, VERIFY_TIMEOUT
 
-Build = Callable[[], bytes]
+Build = Callable[[], bytes | Iterator[bytes]]  # a whole response, at once or in parts
 ReadBody = Callable[[int], Awaitable[bytes]]  # exactly so many bytes after the head
 
-_MAX_DOCUMENTS = 64  # in memory, each as large as it gets
+_MAX_DOCUMENTS = 64  # under way; what is not made in parts is in memory
 _STALLED_S = 2.0  # Envoy reads on when half of CONNECTION_BUFFER is taken: 16 KiB a second are fast enough
 _REQUEST_TIMEOUT_S = 5.0
 _EXCHANGE_TIMEOUT_S = VERIFY_TIMEOUT / 1000  # later than this nobody waits for the answer
@@ -57,13 +57,18 @@ class DocumentServer:
                 async with asyncio.timeout(_EXCHANGE_TIMEOUT_S):
                     build = await self._respond(reader)
                     async with self._documents:
-                        writer.write(build())
-                        await self._handed_over(writer)
+                        await self._send(build(), writer)
         except (TimeoutError, ConnectionError):
             pass  # a stranger that is slow or gone is owed nothing
         finally:
             self._connections -= 1
             writer.transport.abort()  # close() would keep the document for one who never reads
+
+    async def _send(self, made: bytes | Iterator[bytes], writer: asyncio.StreamWriter) -> None:
+        """Each part when the kernel has the one before it."""
+        for part in (made,) if isinstance(made, bytes) else made:
+            writer.write(part)
+            await self._handed_over(writer)
 
     async def _handed_over(self, writer: asyncio.StreamWriter) -> None:
         """Until the kernel has all of it. Raises TimeoutError for a reader that takes nothing while no place
@@ -109,17 +114,22 @@ def refusal(status: HTTPStatus) -> bytes:
 
 def response(status: HTTPStatus, body: bytes, kind: str) -> bytes:
     """A whole HTTP/1.1 response: `body`, of media type `kind`."""
+    return response_head(status, len(body), kind) + body
+
+
+def response_head(status: HTTPStatus, size: int, kind: str) -> bytes:
+    """What comes before a body of `size` bytes, of media type `kind`."""
     allow = "Allow: GET\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else ""
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         f"Content-Type: {kind}\r\n"
-        f"Content-Length: {len(body)}\r\n"
+        f"Content-Length: {size}\r\n"
         f"{allow}"
         "Cache-Control: no-store\r\n"
         "X-Content-Type-Options: nosniff\r\n"
         "Connection: close\r\n\r\n"
     )
-    return head.encode("ascii") + body
+    return head.encode("ascii")
 
 
 def _bind(path: str, group: int) -> socket.socket:

@@ -5,7 +5,7 @@ Taking apart checks form alone; nothing read from it is authentic before `outsid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from toposeal._wire import attestation_pb2 as wire
@@ -34,33 +34,31 @@ class LiveAnswer:
     evidence: wire_evidence.Evidence  # on the root of their tree
 
 
-def build_document(
+def document_parts(
     envelope: bytes,
     sealed: SealedManifest,
     live: LiveAnswer,
     leaf: int = 0,
     collateral: Sequence[bytes] = (),
     crls: Sequence[bytes] = (),
-) -> bytes:
-    """The document's bytes for nonce number `leaf` of the window; `envelope` is the signed topology that
-    `sealed` rests on."""
-    return encode(
-        wire.AttestationDocument(
-            topology=envelope,
-            manifest=sealed.manifest.body,
-            members=[record_message(member) for member in sealed.members],
-            live=wire.Live(
-                iid=live.iid,
-                challenge=tree_root(live.nonces),
-                evidence=live.evidence,
-                leaf=leaf,
-                leaves=len(live.nonces),
-                path=audit_path(leaf, live.nonces),
-            ),
-            collateral=collateral,
-            crls=crls,
-        )
+) -> Iterator[bytes]:
+    """The document's bytes for nonce number `leaf` of the window, a member at a time, so that who sends them
+    need not hold them all. `envelope` is the signed topology that `sealed` rests on.
+
+    Encodings of a message's fields one after another, in ascending order, are the encoding of the message.
+    """
+    yield encode(wire.AttestationDocument(topology=envelope, manifest=sealed.manifest.body))
+    for member in sealed.members:
+        yield encode(wire.AttestationDocument(members=[record_message(member)]))
+    answer = wire.Live(
+        iid=live.iid,
+        challenge=tree_root(live.nonces),
+        evidence=live.evidence,
+        leaf=leaf,
+        leaves=len(live.nonces),
+        path=audit_path(leaf, live.nonces),
     )
+    yield encode(wire.AttestationDocument(live=answer, collateral=collateral, crls=crls))
 
 
 def parse_document(data: bytes) -> wire.AttestationDocument:
