@@ -50,15 +50,15 @@ compose-test:  ## the images and the tutorial under a real, isolated Docker engi
 
 k8s-test: build/kubernetes/bin/python  ## what inject writes, by the schemas of five versions of Kubernetes, and what kustomize makes (kubectl)
 	@.ci/prepare dev
-	@$(BIN)/pytest -q tests/kubernetes --ignore=tests/kubernetes/test_api_server.py --ignore=tests/kubernetes/test_helm.py
+	@$(BIN)/pytest -q tests/kubernetes --ignore=tests/kubernetes/test_api_server.py --ignore=tests/kubernetes/test_helm.py --ignore=tests/kubernetes/test_cluster_page.py
 
 helm-test: $(KUBERNETES)/helm  ## the library chart in a real Helm, and its pods beside those of inject (Go 1.24)
 	@.ci/prepare dev
 	@$(BIN)/pytest -q tests/kubernetes/test_helm.py
 
-k8s-api-test: $(KUBERNETES)/etcd $(KUBERNETES)/kube-apiserver  ## what inject writes, and the webhook, at a real API server (Go 1.24; 10 min to build it once)
+k8s-api-test: $(addprefix $(KUBERNETES)/,etcd kube-apiserver kubectl helm)  ## what inject writes, the webhook, and docs/kubernetes.md with kubectl and Helm, at a real API server (Go 1.24; 10 min to build it once)
 	@.ci/prepare dev
-	@$(BIN)/pytest -q tests/kubernetes/test_api_server.py
+	@$(BIN)/pytest -q tests/kubernetes/test_api_server.py tests/kubernetes/test_cluster_page.py
 
 # As the modules' checksums have them; go fetches a module as it does for everybody.
 $(KUBERNETES)/%: tests/kubernetes/go/%/go.mod tests/kubernetes/go/%/go.sum

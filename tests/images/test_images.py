@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 from support.daemons import eventually
 from support.engine import ROOT, Engine, engine
+from support.pages import filled, followed, shown
 
 from toposeal.host.privileges import CAPABILITIES
 
@@ -152,7 +154,7 @@ def test_I2_simulated_evidence_is_refused_and_the_pod_stays_shut(made: Engine, r
     with pod(made, release) as bystander, platform(made):
         reach = (*PYTHON, release.name, "-Ic", CONNECT.format(bystander))
         assert beside(made, *reach).returncode == 0
-        assert sidecar(made, release) == 5
+        assert sidecar(made) == 5
         events = [json.loads(line) for line in made.run("docker", "logs", DAEMON).stdout.splitlines()]
         gates = [event["state"] for event in events if event["event"] == "gate"]
         assert gates == ["closed"]  # Envoy runs with the closed files, and nothing ever opened it
@@ -164,6 +166,21 @@ def test_I2_simulated_evidence_is_refused_and_the_pod_stays_shut(made: Engine, r
         waits = ("--entrypoint", "toposeal-wait", release.name, "--timeout", "1", "--", "toposeal", "--help")
         waited = beside(made, *waits)
         assert (waited.returncode, waited.stdout) == (3, ""), waited.stderr
+
+
+def test_doctor_says_what_is_missing_as_the_page_asks_it(made: Engine, release: Built) -> None:
+    """docs/troubleshooting.md, in a container that docs/images.md runs, where the daemon does not."""
+    (asking,) = [
+        each for each in shown(ROOT / "docs" / "troubleshooting.md") if "docker exec" in each.command
+    ]
+    with pod(made, release), platform(made):
+        asleep = f"-d --name {DAEMON} --network container:{HOLDER} {shlex.join(PYTHON)}"
+        made.run(*as_the_page_runs_it(made, asleep), "-Ic", "import time; time.sleep(600)")
+        said = made.run(*shlex.split(asking.command.replace("CONTAINER", DAEMON)), check=False)
+        assert said.returncode == 1, said.stdout + said.stderr
+        lines = said.stdout.splitlines()
+        assert any(line.startswith("ok") for line in lines)
+        assert any(line.startswith("missing") for line in lines)
 
 
 def test_the_init_image_closes_the_pod_with_one_capability(
@@ -212,7 +229,7 @@ def platform(made: Engine) -> Iterator[None]:
             assert time.monotonic() < end and serving.poll() is None
             time.sleep(0.1)
         # The literal place of configfs-tsm, which no container can make below the kernel's own /sys.
-        (made.lab / "kernel" / "config" / "tsm" / "report").mkdir(parents=True)
+        (made.lab / "kernel" / "config" / "tsm" / "report").mkdir(parents=True, exist_ok=True)
         yield
     finally:
         serving.terminate()
@@ -227,21 +244,33 @@ def beside(made: Engine, *argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def sidecar(made: Engine, release: Built) -> int:
+def sidecar(made: Engine) -> int:
     """The release image as docs/images.md runs it, on simulated hardware; returns its exit code."""
-    capabilities = [word for name in CAPABILITIES for word in ("--cap-add", name.upper())]
-    configuration = made.lab / "configuration"
-    configuration.mkdir()
-    (configuration / "run.toml").write_text(RUN_TOML)
-    report = "/sys/kernel/config/tsm/report"
-    made.run(
-        *("docker", "run", "-d", "--name", DAEMON, "--network", f"container:{HOLDER}", "--read-only"),
-        *("--cap-drop", "ALL", *capabilities, "--security-opt", "no-new-privileges:true"),
-        *("--tmpfs", "/run:rw,noexec,nosuid,nodev,size=16m", "-v", f"{made.lab}:/lab:ro"),
-        *("-v", f"{configuration}:/etc/toposeal:ro", "-v", f"{made.lab}/kernel:/sys/kernel"),
-        *("-v", f"{made.lab}/tsm/db:{report}", release.name),
-    )
+    made.run(*as_the_page_runs_it(made, f"-d --name {DAEMON} --network container:{HOLDER}"))
     return int(made.run("docker", "wait", DAEMON, timeout_s=60).stdout)
+
+
+def as_the_page_runs_it(made: Engine, more: str) -> list[str]:
+    """The command of docs/images.md with `more` options. Simulated are the places of configuration and
+    configfs; a container cannot make the latter below the kernel's own /sys.
+    """
+    (each,) = followed("docs/images.md")
+    assert set(re.findall(r"--cap-add (\w+)", each.command)) == {name.upper() for name in CAPABILITIES}
+    configuration = made.lab / "configuration"
+    configuration.mkdir(exist_ok=True)
+    (configuration / "run.toml").write_text(RUN_TOML)
+    simulated = (
+        f"source={made.lab}/kernel,target=/sys/kernel",
+        f"source={made.lab}/tsm/db,target=/sys/kernel/config/tsm/report",
+        f"source={made.lab},target=/lab,readonly",
+    )
+    values = {
+        "docker run": f"docker run {more}",
+        "source=/etc/toposeal": f"source={configuration}",
+        "source=/sys/kernel/config,target=/sys/kernel/config": " --mount type=bind,".join(simulated),
+    }
+    command = filled(each.command, values)
+    return shlex.split(command)
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:

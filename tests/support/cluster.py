@@ -26,6 +26,7 @@ from support.webhook import make_files
 
 TOOLS = ROOT / "build" / "kubernetes-tools"
 ETCD, API_SERVER = TOOLS / "etcd", TOOLS / "kube-apiserver"
+KUBECTL, HELM = TOOLS / "kubectl", TOOLS / "helm"
 _PLACES = {
     "Namespace": "/api/v1/namespaces",
     "RuntimeClass": "/apis/node.k8s.io/v1/runtimeclasses",
@@ -70,6 +71,19 @@ class Cluster:
         status, said = self.create(value, namespace, dry)
         assert status == 201, said
         return dict(said)
+
+    def config(self, namespace: str) -> dict[str, Any]:
+        """For kubectl and Helm, in `namespace` where they are told no other."""
+        server = {"server": f"https://localhost:{self.port}", "certificate-authority": self.ca}
+        context = {"cluster": "lab", "user": "admin", "namespace": namespace}
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "lab", "cluster": server}],
+            "users": [{"name": "admin", "user": {"token": self.token}}],
+            "contexts": [{"name": "lab", "context": context}],
+            "current-context": "lab",
+        }
 
     def namespace(self, name: str, level: str = "privileged") -> None:
         """With what controllers would put into it."""

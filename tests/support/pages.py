@@ -79,11 +79,11 @@ FOLLOWED = {
     "README.md": ("tests/netns/test_pages_followed.py",),
     "docs/evidence.md": ("tests/vectors/test_evidence_page.py", "tests/unit/test_evidence_page.py"),
     "docs/images.md": ("tests/images/test_images.py",),
-    "docs/kubernetes.md": (),
+    "docs/kubernetes.md": ("tests/kubernetes/test_kubernetes_page.py",),
     "docs/monitoring.md": ("tests/netns/test_pages_followed.py",),
     "docs/topology.md": ("tests/unit/test_topology_page.py",),
     "docs/troubleshooting.md": ("tests/netns/test_pages_followed.py",),
-    "docs/tutorial.md": ("tests/compose/test_tutorial.py",),
+    "docs/tutorial.md": ("tests/compose/test_tutorial.py", "tests/kubernetes/test_kubernetes_page.py"),
     "docs/verify.md": ("tests/netns/test_pages_followed.py",),
 }
 # By the beginning of a command, why they do not run it.
@@ -92,9 +92,15 @@ NOT_RUN = {
         "make demo": "tests/netns/test_demo.py runs what it runs",
         "make test": "it runs this",
     },
+    "docs/images.md": {"make images": "the tests call images/build, which is all that it does"},
     "docs/monitoring.md": {"kubectl logs": "no cluster: the test writes the log as kubectl gives it"},
+    "docs/tutorial.md": {
+        "toposeal verify https://shop": "no cluster: tests/netns/test_pages_followed.py runs the like",
+        "toposeal connect shop": "likewise",
+        "toposeal topology push https://shop": "likewise",
+    },
     "docs/troubleshooting.md": {
-        "docker exec": "tests/compose/test_compose.py runs it",
+        "docker exec": "tests/images/test_images.py runs it",
         "kubectl exec": "no cluster: tests/netns/test_doctor.py asks the same of a pod",
     },
 }
