@@ -117,9 +117,15 @@ def test_it_is_looked_at_again_and_what_is_known_is_not_told_twice(refused: Benc
     assert refused.phase == "waiting"
 
 
+def test_the_last_look_is_when_its_time_is_over(refused: Bench) -> None:
+    refused.member = replace(refused.member, resend_at=1 << 40)
+    assert deadline(refused.member) == refused.now + QUORUM
+
+
 def test_who_waits_for_its_first_verdict_has_no_deadline() -> None:
     bench = Bench(ROLES, **TIMERS)
     assert deadline(bench.member) is None
+    bench.now += QUORUM
     assert bench.event(Timer(bytes(range(64)))) == [] and isinstance(bench.member.phase, Boot)
 
 

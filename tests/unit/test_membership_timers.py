@@ -14,7 +14,8 @@ from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_EPOCH_STEP
 from toposeal.membership.events import Announce, Fence, Quote, Send, Timer
 from toposeal.membership.machine import deadline
-from toposeal.membership.state import Waiting, attempt_of
+from toposeal.membership.state import Waiting, attempt_of, superseded
+from toposeal_lab.simulation.symbolic import signed_topology
 
 TWO_DBS = {"db": (2, 2), "web": (1, 1)}
 SELDOM: dict[str, Any] = {"heartbeat_ms": 60_000, "lease_ms": 600_000}
@@ -56,6 +57,8 @@ def test_an_active_member_wakes_for_heartbeats_leases_and_the_age_of_its_seal(be
     for peer in member.peers.values():
         member = member.with_peer(replace(peer, lease_until=1 << 40))
     assert deadline(member) == sealed_at + timers.reattest_ms
+    newer = replace(member, own=replace(member.own, topology=signed_topology(TWO_DBS, version=8)))
+    assert superseded(newer) and deadline(newer) == sealed_at  # at once
     assert deadline(replace(member, blocked=MISMATCH)) == sealed_at + 2 * timers.reattest_ms
 
 
@@ -105,6 +108,16 @@ def test_O4_entropy_that_is_short_long_or_constant_fences(bench: Bench, entropy:
 def test_O4_the_check_of_entropy_leaves_room_for_chance(bench: Bench) -> None:
     bench.event(Timer(bytes(range(8)) * 8))
     assert bench.phase == "gathering"
+    assert of(bench.event(Timer(bytes(range(7)) * 9 + b"\0")), Fence)
+
+
+def test_one_half_of_the_entropy_is_shown_and_the_other_is_the_secret_of_questions() -> None:
+    start = Bench(TWO_DBS)
+    start.appraise(start.quote(start.effects))
+    start.event(Timer(bytes(range(64))))
+    attempt = attempt_of(start.member.phase)
+    assert attempt is not None and attempt.hello.nonce == bytes(range(32))
+    assert attempt.ping_secret == start.member.beat_secret == bytes(range(32, 64))
 
 
 def test_F4_entropy_is_in_no_representation() -> None:
@@ -268,6 +281,24 @@ def test_a_sealed_genesis_that_never_becomes_active_fences(bench: Bench) -> None
     effects = bench.tick(10_000)
     assert [f.mismatch.reason for f in of(effects, Fence)] == [Reason.NOT_ACTIVE]
     assert bench.phase == "fenced" and bench.member.peers == {}
+
+
+def test_a_sealed_genesis_that_a_member_of_it_goes_on_from_is_not_given_up(bench: Bench) -> None:
+    """It became active there: the next attempt of ours follows it too. What others than its members say of
+    it counts for nothing.
+    """
+    for follower in ("member", "stranger"):
+        mesh = Bench(TWO_DBS, ping_ms=60_000, quote_ms=5_000, attempt_ms=10_000, **SELDOM).gathering()
+        a, b, stranger = mesh.actor("db"), mesh.actor("db"), mesh.actor("db")
+        manifest = mesh.sealed(a, b)
+        if follower == "member":
+            b.new_hello(2, previous=manifest.digest)
+            mesh.receive(b.hello_message())
+        else:
+            stranger.new_hello(2, previous=manifest.digest)
+            mesh.appraise(mesh.receive(stranger.introduction()))
+        fenced = of(mesh.tick(10_000), Fence)
+        assert (mesh.phase, len(fenced)) == (("waiting", 0) if follower == "member" else ("fenced", 1))
 
 
 def test_L1_a_later_seal_that_never_becomes_active_begins_another_attempt_after_itself(bench: Bench) -> None:
