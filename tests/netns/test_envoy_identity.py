@@ -7,18 +7,15 @@ credential, so that an empty one means the attack and not the set-up.
 from __future__ import annotations
 
 import ipaddress
-import itertools
 import os
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from support.daemons import eventually
-from support.datapath import Hand, Sealed, World, application, sealed_mesh, talk, tls_application
-from support.envoy import altered
+from support.datapath import Hand, World, application, put, sealed_mesh, talk, tls_application
 from support.forge import (
     DAY,
     NOW,
@@ -346,19 +343,6 @@ def test_K4_path_length_alone_would_admit_an_intermediate(mesh: World) -> None:
         wait_until(lambda: dial(mesh, shown) == b"from db")
         put(mesh["db"], b'"max_verify_depth": 2', b'"max_verify_depth": 1')
         wait_until(lambda: dial(mesh, shown) == b"")
-
-
-def put(sealed: Sealed, old: bytes, new: bytes) -> None:
-    """Weaken what Envoy runs behind the gate's back."""
-    discovery = sealed.gate.discovery
-    offered = {kind: s.offered for kind, s in discovery._discovery._subscriptions.items()}
-    update = altered({kind: offer for kind, offer in offered.items() if offer}, old, new)
-    version = f"weakened {next(_NUMBERS)}"
-    offers = {kind: replace(offer, version=version) for kind, offer in update.items()}
-    sealed.loop.call_soon_threadsafe(discovery.offer, offers)
-
-
-_NUMBERS = itertools.count()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import ssl
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from support.envoy import Opened, mesh_member, pod_view, running_gate, state_directory
+from support.envoy import Opened, altered, mesh_member, pod_view, running_gate, state_directory
 from support.forge import TestMember
 from support.inside import lockdown
+from toposeal.dataplane.view import MeshMember
 from toposeal.dataplane.vips import vip
 from toposeal.host import netlink
 from toposeal.topology.model import Topology
@@ -63,10 +65,12 @@ def sealed_mesh(
     *,
     members: Mapping[str, TestMember] | None = None,
     addresses: Placing | None = None,
+    elsewhere: Sequence[MeshMember] = (),
 ) -> Iterator[World]:
     """A sealed mesh with one member of each role, in pods under the real rules.
 
-    `addresses` lies to every member about where the others are, as a host could.
+    `addresses` lies to every member about where the others are, as a host could. Members `elsewhere` are
+    known to all and run nowhere here.
     """
     chosen = dict(members or {name: TestMember(name) for name in topology.roles})
     with Node() as node, contextlib.ExitStack() as stack:
@@ -84,7 +88,7 @@ def sealed_mesh(
             async with contextlib.AsyncExitStack() as gates:
                 for name, member in chosen.items():
                     own = mesh_member(member, *pods[name].addresses)
-                    others = [m for n, m in known.items() if n != name]
+                    others = [*(m for n, m in known.items() if n != name), *elsewhere]
                     with pods[name].inside():
                         opened = await gates.enter_async_context(running_gate(directories[name]))
                         view = pod_view(topology, own, [own, *others])
@@ -96,6 +100,19 @@ def sealed_mesh(
 
         with in_background(run):
             yield world
+
+
+def put(sealed: Sealed, old: bytes, new: bytes) -> None:
+    """Weaken what Envoy runs behind the gate's back."""
+    discovery = sealed.gate.discovery
+    offered = {kind: s.offered for kind, s in discovery._discovery._subscriptions.items()}
+    update = altered({kind: offer for kind, offer in offered.items() if offer}, old, new)
+    version = f"weakened {next(_NUMBERS)}"
+    offers = {kind: replace(offer, version=version) for kind, offer in update.items()}
+    sealed.loop.call_soon_threadsafe(discovery.offer, offers)
+
+
+_NUMBERS = itertools.count()
 
 
 @contextlib.contextmanager

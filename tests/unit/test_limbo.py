@@ -1,0 +1,191 @@
+"""K5: our validators refuse what x509-limbo says to refuse, but for the table in docs/x509-suites.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from support import gpu, snp, tdx
+from support.forge import NOW, SERIAL, der, new_key
+from support.limbo import ISSUER, LEAF, NOT_OF_ROOTS, Case, build
+from support.suites import deviations
+from support.tbs import Tbs
+
+from toposeal.errors import ToposealError
+from toposeal.evidence import amd_x509, pem
+from toposeal.evidence.gpu_certs import GpuEvidence
+from toposeal.pki.mint import mint_ca
+from toposeal.verification import ca_profile, gpu_authentic
+from toposeal.verification.ca_profile import parse_ca
+from toposeal.verification.gpu_authentic import authenticate_gpu
+from toposeal.verification.snp_authentic import authenticate as authenticate_snp
+from toposeal.verification.tdx_authentic import authenticate as authenticate_tdx
+from toposeal_lab.simtdx import LabHost, QuoteShape
+
+UNCHANGED = Case("nothing is wrong")
+P384 = ec.generate_private_key(ec.SECP384R1())
+KEY = new_key()
+CA = mint_ca(KEY, "shop", SERIAL, NOW)
+pytestmark = pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+Validator = Callable[[Case], object]
+
+
+def member_ca(case: Case) -> object:
+    """The CA of a member, which is its own issuer: leaf and root at once."""
+    tbs = case.issuer(case.leaf(Tbs.parse(CA)))
+    return parse_ca(tbs.signed(new_key() if case.stranger else KEY), "shop")
+
+
+def pck(case: Case) -> object:
+    """A TDX quote whose PCK certificate, or the platform CA that issued it, is at fault."""
+    pki, host = tdx.PKI, tdx.HOST
+    leaf, issuer = build(
+        case,
+        der(host.pck.certificate),
+        der(pki.platform_ca.certificate),
+        pki.platform_ca.key,
+        pki.root.key,
+        KEY,
+    )
+    chain = pem.encode(leaf, issuer, pki.root_der).decode()
+    quote = tdx.quote(LabHost(pki, tdx.PPID, pck=host.pck, shape=QuoteShape(pck_chain=chain)))
+    return authenticate_tdx(quote, (pki.collateral(),), pki.anchors(), tdx.NOW)
+
+
+def tcb_signer(case: Case) -> object:
+    """Collateral whose signer's certificate is at fault; its issuer is the root, pinned byte for byte."""
+    pki = tdx.PKI
+    leaf, _ = build(
+        case, der(pki.tcb_signing.certificate), der(pki.root.certificate), pki.root.key, pki.root.key, KEY
+    )
+    chain = pem.encode(leaf, pki.root_der).decode()
+    parts = {"tcb_info_issuer_chain": chain, "qe_identity_issuer_chain": chain}
+    return authenticate_tdx(tdx.quote(), (pki.collateral(parts=parts),), pki.anchors(), tdx.NOW)
+
+
+def vcek(case: Case) -> object:
+    """An SNP report whose key's certificate, or the ASK that issued it, is at fault."""
+    amd, chip = snp.amd(), snp.chip()
+    key, ask = build(case, chip.certificate, der(amd.ask), amd.keys.ask, amd.keys.ark, amd.keys.asvk)
+    return by_amd(key, ask, der(amd.ark))
+
+
+def ask(case: Case) -> object:
+    """The same of the ASK and the ARK, whose key and name are pinned."""
+    amd = snp.amd()
+    made, ark = build(case, der(amd.ask), der(amd.ark), amd.keys.ark, amd.keys.ark, amd.keys.asvk)
+    return by_amd(snp.chip().certificate, made, ark)
+
+
+def by_amd(key: bytes, ca: bytes, root: bytes) -> object:
+    endorsements = snp.endorsements(key=key, chain=pem.encode(ca, root))
+    return authenticate_snp(snp.report(), endorsements, snp.amd().anchors(), snp.NOW)
+
+
+def gpu_leaf(case: Case) -> object:
+    """A GPU's report whose leaf, or the device's own certificate that issued it, is at fault."""
+    device, vendor = gpu.gpu(), gpu.nvidia()
+    leaf, made = build(case, der(device.leaf), der(device.device), device.key, vendor.provisioner_key, P384)
+    return by_nvidia(leaf, made, *(der(each) for each in vendor.authorities()))
+
+
+def gpu_device(case: Case) -> object:
+    """The same of the device's certificate and the provisioner's."""
+    device, vendor = gpu.gpu(), gpu.nvidia()
+    provisioner, identity, root = (der(each) for each in vendor.authorities())
+    made, issuer = build(
+        case, der(device.device), provisioner, vendor.provisioner_key, vendor.identity_key, P384
+    )
+    return by_nvidia(der(device.leaf), made, issuer, identity, root)
+
+
+def by_nvidia(*chain: bytes) -> object:
+    evidence = GpuEvidence(gpu.gpu().report(gpu.NONCE), pem.encode(*chain))
+    return authenticate_gpu(evidence, gpu.NONCE, gpu.anchors(), gpu.NOW)
+
+
+VALIDATORS: dict[str, Validator] = {
+    "member's CA": member_ca,
+    "PCK": pck,
+    "TCB signer": tcb_signer,
+    "VCEK": vcek,
+    "ASK": ask,
+    "GPU leaf": gpu_leaf,
+    "GPU device": gpu_device,
+}
+# The issuer is the pinned root, byte for byte; or a certificate is its own issuer, which may lack more.
+LEFT_OUT = {
+    "TCB signer": {case.name for case in ISSUER},
+    "ASK": NOT_OF_ROOTS - {"rfc5280::aki::leaf-missing-aki"},
+    "member's CA": NOT_OF_ROOTS,
+}
+
+
+def cases(validator: str) -> tuple[Case, ...]:
+    out = LEFT_OUT.get(validator, set())
+    return tuple(case for case in (*LEAF, *ISSUER) if case.name not in out)
+
+
+def accepts(validator: Validator, case: Case) -> bool:
+    """Anything but an answer or a typed refusal fails the test."""
+    try:
+        validator(case)
+    except ToposealError:
+        return False
+    return True
+
+
+def deviating(name: str) -> set[str]:
+    """The cases that this validator accepts and the suite does not."""
+    return {case.name for case in cases(name) if not case.valid and accepts(VALIDATORS[name], case)}
+
+
+@pytest.mark.parametrize("name", VALIDATORS)
+def test_K5_no_chain_passes_that_limbo_refuses(name: str) -> None:
+    assert accepts(VALIDATORS[name], UNCHANGED)
+    assert deviating(name) == deviations(name)
+
+
+@pytest.mark.parametrize("name", ["PCK", "TCB signer", "VCEK", "GPU leaf"])
+def test_K5_what_limbo_accepts_of_a_leaf_is_accepted_where_a_vendor_might_write_it(name: str) -> None:
+    assert all(accepts(VALIDATORS[name], case) for case in LEAF if case.valid)
+
+
+def anything(*_: object) -> bool:
+    return True
+
+
+FLAWS: dict[str, tuple[str, object, str, set[str]]] = {
+    "whoever issued it": ("VCEK", amd_x509.AmdCertificate, "issued_by", {"rfc5280::chain-untrusted-root"}),
+    "whoever issues": (
+        "VCEK",
+        amd_x509.AmdCertificate,
+        "may_sign_certificates",
+        {
+            "rfc5280::intermediate-ca-without-ca-bit",
+            "rfc5280::root-inconsistent-ca-extensions",
+            "rfc5280::root-missing-basic-constraints",
+            "rfc5280::unknown-critical-extension-root",
+        },
+    ),
+    "whenever it ended": (
+        "GPU leaf",
+        gpu_authentic,
+        "_expect_in_force",
+        {"rfc5280::validity::expired-leaf", "rfc5280::validity::notbefore-fractional"},
+    ),
+    "whatever it says beside the key": (
+        "member's CA",
+        ca_profile,
+        "_check_profile",
+        {"rfc5280::root-missing-basic-constraints", "webpki::v1-cert", "webpki::eku::root-has-eku"},
+    ),
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_K5_a_validator_with_a_check_left_out_is_noticed(flaw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, owner, check, passed = FLAWS[flaw]
+    monkeypatch.setattr(owner, check, anything)
+    assert deviating(name) - deviations(name) >= passed
