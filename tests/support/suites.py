@@ -15,10 +15,17 @@ def deviations(who: str) -> frozenset[str]:
     return _table().get(who, frozenset())
 
 
+def everybody() -> frozenset[str]:
+    """Whoever is in the table."""
+    return frozenset(_table())
+
+
 @cache
 def _table() -> dict[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {}
     for row in _ROW.finditer(PAGE.read_text()):
+        if not row["why"].strip():
+            raise ValueError(f"nobody has reviewed {row['cases']}")
         for who in row["who"].split(", "):
             found[who] = found.get(who, frozenset()).union(re.findall("`([^`]+)`", row["cases"]))
     return found

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from support import gpu, snp, tdx
 from support.forge import NOW, SERIAL, der, new_key
-from support.limbo import ISSUER, LEAF, NOT_OF_ROOTS, Case, build
-from support.suites import deviations
+from support.limbo import ISSUER, LEAF, NAMED, NOT_OF_ROOTS, Case, build, for_use, usage
+from support.suites import deviations, everybody
 from support.tbs import Tbs
 
 from toposeal.errors import ToposealError
 from toposeal.evidence import amd_x509, pem
 from toposeal.evidence.gpu_certs import GpuEvidence
+from toposeal.evidence.rim import parse_rim
 from toposeal.pki.mint import mint_ca
 from toposeal.verification import ca_profile, gpu_authentic
 from toposeal.verification.ca_profile import parse_ca
 from toposeal.verification.gpu_authentic import authenticate_gpu
+from toposeal.verification.gpu_rim import authenticate_rim
 from toposeal.verification.snp_authentic import authenticate as authenticate_snp
 from toposeal.verification.tdx_authentic import authenticate as authenticate_tdx
+from toposeal_lab.simgpu import LabRimSigner, pki
+from toposeal_lab.simgpu.pki import Key
 from toposeal_lab.simtdx import LabHost, QuoteShape
 
 UNCHANGED = Case("nothing is wrong")
@@ -39,29 +48,34 @@ def member_ca(case: Case) -> object:
 
 def pck(case: Case) -> object:
     """A TDX quote whose PCK certificate, or the platform CA that issued it, is at fault."""
-    pki, host = tdx.PKI, tdx.HOST
+    vendor, host = tdx.PKI, tdx.HOST
     leaf, issuer = build(
         case,
         der(host.pck.certificate),
-        der(pki.platform_ca.certificate),
-        pki.platform_ca.key,
-        pki.root.key,
+        der(vendor.platform_ca.certificate),
+        vendor.platform_ca.key,
+        vendor.root.key,
         KEY,
     )
-    chain = pem.encode(leaf, issuer, pki.root_der).decode()
-    quote = tdx.quote(LabHost(pki, tdx.PPID, pck=host.pck, shape=QuoteShape(pck_chain=chain)))
-    return authenticate_tdx(quote, (pki.collateral(),), pki.anchors(), tdx.NOW)
+    chain = pem.encode(leaf, issuer, vendor.root_der).decode()
+    quote = tdx.quote(LabHost(vendor, tdx.PPID, pck=host.pck, shape=QuoteShape(pck_chain=chain)))
+    return authenticate_tdx(quote, (vendor.collateral(),), vendor.anchors(), tdx.NOW)
 
 
 def tcb_signer(case: Case) -> object:
     """Collateral whose signer's certificate is at fault; its issuer is the root, pinned byte for byte."""
-    pki = tdx.PKI
+    vendor = tdx.PKI
     leaf, _ = build(
-        case, der(pki.tcb_signing.certificate), der(pki.root.certificate), pki.root.key, pki.root.key, KEY
+        case,
+        der(vendor.tcb_signing.certificate),
+        der(vendor.root.certificate),
+        vendor.root.key,
+        vendor.root.key,
+        KEY,
     )
-    chain = pem.encode(leaf, pki.root_der).decode()
+    chain = pem.encode(leaf, vendor.root_der).decode()
     parts = {"tcb_info_issuer_chain": chain, "qe_identity_issuer_chain": chain}
-    return authenticate_tdx(tdx.quote(), (pki.collateral(parts=parts),), pki.anchors(), tdx.NOW)
+    return authenticate_tdx(tdx.quote(), (vendor.collateral(parts=parts),), vendor.anchors(), tdx.NOW)
 
 
 def vcek(case: Case) -> object:
@@ -105,6 +119,29 @@ def by_nvidia(*chain: bytes) -> object:
     return authenticate_gpu(evidence, gpu.NONCE, gpu.anchors(), gpu.NOW)
 
 
+def rim_signer(case: Case) -> object:
+    """A manifest of reference values whose signer's certificate, or the CA that issued it, is at fault."""
+    keys, (leaf, issuer, root) = rim_chain()
+    made = build(case, leaf, issuer, keys[1], keys[2], P384)
+    shown: Any = [SimpleNamespace(public_bytes=lambda _, each=each: each) for each in (*made, root)]
+    manifest = LabRimSigner(keys[0], shown).manifest("GH100", "550.90.07", {10: [bytes(48)]})
+    anchors = replace(gpu.nvidia().anchors(), nvidia_rim_roots=(root,))
+    return authenticate_rim(parse_rim(manifest), anchors, gpu.NOW)
+
+
+@cache
+def rim_chain() -> tuple[list[Key], tuple[bytes, bytes, bytes]]:
+    """Signer, CA and root: their keys and certificates."""
+    keys = [pki.new_key() for _ in range(3)]
+    signer, middle, root = (pki.subject(f"SIMULATED {each}") for each in ("signer", "CA", "root"))
+    made = (
+        pki.issue(signer, keys[0], middle, keys[1], gpu.NOW, [(usage("digital_signature"), True)]),
+        pki.issue(middle, keys[1], root, keys[2], gpu.NOW, pki.ca()),
+        pki.issue(root, keys[2], root, keys[2], gpu.NOW, pki.ca()),
+    )
+    return keys, (der(made[0]), der(made[1]), der(made[2]))
+
+
 VALIDATORS: dict[str, Validator] = {
     "member's CA": member_ca,
     "PCK": pck,
@@ -113,6 +150,7 @@ VALIDATORS: dict[str, Validator] = {
     "ASK": ask,
     "GPU leaf": gpu_leaf,
     "GPU device": gpu_device,
+    "RIM signer": rim_signer,
 }
 # The issuer is the pinned root, byte for byte; or a certificate is its own issuer, which may lack more.
 LEFT_OUT = {
@@ -150,6 +188,13 @@ def test_K5_no_chain_passes_that_limbo_refuses(name: str) -> None:
 @pytest.mark.parametrize("name", ["PCK", "TCB signer", "VCEK", "GPU leaf"])
 def test_K5_what_limbo_accepts_of_a_leaf_is_accepted_where_a_vendor_might_write_it(name: str) -> None:
     assert all(accepts(VALIDATORS[name], case) for case in LEAF if case.valid)
+
+
+def test_K5_the_table_of_deviations_speaks_of_what_is_run() -> None:
+    elsewhere = {"toposeal connect", "Envoy of a client", "Envoy of a server"}
+    assert everybody() == {*VALIDATORS, *elsewhere}
+    known = {case.name for case in (*LEAF, *ISSUER, *NAMED, *for_use(Usage.SERVER_AUTH, Usage.CLIENT_AUTH))}
+    assert frozenset().union(*map(deviations, everybody())) <= known
 
 
 def anything(*_: object) -> bool:

@@ -112,7 +112,7 @@ def read_certificate(certificate: x509.Certificate, field: str) -> NvidiaCertifi
     """Raises EvidenceError(CERTIFICATE_INVALID). The library reads lazily: all that a check will touch is
     read here."""
     try:
-        key = certificate.public_key()
+        key, version = certificate.public_key(), certificate.version
         algorithm, hash_algorithm = certificate.signature_algorithm_oid, certificate.signature_hash_algorithm
         names = _attribute(certificate, NameOID.COMMON_NAME), _attribute(certificate, NameOID.SERIAL_NUMBER)
         is_ca = _is_ca(certificate.extensions)
@@ -121,6 +121,8 @@ def read_certificate(certificate: x509.Certificate, field: str) -> NvidiaCertifi
         not_after = int(certificate.not_valid_after_utc.timestamp())
     except X509_ERRORS as error:
         raise _refusal(field, error, "an X.509 certificate") from error
+    if version is not x509.Version.v3:
+        raise _refusal(f"{field}.version", version.name, "v3")
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise _refusal(f"{field}.public_key", type(key).__name__, "a key on P-384")
     if algorithm != SignatureAlgorithmOID.ECDSA_WITH_SHA384 or not isinstance(hash_algorithm, hashes.SHA384):
