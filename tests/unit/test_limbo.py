@@ -22,7 +22,7 @@ from toposeal.evidence import amd_x509, pem
 from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.evidence.rim import parse_rim
 from toposeal.pki.mint import mint_ca
-from toposeal.verification import ca_profile, gpu_authentic
+from toposeal.verification import ca_profile, gpu_authentic, tdx_authentic
 from toposeal.verification.ca_profile import parse_ca
 from toposeal.verification.gpu_authentic import authenticate_gpu
 from toposeal.verification.gpu_rim import authenticate_rim
@@ -219,6 +219,12 @@ FLAWS: dict[str, tuple[str, object, str, set[str]]] = {
         gpu_authentic,
         "_expect_in_force",
         {"rfc5280::validity::expired-leaf", "rfc5280::validity::notbefore-fractional"},
+    ),
+    "who may issue": (
+        "PCK",
+        tdx_authentic,
+        "_expect_pck_chain",
+        {"rfc5280::root-inconsistent-ca-extensions"},  # dcap-qvl knows the CA bit and no usage
     ),
     "whatever it says beside the key": (
         "member's CA",

@@ -28,6 +28,7 @@ class Certificate:
     public_key: ec.EllipticCurvePublicKey  # P-256, as every key of Intel's
     common_name: str
     issuer: str  # RFC 4514
+    is_ca: bool  # by basic constraints and key usage
     not_before: int
     not_after: int
 
@@ -57,6 +58,16 @@ def parse_chain(pem: bytes, length: int, field: str, reason: Reason) -> tuple[Ce
         raise EvidenceError.of(reason, field, error, "PEM certificates") from error
 
 
+def is_ca(extensions: x509.Extensions) -> bool:
+    """Whether basic constraints and key usage both say that the key may issue certificates."""
+    try:
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return constraints.ca and usage.key_cert_sign
+
+
 @lru_cache(_REMEMBERED)
 def _certificate(der: bytes) -> Certificate:
     """The facts of one certificate, or ValueError. They follow from the bytes alone."""
@@ -76,6 +87,7 @@ def _certificate(der: bytes) -> Certificate:
         public_key=key,
         common_name=str(names[0].value),
         issuer=certificate.issuer.rfc4514_string(),
+        is_ca=is_ca(certificate.extensions),
         not_before=int(certificate.not_valid_before_utc.timestamp()),
         not_after=int(certificate.not_valid_after_utc.timestamp()),
     )

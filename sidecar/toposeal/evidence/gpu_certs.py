@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from toposeal.errors import EvidenceError, Reason
+from toposeal.evidence.certificates import is_ca
 from toposeal.evidence.gpu_firmware import FIRMWARE_EXTENSIONS, Firmware, read_firmware
 from toposeal.evidence.pem import decode_canonical
 from toposeal.limits import MAX_GPU_CHAIN_SIZE
@@ -115,7 +116,7 @@ def read_certificate(certificate: x509.Certificate, field: str) -> NvidiaCertifi
         key, version = certificate.public_key(), certificate.version
         algorithm, hash_algorithm = certificate.signature_algorithm_oid, certificate.signature_hash_algorithm
         names = _attribute(certificate, NameOID.COMMON_NAME), _attribute(certificate, NameOID.SERIAL_NUMBER)
-        is_ca = _is_ca(certificate.extensions)
+        a_ca = is_ca(certificate.extensions)
         unknown = {e.oid.dotted_string for e in certificate.extensions if e.critical} - _CRITICAL
         not_before = int(certificate.not_valid_before_utc.timestamp())
         not_after = int(certificate.not_valid_after_utc.timestamp())
@@ -136,7 +137,7 @@ def read_certificate(certificate: x509.Certificate, field: str) -> NvidiaCertifi
         public_key_info=key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         common_name=names[0],
         serial_name=names[1],
-        is_ca=is_ca,
+        is_ca=a_ca,
         not_before=not_before,
         not_after=not_after,
     )
@@ -147,15 +148,6 @@ def _attribute(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str
     if len(found) > 1:
         raise ValueError(f"{len(found)} of {oid.dotted_string} in one subject")
     return str(found[0].value) if found else ""
-
-
-def _is_ca(extensions: x509.Extensions) -> bool:
-    try:
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        return False
-    return constraints.ca and usage.key_cert_sign
 
 
 def _device_name(leaf: x509.Certificate) -> tuple[str, bytes]:

@@ -43,7 +43,7 @@ def authenticate(
 
     Entries stand in the caller's order of preference. Raises EvidenceError; the reason names the cause.
     """
-    # (1) The PCK chain is leaf, platform CA and the pinned root, by name and by bytes.
+    # (1) The PCK chain is leaf, platform CA and the pinned root, by name and by bytes, and the CA is one.
     pck = parse_pck_chain(quote.auth.pck_chain)
     _expect_pck_chain(pck, anchors)
     # (2) Collateral for this platform is at hand. None is a refusal, never a skip.
@@ -98,6 +98,10 @@ def _expect_pck_chain(pck: PckChain, anchors: TrustAnchors) -> None:
             raise EvidenceError.of(
                 Reason.QUOTE_SIGNATURE, "quote.pck_chain.subject", certificate.common_name, name
             )
+    # dcap-qvl reads no key usage.
+    if not pck.platform_ca.is_ca:
+        field = "quote.pck_chain.platform_ca"
+        raise EvidenceError.of(Reason.QUOTE_SIGNATURE, field, "no CA", "one that may sign certificates")
 
 
 def _collateral_for(pck: PckChain, collateral: Sequence[bytes]) -> Collateral:
