@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from support import gpu, snp, tdx
 from support.forge import NOW, SERIAL, der, new_key
-from support.limbo import ISSUER, LEAF, NAMED, NOT_OF_ROOTS, Case, build, for_use, usage
+from support.limbo import ISSUER, LEAF, NAMED, NOT_OF_ROOTS, Case, build, for_use, same, usage
 from support.suites import deviations, everybody
 from support.tbs import Tbs
 
@@ -158,11 +158,14 @@ LEFT_OUT = {
     "ASK": NOT_OF_ROOTS - {"rfc5280::aki::leaf-missing-aki"},
     "member's CA": NOT_OF_ROOTS,
 }
+# What an issuer may say of its leaves' names; the leaf itself is another matter.
+CONSTRAINED = tuple(replace(case, leaf=same) for case in NAMED if case.issuer is not same)
 
 
 def cases(validator: str) -> tuple[Case, ...]:
     out = LEFT_OUT.get(validator, set())
-    return tuple(case for case in (*LEAF, *ISSUER) if case.name not in out)
+    every = (*LEAF, *ISSUER, *(CONSTRAINED if validator == "member's CA" else ()))
+    return tuple(case for case in every if case.name not in out)
 
 
 def accepts(validator: Validator, case: Case) -> bool:
