@@ -45,7 +45,10 @@ FOLDER = ROOT / "sidecar" / "toposeal" / "membership"
 BUILD = ROOT / "build" / "mutation"
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 UNIT, STORIES = (
-    sorted((ROOT / "tests" / "unit").glob("test_membership_*.py")),
+    [
+        *sorted((ROOT / "tests" / "unit").glob("test_membership_*.py")),
+        ROOT / "tests" / "unit" / "test_history.py",
+    ],
     [ROOT / "tests" / "sim" / "test_protocol_sim.py"],
 )
 # CPU of a module's own tests, and with all others: they take 5 and 25. Who takes more goes round in circles.

@@ -35,6 +35,7 @@ def test_before_its_evidence_is_verified_it_waits_for_that_alone(bench: Bench) -
 def test_gathering_it_waits_for_members_of_a_role(bench: Bench) -> None:
     bench.gathering()
     bench.meet(bench.actor("db"))
+    bench.appraise(bench.receive(bench.actor("db").introduction()))  # admitted, and silent
     (mismatch,) = waits(bench.member, bench.now)
     assert (mismatch.reason, mismatch.field) == (Reason.MANIFEST_BOUNDS, "roles.db")
     assert (mismatch.found, mismatch.expected) == ("1 within reach", "at least 2")
@@ -60,8 +61,10 @@ def test_proposed_committed_and_sealed_it_names_who_is_missing(bench: Bench) -> 
     one, other = bench.actor("db"), bench.actor("db")
     manifest = bench.proposed(one, other)
     assert said(bench) == [(Reason.NOT_ACTIVE, "PROPOSE of db")] * 2
-    for actor in (one, other):
-        bench.receive(actor.propose(manifest))
+    bench.receive(one.propose(manifest))
+    (lacking,) = waits(bench.member, bench.now)
+    assert lacking.found == f"none of {other.own.identity.ca.domain}"
+    bench.receive(other.propose(manifest))
     assert said(bench) == [(Reason.NOT_ACTIVE, f"COMMIT of {role}") for role in ("db", "db", "web")]
     assert waits(bench.member, bench.now)[-1].found == "none of ourselves"
     bench.appraise(bench.quote(of(bench.effects, Quote)[-1:]))
@@ -107,10 +110,11 @@ def refuse(bench: Bench, role: str, mismatch: Mismatch) -> None:
 
 
 def test_it_says_why_those_who_came_are_not_counted(bench: Bench) -> None:
+    bench.now += 10 * DECLINED_MEMORY
     bench.gathering()
     mismatch = Mismatch(Reason.MEASUREMENT, "mrtd", "aa", "bb")
     refuse(bench, "db", mismatch)
-    refuse(bench, "web", mismatch)  # of which there is enough
+    refuse(bench, "web", replace(mismatch, found="cc"))  # of which there is enough
     bounds, why = waits(bench.member, bench.now)
     assert bounds.reason is Reason.MANIFEST_BOUNDS
     assert why == replace(mismatch, field="JOIN evidence of a db: mrtd")
