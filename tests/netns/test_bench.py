@@ -47,7 +47,7 @@ def test_dataplane_compares_updates_and_opens() -> None:
 
 
 def test_rounds_seal_grow_and_leave_one_out_under_load() -> None:
-    result = bench("rounds", "--mesh", "3")
+    result = bench("rounds", "--mesh", "3", "--runs", "1")
     (sealed,) = result["curves"]
     assert sealed["n"] == 3 and 0 < sealed["seal_seconds"] < 60
     assert 0.1 < sealed["cpu_seconds"] < 60 and 10_000 < sealed["bytes"] < 4 << 20
@@ -57,6 +57,10 @@ def test_rounds_seal_grow_and_leave_one_out_under_load() -> None:
     assert 0 < result["seconds"]["round"] < result["seconds"]["join"]
     assert 0 < sealed["quote_seconds"] < 60
     assert 0 < result["eviction_seconds"] < 60
+    attesting = result["attesting"]
+    assert attesting["rounds"] >= 1 and attesting["p99_ratio"] > 0
+    assert (attesting["failed_requests"], attesting["cut_connections"]) == (0, 0)
+    assert all(0 < part["median"] < part["p99"] for part in attesting["ms"].values())
 
 
 def test_there_is_no_benchmark_that_measures_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -87,6 +89,20 @@ def test_the_daemons_own_process_goes_on_hardened(steps: list[str], monkeypatch:
     monkeypatch.setattr(privileges, "is_isolated", lambda: True)
     entry.enter(STATE_DIR)
     assert steps == ["harden"]
+
+
+def test_the_renderers_child_does_not_wait_for_what_root_alone_needs() -> None:
+    """Nor does its parent import Envoy's message types."""
+    script = (
+        "from toposeal.host import privileges;"
+        "privileges.is_daemon = privileges.is_isolated = lambda: True; privileges.harden = lambda: None;"
+        "from toposeal.cli import run; from toposeal.host import render_spawn;"
+        "import sys; render_spawn.spawn = lambda: print(*sys.modules);"
+        "run.enter_pod({'state_dir': '/run/toposeal'})"
+    )
+    loaded = subprocess.check_output([sys.executable, "-I", "-c", script], text=True, timeout=60).split()
+    assert "toposeal.daemon.entry" in loaded
+    assert {"pyroute2", "grpc", "envoy_data_plane"}.isdisjoint(loaded)
 
 
 def test_T11_the_daemons_user_with_an_environment_starts_again(

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from support.shop import MEMBERS, view
+from support.shop import MEMBERS, requests_view, view
 
 from toposeal.dataplane.envoy_forms import Forms
 from toposeal.dataplane.envoy_open import forms, render
 from toposeal.dataplane.envoy_plan import plan
 from toposeal.dataplane.envoy_request import decode, encode
 from toposeal.dataplane.layout import ENVOY_LAYOUT
+from toposeal.dataplane.view import PodView
 from toposeal.errors import PodError, Reason, ToposealError
 from toposeal.host import render_spawn
 from toposeal.host import renderer as renderer_module
@@ -27,8 +28,9 @@ CHILD = [sys.executable, "-I", "-m", "toposeal.host.render_child"]
 confined = pytest.mark.skipif(os.geteuid() != 0, reason="the child gives up capabilities that only root has")
 
 
-def test_the_child_makes_the_same_forms_with_no_environment() -> None:
-    frame = PLAN.frame
+@pytest.mark.parametrize("seen", [view("web"), requests_view()], ids=["connections", "requests"])
+def test_the_child_makes_the_same_forms_with_no_environment(seen: PodView) -> None:
+    frame = plan(seen).frame
     done = subprocess.run(CHILD, input=encode(frame), capture_output=True, env={}, check=True, timeout=60)
     assert decode(Forms, done.stdout) == forms(frame, ENVOY_LAYOUT)
     assert done.stderr == b""
