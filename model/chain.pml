@@ -29,6 +29,9 @@
  * LEAVE=ONCE        LEAVE names one manifest, once in a boot
  * LEAVE=AGAIN       LEAVE names one manifest, and later another
  * UNFENCED          who has signed LEAVE still seals what it had committed to before
+ * ELSEWHERE         LEAVE for any manifest, not only for a child of what its sender sealed last
+ * LEAVE_BELOW       LEAVE for an epoch that is not above the last commitment
+ * COMMITS_ON        who has signed LEAVE commits on, and seals that
  */
 
 #ifndef MEMBERS
@@ -315,11 +318,21 @@ inline adopt(i, k_) {
 #else
 #define may_go(i, k)  (left[i] == 0)
 #endif
+#ifdef ELSEWHERE
+#define child_of(i, k) true
+#else
+#define child_of(i, k) (previous[k] == stands[i])
+#endif
+#ifdef LEAVE_BELOW
+#define above(i, k)    true
+#else
+#define above(i, k)    (epoch[k] > epoch[committed[i]])
+#endif
 #define may_leave(i, k) \
-    (has(sealed, i) && !has(members[k], i) && previous[k] == stands[i] && !begins(k) && certified(previous[k]) \
-     && epoch[k] > epoch[committed[i]] && current(i, k) && may_go(i, k))
+    (has(sealed, i) && !has(members[k], i) && child_of(i, k) && !begins(k) && certified(previous[k]) \
+     && above(i, k) && current(i, k) && may_go(i, k))
 
-#ifdef UNFENCED
+#if defined(UNFENCED) || defined(COMMITS_ON)
 #define depart(i)  skip
 #else
 #define depart(i)  fenced = fenced | bit(i)
@@ -334,7 +347,11 @@ inline leave(i, k_) {
         forget()
     }
 }
+#ifdef COMMITS_ON
+#define stays(i)       true
+#else
 #define stays(i)       (left[i] == 0)
+#endif
 #define leaving(i, k)  :: atomic { may_leave(i, k) -> leave(i, k) }
 #else
 #define stays(i)       true

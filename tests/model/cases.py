@@ -44,6 +44,10 @@ CASES = (
     chain("free adoption, 2+2 members", "ROOT=3 FREE"),
     chain("LEAVE for one manifest", "LEAVE=ONCE MANIFESTS=2", size="small"),
     chain("LEAVE for one manifest, 3 manifests", "LEAVE=ONCE MEMBERS=3 FREE", size="small"),
+    chain("LEAVE of the last but one, 2+2 members", "LEAVE=ONCE ROOT=3 FREE"),
+    chain("LEAVE of the last but one, 2+1 members", "LEAVE=ONCE ROOT=3 MEMBERS=3 FREE", size="small"),
+    chain("LEAVE of the only one, 1+2 members", "LEAVE=ONCE ROOT=1 MEMBERS=3 FREE", size="small"),
+    chain("LEAVE below the last commitment", "LEAVE=ONCE LEAVE_BELOW MEMBERS=3 FREE", size="small"),
     chain("free adoption, 3+2 members", "FREE MEMBERS=5", size="large"),
     chain("free adoption, 4 manifests", "FREE MANIFESTS=4 MEMBERS=3", size="large"),
     chain("LEAVE for one manifest, 3+1 members", "LEAVE=ONCE FREE"),
@@ -69,6 +73,9 @@ CASES = (
     ),
     chain("LEAVE twice", "LEAVE=AGAIN MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
     chain("LEAVE without fencing", "LEAVE=ONCE UNFENCED MANIFESTS=2 CHECK_CHAIN", "S1", "small"),
+    chain("LEAVE without fencing, 2 members", "LEAVE=ONCE UNFENCED ROOT=3 FREE CHECK_CHAIN", "S1", "small"),
+    chain("LEAVE and commitments after it", "LEAVE=ONCE COMMITS_ON ROOT=3 FREE CHECK_CHAIN", "S1", "small"),
+    chain("LEAVE for any manifest", "LEAVE=ONCE ELSEWHERE FREE CHECK_CHAIN", "S1"),
     # Not to be prevented: the host has instances enough for two meshes.
     chain("a second mesh", "ROOT=0 MANIFESTS=2 SMALLEST=2 ONE_MESH", "S1", "small"),
     # One rule less without harm to S1: another rule stands behind it.
