@@ -13,21 +13,27 @@ from support.certificates import envelope, link, part
 from support.reencode import at, fields, joined, within
 
 from toposeal._wire import peer_pb2 as wire
-from toposeal.encoding import encode
+from toposeal.encoding import digest, encode
 from toposeal.errors import LocalProtocolError, ToposealError
 from toposeal.limits import MAX_EPOCH_STEP
 from toposeal.membership import machine
 from toposeal.membership.certificate import Certificate
-from toposeal.membership.events import Fence, Received
+from toposeal.membership.events import Fence, Leave, Received
+from toposeal.membership.identity import spki_of
 from toposeal.membership.machine import MESSAGES, TRANSITIONS
+from toposeal.membership.manifest import Manifest, build_manifest
 from toposeal.membership.signing import Tag
-from toposeal.membership.state import Fetch, Member, Phase
+from toposeal.membership.state import Committed, Fenced, Fetch, Member, Phase, Proposed
+from toposeal.membership.votes import decision_body
 from toposeal_lab.simulation.invariants import deep_fingerprint
 from toposeal_lab.simulation.network import Network, signed_topology
 
 PHASES = ("boot", "waiting", "gathering", "proposed", "committed", "sealed", "active", "fenced")
 UNSIGNED = ("introduction", "topology", "certificate")  # as a whole; what is inside them is signed
+# Of messages that carry more than a body and its signature: where both are, and what it is signed as.
+NESTED = {"release": ((12, 2, 1), (12, 2, 2), "propose"), "leave": ((13, 2), (13, 3), "leave")}
 ROLES = {"db": (2, 2), "web": (1, 1)}
+_MANIFEST = "toposeal/v1/manifest"
 
 
 class Case:
@@ -73,6 +79,8 @@ def _messages(bench: Bench, a: Actor, b: Actor) -> dict[str, bytes]:
         "sealed": a.sealed(manifest),
         "topology": encode(wire.Envelope(topology=signed_topology(ROLES, version=8).envelope)),
         "heartbeat": a.heartbeat(bench.own.iid),
+        "release": a.release(manifest),
+        "leave": a.leave(manifest),
     }
     hello, epoch = a.hello, a.hello.target_epoch
     a.new_hello(epoch + 1)
@@ -157,6 +165,7 @@ def test_any_field_replaced_and_signed_again_by_its_author(
     good = case.messages[kind]
     place = wire.Envelope.DESCRIPTOR.fields_by_name[kind].number
     path: tuple[int, ...] = () if kind == "topology" else (place,) if kind in UNSIGNED else (place, 1)
+    path, signature, tag = NESTED.get(kind, (path, (place, 2), kind))
     parts = fields(at(good, path))
     index = data.draw(st.integers(0, len(parts) - 1))
     number, form, value = parts[index]
@@ -164,7 +173,7 @@ def test_any_field_replaced_and_signed_again_by_its_author(
     changed = within(good, path, joined([*parts[:index], (number, form, value), *parts[index + 1 :]]))
     if kind not in UNSIGNED:
         body = at(changed, path)
-        changed = within(changed, (path[0], 2), case.a.own.keys.sign(Tag[kind.upper()], body))
+        changed = within(changed, signature, case.a.own.keys.sign(Tag[tag.upper()], body))
         if kind == "commit":
             changed = within(changed, (6, 3), case.a.own.keys.sign_ca(Tag.COMMIT, body))
     check(phase, changed)
@@ -173,6 +182,83 @@ def test_any_field_replaced_and_signed_again_by_its_author(
 def _values(value: bytes) -> st.SearchStrategy[bytes]:
     same_size = st.binary(min_size=len(value), max_size=len(value))
     return st.one_of(st.just(b""), st.just(bytes(len(value))), same_size, st.binary(max_size=100))
+
+
+# Of two members one leaves: what each of them is asked for, and by what.
+
+
+@cache
+def parting() -> tuple[Bench, Actor, Manifest]:
+    """We leave, and the other has begun a round without us."""
+    bench = Bench({"db": (1, 2)}, role="db", lease_ms=30_000).gathering()
+    other = bench.actor("db")
+    first = bench.active(other)
+    bench.member = bench.member.with_peer(replace(bench.member.peers[other.iid], alive_at=bench.now))
+    bench.event(Leave())
+    other.new_hello(2, sealed=first.digest, previous=first.digest)
+    bench.receive(other.hello_message())
+    entries = [other.hello.entry(other.own.identity)]
+    return bench, other, build_manifest(bench.own.identity.mesh_id, bench.signed.topology, 2, entries, first)
+
+
+@cache
+def staying() -> tuple[Bench, Actor, Manifest]:
+    """The other leaves, and we propose to go on without it."""
+    bench = Bench({"db": (1, 2)}, role="db", view_ms=100, lease_ms=30_000).gathering()
+    other = bench.actor("db")
+    bench.active(other)
+    bench.member = bench.member.with_peer(replace(bench.member.peers[other.iid], alive_at=bench.now))
+    bench.receive(other.heartbeat(bench.own.iid, leaving=True))
+    for _ in range(4):
+        if not isinstance(bench.member.phase, Proposed):
+            bench.tick()
+    assert isinstance(bench.member.phase, Proposed)
+    return bench, other, bench.member.phase.manifest
+
+
+def outcome(bench: Bench, data: bytes) -> Member | None:
+    try:
+        after, _ = machine.step(bench.member, Received(data), bench.now)
+    except ToposealError as error:
+        assert not isinstance(error, LocalProtocolError)
+        return None
+    return after
+
+
+@given(st.data())
+def test_S5_no_release_but_that_of_the_manifest_it_knows_makes_a_member_leave(data: st.DataObject) -> None:
+    bench, other, manifest = parting()
+    changed = data.draw(_altered(manifest.body))
+    signed = other.own.keys
+    body = encode(wire.Decision(sender=other.iid, epoch=2, manifest_digest=digest(_MANIFEST, changed)))
+    proposed = wire.Signed(body=body, signature=signed.sign(Tag.PROPOSE, body))
+    said = encode(wire.Envelope(release=wire.Release(manifest=changed, propose=proposed)))
+    after = outcome(bench, said)
+    assert (after is not None and isinstance(after.phase, Fenced)) == (changed == manifest.body)
+
+
+@given(st.data())
+def test_S5_no_leave_but_that_for_what_it_proposes_makes_a_member_commit(data: st.DataObject) -> None:
+    bench, other, manifest = staying()
+    good = decision_body(other.iid, manifest)
+    changed = data.draw(_altered(good))
+    spki = spki_of(other.own.keys.ik.public_key())
+    leave = wire.Leave(ik_spki=spki, body=changed, signature=other.own.keys.sign(Tag.LEAVE, changed))
+    after = outcome(bench, encode(wire.Envelope(leave=leave)))
+    assert (after is not None and isinstance(after.phase, Committed)) == (changed == good)
+
+
+def _altered(good: bytes) -> st.SearchStrategy[bytes]:
+    """As it is, or with a few other bytes."""
+
+    def at(place: int, value: int) -> bytes:
+        return good[:place] + bytes([value]) + good[place + 1 :]
+
+    return st.one_of(
+        st.just(good),
+        st.builds(at, st.integers(0, len(good) - 1), st.integers(0, 255)),
+        st.binary(max_size=200),
+    )
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from toposeal._wire import peer_pb2 as wire
+from toposeal.encoding import encode
 from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.membership import (
     candidates,
@@ -20,6 +22,7 @@ from toposeal.membership import (
     exchange,
     heads,
     heartbeats,
+    leaving,
     liveness,
     machine,
     outbox,
@@ -30,12 +33,26 @@ from toposeal.membership import (
     updates,
 )
 from toposeal.membership.certificate import Certificate
-from toposeal.membership.events import Activate, Alarm, Announce, Appraise, Appraised, Received, Timer
+from toposeal.membership.choosing import Choice
+from toposeal.membership.events import (
+    Activate,
+    Alarm,
+    Announce,
+    Appraise,
+    Appraised,
+    Leave,
+    Left,
+    Received,
+    Timer,
+)
 from toposeal.membership.fetching import hold
+from toposeal.membership.identity import spki_of
+from toposeal.membership.leave import SignedLeave
 from toposeal.membership.machine import TRANSITIONS
+from toposeal.membership.manifest import Manifest
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Committed, Gathering, Member, Peer, Proposed, Sealed, Waiting
-from toposeal.membership.votes import SignedCommit, parse_decision
+from toposeal.membership.votes import SignedCommit, decision_body, parse_decision
 from toposeal.verification.model import VerifiedEvidence
 from toposeal_lab.simulation import network as harness
 from toposeal_lab.simulation.data_plane import DataPlane
@@ -89,7 +106,44 @@ def who_was_admitted_once_stays_so(patch: Patch) -> None:
     patch.setattr(harness, "symbolic_appraisal", appraisal)
     patch.setattr(checks, "bounds_mismatches", lambda *_: [])
     patch.setattr(rounds, "look_ahead", lambda member, now: member)
-    patch.setattr(candidates, "choose", lambda roles, entries, *_: tuple(sorted(entries)))
+    patch.setattr(candidates, "choose", lambda roles, entries, *_: Choice(tuple(sorted(entries))))
+
+
+def a_leave_without_fencing(patch: Patch) -> None:
+    """It is said, and its sender goes on."""
+    real = leaving._leave
+
+    def leave(member: Member, manifest: Manifest) -> Any:
+        _, effects = real(member, manifest)
+        return member, tuple(
+            each for effect in effects if isinstance(effect, Left) for each in effect.farewell
+        )
+
+    patch.setattr(leaving, "_leave", leave)
+
+
+def a_leave_counted_for_another_manifest(patch: Patch) -> None:
+    """Whoever has left to any child of what we serve counts for all of them."""
+    real = checks.commit_mismatches
+
+    def mismatches(member: Member, attempt: Any, manifest: Any, now: int, leave: Any = None) -> Any:
+        if leave is not None:
+            leave = replace(leave, decision=replace(leave.decision, manifest_digest=manifest.digest))
+        return real(member, attempt, manifest, now, leave)
+
+    patch.setattr(rounds, "commit_mismatches", mismatches)
+    for module in (candidates, heads):
+        patch.setattr(module, "parting", lambda member, now: choosing.leavers(member))
+
+
+def a_leave_that_nobody_signed(patch: Patch) -> None:
+    patch.setattr(
+        leaving,
+        "verify_leave",
+        lambda message: SignedLeave(
+            parse_decision(message.body, "leave"), message.ik_spki, message.signature
+        ),
+    )
 
 
 def report_data_not_compared(patch: Patch) -> None:
@@ -450,6 +504,46 @@ def _roomy(seed: int, faults: Faults | None = None) -> harness.Network:
     return network
 
 
+def a_pair(seed: int) -> harness.Network:
+    network = harness.Network(signed_topology({"db": (1, 2)}, version=7, **_BRISK), seed, symbolic=True)
+    Invariants(network)
+    for _ in range(2):
+        network.boot("db")
+    network.run(15_000, network.agree)
+    return network
+
+
+def the_last_but_one_leaves(seed: int) -> None:
+    network = a_pair(seed)
+    network.inject(network.nodes[seed % 2], Leave())
+    network.run(network.now + 10_000)
+
+
+def the_last_but_one_leaves_in_vain(seed: int) -> None:
+    """Its LEAVE comes, and then the other's quote fails."""
+    network = a_pair(seed)
+    leaver, other = network.nodes[seed % 2], network.nodes[1 - seed % 2]
+    network.inject(leaver, Leave())
+    other.quoteless = True
+    network.run(network.now + 4_000)
+    other.quoteless = False
+    network.run(network.now + 20_000)
+
+
+def somebody_speaks_for_who_leaves(seed: int) -> None:
+    """A LEAVE in its name, to what is proposed, of whoever sees the proposal."""
+    network = a_pair(seed)
+    leaver, other = network.nodes[seed % 2], network.nodes[1 - seed % 2]
+    network.inject(leaver, Leave())
+    network.run(network.now + 10_000, lambda: isinstance(other.member.phase, Proposed))
+    assert isinstance(other.member.phase, Proposed)
+    spki = spki_of(leaver.boot.ik.public_key())
+    body = decision_body(leaver.member.own.iid, other.member.phase.manifest)
+    forged = wire.Leave(ik_spki=spki, body=body, signature=bytes(64))
+    network.inject(other, Received(encode(wire.Envelope(leave=forged))))
+    network.run(network.now + 10_000)
+
+
 ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]] = [
     (propose_not_awaited, any_story, {"L4"}),
     (topology_alarm_ignored, two_topologies, {"S8"}),
@@ -480,9 +574,13 @@ ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]]
     (a_private_key_in_an_alarm, two_topologies, {"S7"}),
     (a_fault_of_the_pod_that_is_survived, any_story, {"S9"}),
     (every_update_cuts_everybody, any_story, {"L2"}),
+    (a_leave_without_fencing, the_last_but_one_leaves, {"S3"}),
+    (a_leave_counted_for_another_manifest, the_last_but_one_leaves_in_vain, {"S5"}),
+    (a_leave_that_nobody_signed, somebody_speaks_for_who_leaves, {"S5"}),
 ]
 OWN_STORIES = (
     *(two_topologies, corrupted_evidence, an_impostor, a_member_far_behind, a_partition, a_sibling),
+    *(the_last_but_one_leaves, the_last_but_one_leaves_in_vain, somebody_speaks_for_who_leaves),
     *(a_frozen_member, two_meshes, an_older_topology_comes_again, a_role_without_pods, a_role_less),
 )
 

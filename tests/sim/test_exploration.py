@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from toposeal.membership import candidates, checks, choosing, heads, rounds, sealing, updates
-from toposeal.membership.events import Activate, Appraise
-from toposeal.membership.state import Active, Sealed
+from toposeal.membership import candidates, checks, choosing, heads, leaving, rounds, sealing, updates
+from toposeal.membership.choosing import Choice
+from toposeal.membership.events import Activate, Appraise, Left
+from toposeal.membership.manifest import Manifest
+from toposeal.membership.state import Active, Member, Sealed
 from toposeal_lab.simulation.explore import SCOPES, Budget, Found, Scope, explore
 from toposeal_lab.simulation.symbolic import symbolic_appraisal
 
 SECONDS = 50.0  # of CPU time, for all scopes together
 UPDATES = {"an update, one cut off", "an update and a restart", "an update amid a genesis"}
-COMPLETE = {"one cut off", "a restart", "genesis", "one whose time runs ahead"} | UPDATES
+LEAVES = {"the last but one leaves, one cut off", "the last but one leaves, and a restart"}
+COMPLETE = LEAVES | {"one cut off", "a restart", "genesis", "one whose time runs ahead"} | UPDATES
 Patch = pytest.MonkeyPatch
 
 
@@ -37,7 +40,7 @@ def test_T4_S2_S3_S5_S6_S8_no_order_of_events_in_small_scopes_breaks_anything(
     assert [(one.scope.name, one.violation, one.path) for one in found if one.violation] == []
     assert {one.scope.name for one in found if one.complete} >= COMPLETE
     assert all(one.states > 100 for one in found)
-    assert {one.scope.members for one in found} == {3, 4}
+    assert {one.scope.members for one in found} == {2, 3, 4}
     # It is not peace that is explored: where members serve at the start, other manifests follow.
     assert all(one.manifests > one.scope.sealed for one in found if one.complete)
     assert all(one.versions == {1, 2} for one in found if one.scope.sealed and one.scope.budget.updates)
@@ -72,9 +75,26 @@ def who_was_admitted_once_stays_so(patch: Patch) -> None:
     patch.setattr("toposeal_lab.simulation.small.symbolic_appraisal", appraisal)
     patch.setattr(checks, "bounds_mismatches", lambda *_: [])
     patch.setattr(rounds, "look_ahead", lambda member, now: member)
-    patch.setattr(candidates, "choose", lambda roles, entries, *_: tuple(sorted(entries)))
+    patch.setattr(candidates, "choose", lambda roles, entries, *_: Choice(tuple(sorted(entries))))
 
 
+def a_leave_without_fencing(patch: Patch) -> None:
+    """It is said, and its sender goes on."""
+    real = leaving._leave
+
+    def leave(member: Member, manifest: Manifest) -> Any:
+        _, effects = real(member, manifest)
+        return member, tuple(
+            each for effect in effects if isinstance(effect, Left) for each in effect.farewell
+        )
+
+    patch.setattr(leaving, "_leave", leave)
+
+
+PAIR = Scope(
+    "the last but one leaves", (1, 2), 2, Budget(waits=4, lags=1, cuts=1, leaves=1),
+    held=frozenset({"release", "leave"}), epochs=4, wait_ms=400,
+)  # fmt: skip
 CUT = Scope("one cut off", (1, 3), 3, Budget(waits=2, cuts=1))
 UPDATE = Scope("an update", (1, 3), 3, Budget(waits=3, updates=1), wait_ms=500, parting=True)
 GENESIS = Scope("genesis", (2, 2), 2, Budget(waits=1), sealed=False, epochs=1)
@@ -87,6 +107,7 @@ GENESIS = Scope("genesis", (2, 2), 2, Budget(waits=1), sealed=False, epochs=1)
         (active_without_sealed_of_all, GENESIS, "S5"),
         (an_older_topology_taken, UPDATE, "S8"),
         (who_was_admitted_once_stays_so, UPDATE, "T4"),
+        (a_leave_without_fencing, PAIR, "S3"),
     ],
 )
 def test_without_a_rule_the_search_finds_what_it_prevents(

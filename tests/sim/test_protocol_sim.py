@@ -267,6 +267,74 @@ def test_who_cannot_be_done_without_leaves_at_once(roles: tuple[str, ...]) -> No
     assert len(roles) == 3 or not network.live()
 
 
+def pair(*roles: str, bounds: tuple[int, int] = (1, 2), seed: int = 3) -> Network:
+    """A mesh of these at rest."""
+    document: dict[str, Any] = {**QUICK}
+    network = Network(signed_topology({"api": bounds}, **document), seed, symbolic=True)
+    Invariants(network)
+    booted(network, *(roles or ("api", "api")))
+    network.run(20_000, network.agree)
+    assert network.agree()
+    return network
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_last_but_one_leaves_and_the_other_serves_on_in_the_same_lineage(seed: int) -> None:
+    """It has closed before its LEAVE is said; nobody suspends, and there is no new genesis."""
+    network = pair(seed=seed)
+    network.faults.loss = 0.2 if seed % 2 else 0
+    stays, leaves = network.nodes
+    genesis = stays.active
+    assert genesis is not None
+    network.inject(leaves, Leave())
+    network.run(network.now + 1_000)
+    assert leaves.alive and not leaves.suspended
+    network.run(network.now + 25_000, network.agree)
+    network.run(network.now + 30_000)
+    assert not leaves.alive and network.happened["left by LEAVE"] == 1
+    assert stays.active is not None and stays.active.manifest.previous == genesis.manifest.digest
+    assert stays.active.iids == {stays.member.own.iid} and stays.fenced is None
+    assert network.happened["suspend"] == 0
+
+
+def test_who_is_replaced_gives_its_place_to_who_is_there() -> None:
+    """A role of exactly two: the newcomer seals with the one that stays."""
+    network = pair("api", "api", bounds=(2, 2))
+    before = network.nodes[0].active
+    network.boot("api")
+    network.run(network.now + 6_000)
+    assert network.nodes[2].active is None
+    network.inject(network.nodes[0], Leave())
+    network.run(network.now + 20_000, network.agree)
+    assert network.agree() and [n.alive for n in network.nodes] == [False, True, True]
+    assert before is not None
+    assert {n.active.manifest.lineage for n in network.live() if n.active} == {before.manifest.digest}
+    assert network.happened["left by LEAVE"] == 1
+
+
+def test_a_mesh_of_three_is_scaled_down_to_one() -> None:
+    network = pair("api", "api", "api", bounds=(1, 3))
+    genesis = network.nodes[0].active
+    for node in network.nodes[1:]:
+        network.inject(node, Leave())
+    network.run(network.now + 40_000, lambda: len(network.live()) == 1 and network.agree())
+    assert network.agree() and [n.alive for n in network.nodes] == [True, False, False]
+    (left,) = network.live()
+    assert left.active and genesis and left.active.manifest.lineage == genesis.manifest.digest
+    assert network.happened["left by LEAVE"] == 1 and network.happened["suspend"] == 0
+
+
+def test_a_leave_that_nobody_hears_is_a_death() -> None:
+    """It is spent: what it was for has failed, and counts for nothing else."""
+    network = pair()
+    stays, leaves = network.nodes
+    network.inject(leaves, Leave())
+    network.faults.cut = lambda now, a, b: a == leaves.index and not leaves.alive
+    network.run(network.now + 60_000)
+    assert network.happened["left by LEAVE"] == 1
+    assert stays.suspended and stays.active is not None and stays.active.manifest.is_genesis
+
+
 def test_a_surplus_instance_stays_outside_and_harms_nobody() -> None:
     network = shop("api", "db", "web")
     surplus = network.boot("web")

@@ -27,6 +27,7 @@ from toposeal.membership.events import (
     Timer,
 )
 from toposeal.membership.hello import Hello, make_hello
+from toposeal.membership.leave import leave_message, make_leave
 from toposeal.membership.manifest import Manifest, build_manifest
 from toposeal.membership.sealed import join_of, seal_of
 from toposeal.membership.signing import Tag
@@ -128,6 +129,15 @@ class Actor:
 
     def sealed(self, manifest: Manifest) -> bytes:
         return encode(wire.Envelope(sealed=make_sealed(self.own.keys, self.iid, manifest)))
+
+    def release(self, manifest: Manifest) -> bytes:
+        """Its PROPOSE to whoever is to leave to `manifest`."""
+        proposed = make_propose(self.own.keys, self.iid, manifest)
+        return encode(wire.Envelope(release=wire.Release(manifest=manifest.body, propose=proposed)))
+
+    def leave(self, manifest: Manifest) -> bytes:
+        left = make_leave(self.own.keys, self.own.identity, manifest)
+        return encode(wire.Envelope(leave=leave_message(left)))
 
     def heartbeat(
         self,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from support.actors import Actor
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.membership.certificate import Certificate
+from toposeal.membership.leave import leave_message, make_leave
 from toposeal.membership.manifest import Manifest, build_manifest
 from toposeal.membership.records import record_message
 from toposeal.membership.sealed import SealedManifest, SealedMember, seal_of
@@ -18,16 +20,24 @@ from toposeal_lab.simulation.symbolic import symbolic_evidence
 
 
 def link(
-    previous: Certificate | None, epoch: int, actors: Sequence[Actor], sealed: Sequence[Actor] = ()
+    previous: Certificate | None,
+    epoch: int,
+    actors: Sequence[Actor],
+    sealed: Sequence[Actor] = (),
+    left: Actor | None = None,
 ) -> Certificate:
-    """`actors` make a HELLO for `epoch` and commit to the manifest of all of them; `sealed` seal it."""
+    """`actors` make a HELLO for `epoch` and commit to the manifest of all of them; `sealed` seal it, and
+    `left` has left to it.
+    """
     own = actors[0].own
     for actor in actors:
         actor.new_hello(epoch, previous=previous.digest if previous else ZERO_DIGEST)
     entries = [actor.hello.entry(actor.own.identity) for actor in actors]
     before = previous.manifest if previous else None
     manifest = build_manifest(own.identity.mesh_id, own.topology.topology, epoch, entries, before)
-    return certificate(manifest, actors, sealed)
+    made = certificate(manifest, actors, sealed)
+    leave = make_leave(left.own.keys, left.own.identity, manifest) if left else None
+    return replace(made, leave=leave)
 
 
 def certificate(manifest: Manifest, actors: Sequence[Actor], sealed: Sequence[Actor] = ()) -> Certificate:
@@ -41,7 +51,9 @@ def certificate(manifest: Manifest, actors: Sequence[Actor], sealed: Sequence[Ac
 def part(held: Certificate, first: int = 0, count: int | None = None) -> wire.CertificatePart:
     """`count` records from `first` on, or all that follow."""
     members = held.sealed.members[first : None if count is None else first + count]
+    leave = leave_message(held.leave) if held.leave and not first else None
     return wire.CertificatePart(
+        leave=leave,
         manifest_digest=held.digest,
         manifest=b"" if first else held.manifest.body,
         first=first,

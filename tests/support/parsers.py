@@ -20,7 +20,7 @@ from toposeal.dataplane.discovery import Discovery
 from toposeal.dataplane.discovery import Kind as Resources
 from toposeal.dataplane.dns_client import Kind, question, read_answer
 from toposeal.encoding import decode, encode
-from toposeal.errors import ToposealError
+from toposeal.errors import Reason, RemoteProtocolError, ToposealError
 from toposeal.evidence.amd_x509 import parse_amd_certificate, parse_amd_crl, split_certificates
 from toposeal.evidence.bundle import parse_bundle
 from toposeal.evidence.collateral import parse_collateral
@@ -43,6 +43,7 @@ from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Received
 from toposeal.membership.hello import verify_hello
 from toposeal.membership.identity import verify_identity
+from toposeal.membership.leave import leave_message, make_leave, verify_leave
 from toposeal.membership.machine import step
 from toposeal.membership.manifest import parse_manifest
 from toposeal.membership.state import Fetch, Own, Waiting, initial
@@ -50,6 +51,7 @@ from toposeal.membership.votes import (
     Heartbeat,
     Want,
     make_heartbeat,
+    make_propose,
     make_sealed,
     make_want,
     parse_decision,
@@ -214,9 +216,34 @@ def _peer_messages(mesh: Mesh) -> dict[str, Parser]:
         "liveness": Parser(signed(lambda message: parse_liveness(message, "ping")), [encode(liveness)]),
         "decision": Parser(lambda data: parse_decision(data, "commit"), [commit.decision.body]),
         "heartbeat": Parser(parse_heartbeat, [make_heartbeat(pod.keys, beat).body]),
+        "leave": Parser(
+            lambda data: verify_leave(decode(wire.Leave, data, "leave", MAX_ENVELOPE_SIZE)),
+            [encode(leave_message(make_leave(pod.keys, identity, mesh.manifest)))],
+        ),
+        "release": _release(mesh),
         "want": Parser(parse_want, [make_want(pod.keys, want).body]),
         "certificate": _certificate(mesh),
     }
+
+
+def _release(mesh: Mesh) -> Parser:
+    """What a member that leaves is asked by one that it does not know."""
+    pod = mesh.pods[0]
+    own = Own(pod.signed, pod.keys, mesh.root, mesh.signed, ("10.0.0.1",))
+    member = replace(initial(own, 0), phase=Waiting(1, 0), leaving=True)
+    other = mesh.pods[1]
+    proposed = make_propose(other.keys, other.iid, mesh.manifest)
+    release = wire.Release(manifest=mesh.manifest.body, propose=proposed)
+
+    def accept(data: bytes) -> object:
+        try:
+            return step(member, Received(data), 0)
+        except RemoteProtocolError as error:
+            if error.reason is Reason.UNKNOWN_MEMBER:  # all of it was read
+                return error
+            raise
+
+    return Parser(accept, [encode(wire.Envelope(release=release))])
 
 
 def _certificate(mesh: Mesh) -> Parser:
@@ -227,7 +254,9 @@ def _certificate(mesh: Mesh) -> Parser:
     member = replace(initial(own, 0), phase=Waiting(1, 0), fetch=fetch)
     seals = {p.iid: make_sealed(p.keys, p.iid, mesh.manifest).signature for p in mesh.pods[1:]}
     held = Certificate(mesh.sealed, seals)
-    examples = [envelope(part(held)), envelope(part(held, count=1))]
+    gone = build_mesh(seed=2).pods[0]
+    left = replace(held, leave=make_leave(gone.keys, gone.signed.identity, mesh.manifest))
+    examples = [envelope(part(each)) for each in (held, left)] + [envelope(part(held, count=1))]
     return Parser(lambda data: step(member, Received(data), 0), examples)
 
 

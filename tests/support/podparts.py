@@ -15,6 +15,7 @@ from toposeal.dataplane.view import PodView
 from toposeal.errors import Mismatch, PodError
 from toposeal.gate.machine import State
 from toposeal.host import netlink
+from toposeal.membership.events import Left, Send
 from toposeal.membership.state import Own
 from toposeal.outside.pushed import Pushed
 
@@ -28,6 +29,7 @@ class Parts:
         self.expected: list[int] = []  # versions of topologies that the gate was told of
         self.fails, self.hangs = "", ""
         self.stays = False  # nobody can do without it
+        self.farewell: tuple[Send, ...] = ()
         self.error: BaseException = ZeroDivisionError()
         self.on_change: Callable[[PodError], None] = lambda error: None
         self.on_local: Callable[[tuple[str, ...]], None] = lambda addresses: None
@@ -78,6 +80,9 @@ def _link(parts: Parts) -> dict[str, object]:
     class Client:
         def __init__(self, *_: object) -> None:
             pass
+
+        def send(self, addresses: tuple[str, ...], data: bytes) -> None:
+            parts.done.append(f"sent {data!r} to {addresses}")
 
         async def close(self) -> None:
             parts.done.append("no link")
@@ -221,11 +226,11 @@ def _member(parts: Parts) -> dict[str, object]:
             parts.done.append("fault")
             self.ended.set_result(mismatch)
 
-        async def leave(self) -> bool:
+        async def leave(self) -> Left:
             parts.done.append("leave")
             if parts.stays:
                 await asyncio.Event().wait()
-            return False
+            return Left(bool(parts.farewell), parts.farewell)
 
         def receive(self, data: bytes) -> None:
             parts.done.append(f"received {data!r}")

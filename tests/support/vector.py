@@ -160,6 +160,12 @@ class Pod:
         """The second record of the certificate over D."""
         return octets(1, self.iid) + octets(2, receiver.iid) + octets(3, D) + number(4, 1)
 
+    @property
+    def leave(self) -> bytes:
+        """LEAVE as it travels: it carries its key, and its sender is not listed in D."""
+        decision = self.decision
+        return octets(1, self.ik_spki) + octets(2, decision) + octets(3, self.sign("leave", decision))
+
     def sign(self, name: str, body: bytes) -> bytes:
         return self.ik.sign(transcript(f"toposeal/v1/sig/{name}", body))
 
@@ -191,6 +197,7 @@ class Pod:
 MESH_ID = h("toposeal/v1/mesh", OWNER_ROOT, MESH.encode())
 TOPO_DIGEST = h("toposeal/v1/topology", PAYLOAD)
 DB, WEB = Pod("db", 0x11), Pod("web", 0x21)
+GONE = Pod("db", 0x31)  # who leaves
 MANIFEST = (
     number(1, 1)
     + octets(2, MESH_ID)
@@ -238,6 +245,8 @@ def page() -> str:
         ("db IK over HEARTBEAT", DB.sign("heartbeat", DB.heartbeat(WEB))),
         ("db Want", DB.want(WEB)),
         ("db IK over WANT", DB.sign("want", DB.want(WEB))),
+        ("gone iid", GONE.iid),
+        ("gone Leave", GONE.leave),
     ]
     return "\n".join(_block(name, value) for name, value in values)
 

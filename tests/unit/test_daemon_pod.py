@@ -25,6 +25,7 @@ from toposeal.evidence.bundle import EMPTY
 from toposeal.host.collateral_source import FileSource
 from toposeal.host.operator_calls import PUSH, STATUS
 from toposeal.host.peer_client import PeerClient
+from toposeal.membership.events import Send
 from toposeal_lab.simulation.network import Network, signed_topology
 
 HANDED = encode(wire.Handed(topology=b"{}"))
@@ -108,6 +109,27 @@ def test_the_order_of_the_start_and_that_envoy_ends_first(check: Callable[[Test]
         assert ends[:3] == ["leave", "no identity", "no envoy"] and "no socket" in ends
         assert ends[-1] == "no port"
         assert_all_ended(parts)
+
+    check(test)
+
+
+def test_a_farewell_is_said_when_nothing_serves_any_more(
+    check: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before the gate is closed for good, Envoy gone and the node ended, and more than once."""
+    monkeypatch.setattr(pod, "_FAREWELL_MS", 5)
+    monkeypatch.setattr(pod, "LEAVE_LINGER", 15)
+
+    async def test(made: pod.Pod, parts: Parts) -> None:
+        parts.farewell = (Send(bytes(48), ("10.0.0.9",), b"leave"),)
+        running = asyncio.create_task(made.run())
+        await started(parts, "node")
+        made.stop()
+        assert await running is None
+        said = "sent b'leave' to ('10.0.0.9',)"
+        assert parts.done.count(said) == 3 and parts.done[-1] == "no link"
+        assert_all_ended(parts)
+        assert parts.done.index(said) > max(map(parts.done.index, ("no envoy", "no port", "no link")))
 
     check(test)
 

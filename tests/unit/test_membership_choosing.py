@@ -31,7 +31,7 @@ def chosen(
         (link(None, 1, listed),),
         frozenset(actor.iid for actor in listed),
     )
-    return None if found is None else [[a.iid for a in FIVE].index(entry.iid) for entry in found]
+    return None if found is None else [[a.iid for a in FIVE].index(entry.iid) for entry in found.entries]
 
 
 def _entry(actor: Actor) -> Entry:

@@ -26,6 +26,7 @@ from toposeal.limits import (
 from toposeal.membership.certificate import Certificate
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Send, Subject
 from toposeal.membership.fetching import hold
+from toposeal.membership.leave import make_leave
 from toposeal.membership.machine import deadline
 from toposeal.membership.manifest import Entry, build_manifest, parse_manifest
 from toposeal.membership.sealed import SealedManifest
@@ -222,9 +223,11 @@ def test_R3_the_first_part_of_the_largest_manifest_is_no_larger_than_an_envelope
     own, topology = mesh.bench.own.identity, mesh.bench.signed.topology
     manifest = build_manifest(own.mesh_id, topology, 1, entries)
     member = large(mesh, MAX_QUOTE_SIZE).sealed.members[0]
-    mesh.bench.hold(Certificate(SealedManifest(manifest, topology, (member,) * MAX_REPLICAS), {}))
+    sealed = SealedManifest(manifest, topology, (member,) * MAX_REPLICAS)
+    leave = make_leave(mesh.bench.own.keys, mesh.bench.own.identity, manifest)
+    mesh.bench.hold(Certificate(sealed, {}, leave))
     effects = mesh.bench.receive(mesh.dbs[0].want(mesh.bench.own.iid, manifest.digest))
-    assert len(answered(effects).members) == 1
+    assert len(answered(effects).members) == 1 and answered(effects).HasField("leave")
     assert len(of(effects, Send)[0].data) <= MAX_ENVELOPE_SIZE
 
 
@@ -282,6 +285,32 @@ def test_several_parts_are_asked_for_one_after_the_other(mesh: Mesh) -> None:
         assert wanted(effects) == more
         mesh.bench.appraise(effects)
     assert mesh.bench.member.chain[mesh.held.digest] == mesh.held
+
+
+def test_9_a_certificate_comes_with_the_leave_that_it_rests_on(mesh: Mesh) -> None:
+    """In the first part alone; and so we give it to others."""
+    gone = mesh.bench.actor("db")
+    held = link(None, 1, mesh.dbs, mesh.dbs, left=gone)
+    mesh.asking(held)
+    effects = mesh.takes(part(held, count=1))
+    late = part(held, 1)
+    late.leave.CopyFrom(part(held).leave)
+    assert mesh.refused(late) is Reason.MALFORMED
+    mesh.bench.appraise([*effects, *mesh.takes(part(held, 1))])
+    found = mesh.bench.member.chain[held.digest]
+    assert found == held and found.leave is not None and found.leave.sender == gone.iid
+    for first in (0, 1):
+        given = answered(mesh.bench.receive(mesh.dbs[0].want(mesh.bench.own.iid, held.digest, first)))
+        assert given.HasField("leave") is (first == 0)
+
+
+def test_9_a_leave_for_another_manifest_comes_with_no_certificate(mesh: Mesh) -> None:
+    held = link(None, 1, mesh.dbs, mesh.dbs)
+    other = link(None, 2, mesh.dbs[:1], left=mesh.bench.actor("db"))
+    mesh.asking(held)
+    message = part(held)
+    message.leave.CopyFrom(part(other).leave)
+    assert mesh.refused(message) is Reason.MANIFEST_MISMATCH
 
 
 def test_seals_that_are_not_known_yet_may_be_missing(mesh: Mesh) -> None:

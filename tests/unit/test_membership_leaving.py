@@ -135,10 +135,10 @@ def test_who_leaves_takes_part_where_there_is_no_majority_without_it(above: bool
     assert isinstance(bench.member.phase, Active) is not above
 
 
-def test_who_leaves_and_is_needed_for_ever_ends_at_once() -> None:
-    """Of two, neither is a majority."""
+def test_of_two_who_leaves_waits_to_be_asked_for_its_leave() -> None:
+    """Neither is a majority without the other."""
     bench, _ = active(dbs=1)
-    assert of(bench.event(Leave()), Left) == [Left(replaced=False)]
+    assert of(bench.event(Leave()), Left) == []
 
 
 def test_that_another_leaves_counts_without_an_answer_and_for_good() -> None:

@@ -76,6 +76,8 @@ def messages(mesh: Mesh) -> dict[str, bytes]:
         "heartbeat": mesh.a.heartbeat(mesh.bench.own.iid),
         "want": mesh.a.want(mesh.bench.own.iid, manifest.digest),
         "certificate": encode(wire.Envelope(certificate=wire.CertificatePart(first=1))),
+        "release": mesh.a.release(manifest),
+        "leave": mesh.a.leave(manifest),
     }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from support import vector
-from support.vector import DB, WEB
+from support.vector import DB, GONE, WEB
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
-from toposeal.encoding import digest
+from toposeal.encoding import decode, digest
 from toposeal.evidence.binding import live_binding
 from toposeal.membership.hello import verify_hello
 from toposeal.membership.identity import SignedIdentity, verify_identity
+from toposeal.membership.leave import require_for, verify_leave
 from toposeal.membership.manifest import parse_manifest
 from toposeal.membership.sealed import join_of, seal_of
 from toposeal.membership.signing import SigningKeys, Tag, verify_ik
@@ -74,6 +75,12 @@ def test_votes_are_signed_as_the_page_says() -> None:
         evidence=wire_evidence.Evidence(tee=wire_evidence.TDX, quote=b"quote"),
     )
     assert verify_commit(commit, found).decision.epoch == vector.EPOCH
+
+
+def test_a_leave_is_read_and_is_for_the_manifest_without_its_sender() -> None:
+    leave = verify_leave(decode(wire.Leave, GONE.leave, "leave", 1_000))
+    assert (leave.sender, leave.decision.body) == (GONE.iid, GONE.decision)
+    require_for(leave, parse_manifest(vector.MANIFEST))
 
 
 def test_production_signs_the_same_bytes() -> None:

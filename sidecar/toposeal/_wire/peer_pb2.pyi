@@ -179,6 +179,24 @@ class Commit(_message.Message):
     evidence: _evidence_pb2.Evidence
     def __init__(self, body: _Optional[bytes] = ..., ik_signature: _Optional[bytes] = ..., ca_signature: _Optional[bytes] = ..., evidence: _Optional[_Union[_evidence_pb2.Evidence, _Mapping]] = ...) -> None: ...
 
+class Release(_message.Message):
+    __slots__ = ("manifest", "propose")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    PROPOSE_FIELD_NUMBER: _ClassVar[int]
+    manifest: bytes
+    propose: Signed
+    def __init__(self, manifest: _Optional[bytes] = ..., propose: _Optional[_Union[Signed, _Mapping]] = ...) -> None: ...
+
+class Leave(_message.Message):
+    __slots__ = ("ik_spki", "body", "signature")
+    IK_SPKI_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ik_spki: bytes
+    body: bytes
+    signature: bytes
+    def __init__(self, ik_spki: _Optional[bytes] = ..., body: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
 class MemberRecord(_message.Message):
     __slots__ = ("identity", "ik_signature", "ca_signature", "hello", "commit", "gpus")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -196,21 +214,23 @@ class MemberRecord(_message.Message):
     def __init__(self, identity: _Optional[bytes] = ..., ik_signature: _Optional[bytes] = ..., ca_signature: _Optional[bytes] = ..., hello: _Optional[_Union[Signed, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., gpus: _Optional[_Iterable[_Union[_evidence_pb2.GpuEvidence, _Mapping]]] = ...) -> None: ...
 
 class CertificatePart(_message.Message):
-    __slots__ = ("manifest_digest", "manifest", "first", "members", "seals")
+    __slots__ = ("manifest_digest", "manifest", "first", "members", "seals", "leave")
     MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     SEALS_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     manifest_digest: bytes
     manifest: bytes
     first: int
     members: _containers.RepeatedCompositeFieldContainer[MemberRecord]
     seals: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, manifest_digest: _Optional[bytes] = ..., manifest: _Optional[bytes] = ..., first: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberRecord, _Mapping]]] = ..., seals: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    leave: Leave
+    def __init__(self, manifest_digest: _Optional[bytes] = ..., manifest: _Optional[bytes] = ..., first: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberRecord, _Mapping]]] = ..., seals: _Optional[_Iterable[bytes]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
 
 class Envelope(_message.Message):
-    __slots__ = ("introduction", "hello", "ping", "pong", "propose", "commit", "sealed", "topology", "heartbeat", "want", "certificate")
+    __slots__ = ("introduction", "hello", "ping", "pong", "propose", "commit", "sealed", "topology", "heartbeat", "want", "certificate", "release", "leave")
     INTRODUCTION_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
@@ -222,6 +242,8 @@ class Envelope(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     WANT_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     introduction: Introduction
     hello: Signed
     ping: Signed
@@ -233,7 +255,9 @@ class Envelope(_message.Message):
     heartbeat: Signed
     want: Signed
     certificate: CertificatePart
-    def __init__(self, introduction: _Optional[_Union[Introduction, _Mapping]] = ..., hello: _Optional[_Union[Signed, _Mapping]] = ..., ping: _Optional[_Union[Signed, _Mapping]] = ..., pong: _Optional[_Union[Signed, _Mapping]] = ..., propose: _Optional[_Union[Signed, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., sealed: _Optional[_Union[Signed, _Mapping]] = ..., topology: _Optional[bytes] = ..., heartbeat: _Optional[_Union[Signed, _Mapping]] = ..., want: _Optional[_Union[Signed, _Mapping]] = ..., certificate: _Optional[_Union[CertificatePart, _Mapping]] = ...) -> None: ...
+    release: Release
+    leave: Leave
+    def __init__(self, introduction: _Optional[_Union[Introduction, _Mapping]] = ..., hello: _Optional[_Union[Signed, _Mapping]] = ..., ping: _Optional[_Union[Signed, _Mapping]] = ..., pong: _Optional[_Union[Signed, _Mapping]] = ..., propose: _Optional[_Union[Signed, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., sealed: _Optional[_Union[Signed, _Mapping]] = ..., topology: _Optional[bytes] = ..., heartbeat: _Optional[_Union[Signed, _Mapping]] = ..., want: _Optional[_Union[Signed, _Mapping]] = ..., certificate: _Optional[_Union[CertificatePart, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ()

@@ -105,7 +105,7 @@ class Node:
         self._own = own
         self._member: Member | None = None
         self._quoted_at: int | None = None
-        self._left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._left: asyncio.Future[Left] = asyncio.get_running_loop().create_future()
 
     @property
     def member(self) -> Member | None:
@@ -166,8 +166,10 @@ class Node:
             raise TopologyError(after.blocked)
         return Pushed(after.topology.version > before.topology.version, after.topology.version)
 
-    async def leave(self) -> bool:
-        """Ask the others to go on without us, and wait until they do (True) or plainly cannot."""
+    async def leave(self) -> Left:
+        """Ask the others to go on without us, and wait until they do or plainly cannot. With a farewell the
+        member is fenced, and the caller sends it when it has closed everything.
+        """
         self._step(Leave())
         return await self._left
 
@@ -220,9 +222,9 @@ class Node:
                     self._spawn(self._ports.resume())
                 case Alarm(mismatch):
                     journal.mismatch("alarm", mismatch)
-                case Left(replaced):
+                case Left():
                     if not self._left.done():
-                        self._left.set_result(replaced)
+                        self._left.set_result(effect)
                 case Fence(mismatch):
                     self._fence(mismatch)
 

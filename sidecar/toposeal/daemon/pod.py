@@ -54,6 +54,7 @@ from toposeal.host.tasks import watched
 from toposeal.host.throwaway import make_throwaway
 from toposeal.host.xds_files import XdsDirectory
 from toposeal.limits import ENVOY_UID, LEAVE_LINGER, LEAVE_TIMEOUT, PEER_PORT
+from toposeal.membership.events import Send
 from toposeal.outside.pushed import Pushed
 from toposeal.outside.status import Status
 from toposeal.topology.model import Topology
@@ -61,6 +62,7 @@ from toposeal.verification.model import VerifiedEvidence
 
 Appraiser = Callable[[wire_evidence.Evidence, Binding, Topology], VerifiedEvidence]
 _ADDRESS_POLL_S = 0.2
+_FAREWELL_MS = 1_000
 
 
 class Pod:
@@ -88,12 +90,20 @@ class Pod:
         self._kinds: list[Kind] = []
         self._local: Collection[str] = ()
         self._leaving: asyncio.Task[None] | None = None
+        self._farewell: tuple[Send, ...] = ()
         self._ended: asyncio.Future[Mismatch | None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> Mismatch | None:
         """Until fenced (why) or stopped (None). Whatever ends it, Envoy is gone and nothing is left to serve
-        another. An exception of any part ends all others and is raised here.
+        another. An exception of any part ends all others and is raised here. Only then our LEAVE is said, if
+        there is one: whoever hears it counts on us for nothing any more (PROTOCOL.md 4.10).
         """
+        ended = await self._until_ended()
+        self._node = self._answers = None
+        await _say(self._farewell)
+        return ended
+
+    async def _until_ended(self) -> Mismatch | None:
         async with AsyncExitStack() as stack:
             life = asyncio.create_task(self._live(stack))
             either: set[asyncio.Future[Any]] = {life, self._ended}
@@ -115,7 +125,9 @@ class Pod:
     async def _leave(self, node: Node) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT / 1000):
-                if await node.leave():
+                left = await node.leave()
+                self._farewell = left.farewell
+                if left.replaced and not left.farewell:
                     await asyncio.sleep(LEAVE_LINGER / 1000)
         if not self._ended.done():
             self._ended.set_result(None)
@@ -314,6 +326,19 @@ class _Link:
             while not self._announcements.empty():
                 messages, known = self._announcements.get_nowait()
             await self._client.announce(self._seeds, messages, known)
+
+
+async def _say(farewell: Collection[Send]) -> None:
+    """Again and again, since nobody answers, until the last second that there is."""
+    if not farewell:
+        return
+    journal.event("leave", to=len(farewell))
+    client = PeerClient((), PEER_PORT)
+    for _ in range(LEAVE_LINGER // _FAREWELL_MS):
+        for each in farewell:
+            client.send(each.addresses, each.data)
+        await asyncio.sleep(_FAREWELL_MS / 1000)
+    await client.close()
 
 
 def _cut(addresses: Collection[str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.membership.certificate import trail
 from toposeal.membership.choosing import choose, doubted, leavers
-from toposeal.membership.heads import is_alive
+from toposeal.membership.heads import is_alive, parting
 from toposeal.membership.manifest import Entry, Manifest, build_manifest
 from toposeal.membership.state import Attempt, Member, Peer, is_eligible
 from toposeal.verification.model import VerifiedEvidence
@@ -20,12 +20,14 @@ _MISSED_PINGS = 3  # a candidate that missed this many in a row is not live
 @dataclass(frozen=True)
 class Selection:
     """The members that the next manifest would have. `full`: no further instance could be in it. `awaited`:
-    it leaves out a member of the predecessor that lives and that the topology still admits.
+    it leaves out a member of the predecessor that lives and that the topology still admits. `leaver`: whose
+    LEAVE it rests on.
     """
 
     entries: tuple[Entry, ...]
     full: bool
     awaited: bool
+    leaver: bytes | None = None
 
     @property
     def iids(self) -> tuple[bytes, ...]:
@@ -54,9 +56,10 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     own = attempt.hello.entry(member.own.identity)
     entries = list(_unique([own, *(p.hello.entry(p.identity) for p in live)]))
     doubtful = doubted(member, now)
-    chosen = choose(roles, entries, leavers(member), doubtful, path or (), incumbents)
-    if chosen is None or own not in chosen:
+    choice = choose(roles, entries, leavers(member), doubtful, path or (), parting(member, now))
+    if choice is None or own not in choice.entries:
         return None
+    chosen = choice.entries
     iids = {entry.iid for entry in chosen}
     left_out = incumbents - iids
     awaited = any(
@@ -66,7 +69,7 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     )
     count = Counter(entry.role for entry in chosen)
     full = all(count[name] == role.max_replicas for name, role in roles.items())
-    return Selection(chosen, full and not awaited, awaited)
+    return Selection(chosen, full and not awaited, awaited, choice.leaver)
 
 
 def manifest_of(member: Member, attempt: Attempt, selection: Selection) -> Manifest:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.limits import MAX_TRAIL
+from toposeal.membership.leave import SignedLeave
 from toposeal.membership.manifest import Manifest
 from toposeal.membership.sealed import SealedManifest
 
@@ -17,6 +18,7 @@ class Certificate:
 
     sealed: SealedManifest
     seals: Mapping[bytes, bytes]  # iid -> IK over its SEALED, 64
+    leave: SignedLeave | None = None  # for this manifest, which does not list its sender
 
     @property
     def manifest(self) -> Manifest:
@@ -71,10 +73,17 @@ def missing(chain: Chain, digest: bytes) -> bytes | None:
     return None
 
 
-def majority(path: Collection[Certificate], iids: Collection[bytes]) -> bool:
-    """Check 9: more than half of the members of every one of them are in `iids`."""
-    members = frozenset(iids)
-    return all(2 * len(link.sealed.iids & members) > len(link.sealed.iids) for link in path)
+def majority(path: Sequence[Certificate], iids: Collection[bytes]) -> bool:
+    """Check 9: more than half of the members of every one of `path`, newest first, are in `iids` or have left
+    to a later one of it.
+    """
+    members = set(iids)
+    for link in path:
+        if 2 * len(link.sealed.iids & members) <= len(link.sealed.iids):
+            return False
+        if link.leave is not None:
+            members.add(link.leave.sender)
+    return True
 
 
 def descends(chain: Chain, digest: bytes, ancestor: bytes) -> bool | None:

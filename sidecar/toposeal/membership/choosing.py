@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from toposeal.membership.certificate import Certificate, majority
 from toposeal.membership.manifest import Entry
 from toposeal.membership.state import Member
 from toposeal.topology.model import Role
+
+_FEW = 2  # of more members a majority is left when one goes, so that rounds let go of all who leave
+
+
+class Choice(NamedTuple):
+    """In ascending order; without the LEAVE of `leaver` to it check 9 is not met."""
+
+    entries: tuple[Entry, ...]
+    leaver: bytes | None = None
 
 
 def leavers(member: Member) -> frozenset[bytes]:
@@ -34,16 +44,17 @@ def choose(
     entries: Sequence[Entry],
     leaving: frozenset[bytes],
     doubtful: frozenset[bytes],
-    path: Collection[Certificate],
-    listed: frozenset[bytes],
-) -> tuple[Entry, ...] | None:
-    """In ascending order; None while a role has fewer than min of those who stay, or check 9 along `path`
-    is not met. Without those who are `doubtful`, unless nothing can be chosen without them.
+    path: Sequence[Certificate],
+    parting: frozenset[bytes],
+) -> Choice | None:
+    """None while a role has fewer than min of those who stay, or check 9 along `path`, of which the first is
+    the predecessor, is not met. Without those who are `doubtful`, unless nothing can be chosen without them.
+    Those of `parting` would sign a LEAVE.
     """
     certain = [entry for entry in entries if entry.iid not in doubtful]
-    chosen = _choose(roles, certain, leaving, path, listed)
+    chosen = _choose(roles, certain, leaving, path, parting)
     if chosen is None and len(certain) < len(entries):
-        return _choose(roles, entries, leaving, path, listed)
+        return _choose(roles, entries, leaving, path, parting)
     return chosen
 
 
@@ -51,14 +62,17 @@ def _choose(
     roles: Mapping[str, Role],
     entries: Sequence[Entry],
     leaving: frozenset[bytes],
-    path: Collection[Certificate],
-    listed: frozenset[bytes],
-) -> tuple[Entry, ...] | None:
-    """Of those who leave as few as check 9 needs, of the predecessor's members `listed` alone, by ascending
-    iid: with more of them the majority never gets smaller, since they come before everybody not listed.
+    path: Sequence[Certificate],
+    parting: frozenset[bytes],
+) -> Choice | None:
+    """Of those who leave as few as check 9 needs, of the predecessor's members alone, by ascending iid: with
+    more of them the majority never gets smaller, since they come before everybody not listed. Where that
+    brings nobody nearer to its end, those who stay with the LEAVE of one.
     """
+    listed = path[0].sealed.iids if path else frozenset()
     staying = [entry for entry in entries if entry.iid not in leaving]
-    if _within_bounds(roles, staying, listed) is None:
+    alone = _within_bounds(roles, staying, listed)
+    if alone is None:
         return None
     going = sorted((entry for entry in entries if entry.iid in leaving & listed), key=lambda entry: entry.iid)
 
@@ -68,7 +82,13 @@ def _choose(
 
     counts = range(len(going) + 1)
     fewest = bisect_left(counts, True, key=lambda count: with_some(count) is not None)
-    return with_some(fewest) if fewest < len(counts) else None
+    chosen = with_some(fewest) if fewest < len(counts) else None
+    if len(listed) <= _FEW and (chosen is None or listed == {entry.iid for entry in chosen}):
+        iids = [entry.iid for entry in alone]
+        for leaver in sorted(parting & listed):
+            if majority(path, [*iids, leaver]):
+                return Choice(alone, leaver)
+    return None if chosen is None else Choice(chosen)
 
 
 def _within_bounds(

@@ -164,9 +164,12 @@ class Resume:
 
 @dataclass(frozen=True)
 class Left:
-    """The pod may end: the others are active without us (`replaced`), or cannot do without us."""
+    """The pod may end: the others go on without us (`replaced`), or cannot do without us. They need the
+    `farewell`, our LEAVE: it is sent when nothing is served any more, and the member is fenced.
+    """
 
     replaced: bool
+    farewell: tuple[Send, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from toposeal.limits import CERTIFICATE_PART, MAX_ENVELOPE_SIZE, MAX_PARTS, MAX_
 from toposeal.membership.certificate import Certificate, missing, trail
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Send, Subject, Ticket
 from toposeal.membership.history import with_chain
+from toposeal.membership.leave import SignedLeave, leave_message, require_for, verify_leave
 from toposeal.membership.manifest import Entry, Manifest, bounds_mismatches, parse_manifest
 from toposeal.membership.peers import Step, admitted_peer, stale
 from toposeal.membership.records import committed, introduced, record_message, require_equal
@@ -132,6 +133,7 @@ def on_part(member: Member, message: wire.CertificatePart, now: int) -> Step:
         ticket = Ticket(Subject.RECORD, entry.iid, manifest.digest)
         effects.append(Appraise(ticket, commit.evidence, seal_of(manifest, entry), topology))
     fetch = replace(fetch, manifest=manifest, records=tuple(records), seals=seals, asked_at=now, asked=1)
+    fetch = replace(fetch, leave=_leave(message, manifest) or fetch.leave)
     member = replace(member, fetch=fetch)
     more = len(records) < len(manifest.members)
     return member, (*effects, *(_ask(member) if more else ()))
@@ -164,11 +166,12 @@ def on_record_refused(member: Member, event: Refused) -> Step:
 def hold(member: Member, certificate: Certificate) -> Member:
     """Keep `certificate`; of too many the oldest go, but none that our own seal rests on or that we serve.
 
-    A SEALED that is known stays known: the same certificate from somebody else may have fewer of them.
+    A SEALED or LEAVE that is known stays known: the same certificate from somebody else may lack it.
     """
     known = member.chain.get(certificate.digest)
     if known is not None:
-        certificate = replace(certificate, seals={**certificate.seals, **known.seals})
+        seals, leave = {**certificate.seals, **known.seals}, known.leave or certificate.leave
+        certificate = replace(certificate, seals=seals, leave=leave)
     chain = {**member.chain, certificate.digest: certificate}
     kept = {link.digest for link in trail(chain, member.sealed) or ()} | {certificate.digest, member.sealed}
     kept |= {member.serving.manifest.digest} if member.serving else set()
@@ -209,6 +212,8 @@ def _part(held: Certificate, first: int) -> wire.CertificatePart:
     part = wire.CertificatePart(
         manifest_digest=held.digest, first=first, manifest=b"" if first else held.manifest.body
     )
+    if held.leave is not None and not first:
+        part.leave.CopyFrom(leave_message(held.leave))
     size = len(part.manifest)
     for sealed in held.sealed.members[first:]:
         record = record_message(sealed)
@@ -237,6 +242,19 @@ def _require_bounds(manifest: Manifest, topology: Topology) -> None:
         raise RemoteProtocolError(*wrong)
 
 
+def _leave(message: wire.CertificatePart, manifest: Manifest) -> SignedLeave | None:
+    """The LEAVE to this manifest, if the first part came with one."""
+    if not message.HasField("leave"):
+        return None
+    if message.first:
+        raise RemoteProtocolError.of(
+            Reason.MALFORMED, "certificate.leave", f"in part {message.first}", "in the first"
+        )
+    leave = verify_leave(message.leave)
+    require_for(leave, manifest)
+    return leave
+
+
 def _gpus(record: wire.MemberRecord, entry: Entry) -> tuple[GpuEvidence, ...]:
     """The GPUs that the entry's aux_digest is of; whoever admits the member appraises them."""
     try:
@@ -253,4 +271,4 @@ def _certificate(member: Member, fetch: Fetch, manifest: Manifest) -> Certificat
         for found, commit, gpus in fetch.records
     )
     topology = member.topologies[manifest.topology_digest].topology
-    return Certificate(SealedManifest(manifest, topology, members), fetch.seals)
+    return Certificate(SealedManifest(manifest, topology, members), fetch.seals, fetch.leave)

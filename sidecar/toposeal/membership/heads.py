@@ -8,7 +8,15 @@ from toposeal.errors import Mismatch, Reason
 from toposeal.membership.certificate import Certificate, descends, majority, trail
 from toposeal.membership.choosing import choose, doubted, leavers
 from toposeal.membership.events import Left
-from toposeal.membership.state import Active, Member, Peer, Prospect, is_eligible, superseded
+from toposeal.membership.state import (
+    Active,
+    Member,
+    Peer,
+    Prospect,
+    attempt_of,
+    is_eligible,
+    superseded,
+)
 
 
 def head(member: Member, now: int) -> bytes:
@@ -33,6 +41,19 @@ def head(member: Member, now: int) -> bytes:
 def is_alive(member: Member, peer: Peer, now: int) -> bool:
     """Proved life no longer ago than a lease lasts."""
     return peer.alive_at is not None and now - peer.alive_at <= member.own.topology.topology.timers.lease_ms
+
+
+def parting(member: Member, now: int) -> frozenset[bytes]:
+    """iids of those who leave and can still sign a LEAVE, or did in this attempt; ours among them."""
+    attempt = attempt_of(member.phase)
+
+    def can(peer: Peer) -> bool:
+        if peer.left is None:
+            return peer.leaving and is_alive(member, peer, now)
+        return attempt is not None and peer.left.decision.epoch == attempt.epoch
+
+    others = frozenset(iid for iid, peer in member.peers.items() if can(peer))
+    return others | {member.own.iid} if member.leaving else others
 
 
 def is_ready(member: Member, peer: Peer, following: bytes, now: int) -> bool:
@@ -112,7 +133,7 @@ def sibling(member: Member, found: Certificate) -> Mismatch | None:
 
 def _prospect(member: Member, own: Certificate, now: int) -> frozenset[bytes] | None:
     """Whom the next manifest would list: who lives of ours, then who is ready, and of those who leave as few
-    as check 9 needs; None where it could not be, or not without them later on.
+    as check 9 needs, or the LEAVE of one; None where it could not be, or not without them later on.
     """
     path, listed = trail(member.chain, member.sealed), own.sealed.iids
     if not path:
@@ -124,5 +145,6 @@ def _prospect(member: Member, own: Certificate, now: int) -> frozenset[bytes] | 
             continue
         if is_alive(member, peer, now) if iid in listed else is_ready(member, peer, member.sealed, now):
             there.append(peer.hello.entry(peer.identity))
-    chosen = choose(member.topology.roles, there, leavers(member), doubted(member, now), path, listed)
-    return None if chosen is None else frozenset(entry.iid for entry in chosen)
+    doubtful, gone = doubted(member, now), parting(member, now)
+    chosen = choose(member.topology.roles, there, leavers(member), doubtful, path, gone)
+    return None if chosen is None else frozenset(entry.iid for entry in chosen.entries)

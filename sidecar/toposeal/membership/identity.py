@@ -45,7 +45,7 @@ class SignedIdentity:
 
 def make_identity(keys: SigningKeys, mesh_id: bytes, mesh: str, role: str, ca_der: bytes) -> SignedIdentity:
     """Build and sign the own IDENTITY, and read it back with the checks every peer will apply."""
-    spki = _spki(keys.ik.public_key())
+    spki = spki_of(keys.ik.public_key())
     body = encode(
         wire.Identity(
             protocol=PROTOCOL,
@@ -88,24 +88,23 @@ def parse_identity(body: bytes, mesh_id: bytes, mesh: str) -> Identity:
         mesh_id=message.mesh_id,
         role=message.role,
         iid=iid,
-        ik=_ed25519(message.ik_spki),
+        ik=read_ik(message.ik_spki, "identity.ik_spki"),
         ca=parse_ca(message.ca_certificate, mesh),
         id_digest=digest("toposeal/v1/identity", body),
     )
 
 
-def _ed25519(spki: bytes) -> Ed25519PublicKey:
+def read_ik(spki: bytes, field: str) -> Ed25519PublicKey:
+    """A public IK in its one encoding. Raises RemoteProtocolError naming `field`."""
     try:
         key = load_der_public_key(spki)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise RemoteProtocolError.of(
-            Reason.MALFORMED, "identity.ik_spki", "not a public key", "Ed25519"
-        ) from error
-    if not isinstance(key, Ed25519PublicKey) or spki != _spki(key):
-        raise RemoteProtocolError.of(Reason.MALFORMED, "identity.ik_spki", type(key).__name__, "Ed25519")
+        raise RemoteProtocolError.of(Reason.MALFORMED, field, "not a public key", "Ed25519") from error
+    if not isinstance(key, Ed25519PublicKey) or spki != spki_of(key):
+        raise RemoteProtocolError.of(Reason.MALFORMED, field, type(key).__name__, "Ed25519")
     return key
 
 
-def _spki(key: Ed25519PublicKey) -> bytes:
+def spki_of(key: Ed25519PublicKey) -> bytes:
     """The one encoding of a key: DER, 44 bytes."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -19,6 +19,7 @@ from toposeal.membership import (
     exchange,
     fetching,
     heartbeats,
+    leaving,
     liveness,
     peers,
     rounds,
@@ -74,6 +75,8 @@ MESSAGES: Mapping[str, tuple[type[Phase], ...]] = {
     "heartbeat": (Waiting, Gathering, Proposed, Committed, Sealed, Active),
     "want": (Waiting, Gathering, Proposed, Committed, Sealed, Active),
     "certificate": (Waiting, Gathering, Proposed, Committed, Sealed, Active),
+    "release": (Waiting, Gathering, Proposed, Active),
+    "leave": (Proposed,),
 }
 
 # Every change of phase that exists; the diagram in PROTOCOL.md is made from this table.
@@ -142,7 +145,7 @@ def step(member: Member, event: Event, now: int) -> Step:
             raise
         raise LocalProtocolError(*error.mismatches) from error
     after, more = heartbeats.watch(after, now)
-    if after.leaving:
+    if after.leaving and not isinstance(after.phase, Fenced):
         more += left(after, now)
     check_transition(member.phase, after.phase)
     return after, effects + more
@@ -226,6 +229,10 @@ def _received(member: Member, data: bytes, now: int) -> Step:
             return fetching.on_want(member, envelope.want, now)
         case "certificate":
             return fetching.on_part(member, envelope.certificate, now)
+        case "release":
+            return leaving.on_release(member, envelope.release)
+        case "leave":
+            return leaving.on_leave(member, envelope.leave, now)
         case _:
             return updates.on_topology(member, envelope.topology, now)
 

@@ -10,10 +10,11 @@ from toposeal.encoding import digest, encode, u64
 from toposeal.limits import MAX_ENVELOPE_SIZE, NONCE_SIZE
 from toposeal.membership.events import Announce, Effect, Send
 from toposeal.membership.hello import Hello
+from toposeal.membership.leave import leave_message
 from toposeal.membership.manifest import Manifest
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.signing import Tag
-from toposeal.membership.state import Attempt, Committed, Member, Peer, Sealed, attempt_of
+from toposeal.membership.state import Attempt, Committed, Member, Peer, Proposed, Sealed, attempt_of
 from toposeal.membership.votes import commit_message, make_liveness, make_propose, make_sealed
 
 
@@ -89,9 +90,15 @@ def topology(member: Member, peer: Peer) -> tuple[Effect, ...]:
     return tuple(send(peer, data) for data in _topology(member))
 
 
-def propose(member: Member, manifest: Manifest) -> tuple[Effect, ...]:
-    """PROPOSE to every other member of `manifest`."""
-    return to_listed(member, manifest, proposal(member, manifest))
+def propose(member: Member, phase: Proposed) -> tuple[Effect, ...]:
+    """PROPOSE to every other member of the manifest, and to whoever is to leave to it, with the manifest."""
+    said = to_listed(member, phase.manifest, proposal(member, phase.manifest))
+    leaver = member.peers.get(phase.leaver) if phase.leaver else None
+    if leaver is None or leaver.left is not None:
+        return said
+    signed = make_propose(member.own.keys, member.own.iid, phase.manifest)
+    release = wire.Release(manifest=phase.manifest.body, propose=signed)
+    return (*said, send(leaver, encode(wire.Envelope(release=release))))
 
 
 def proposal(member: Member, manifest: Manifest) -> bytes:
@@ -104,6 +111,11 @@ def votes(member: Member, phase: Committed | Sealed) -> tuple[bytes, ...]:
         commits = [phase.commit] if phase.commit else []
         return tuple(encode(wire.Envelope(commit=commit_message(c))) for c in commits)
     return certificate_votes(member, phase.sealed)
+
+
+def leave(phase: Committed) -> tuple[bytes, ...]:
+    """The LEAVE that our commitment rests on, for who may lack it."""
+    return (encode(wire.Envelope(leave=leave_message(phase.leave))),) if phase.leave else ()
 
 
 def certificate_votes(member: Member, sealed: SealedManifest) -> tuple[bytes, bytes]:

@@ -106,11 +106,11 @@ def _propose(
 ) -> tuple[Proposed, tuple[Effect, ...]]:
     """The PROPOSE of this very selection, said once; the timer repeats it."""
     if isinstance(phase, Proposed) and phase.manifest.members == selection.entries:
-        return phase, ()
+        return replace(phase, leaver=selection.leaver), ()
     manifest = manifest_of(member, phase.attempt, selection)
     deadline = now + member.own.topology.topology.timers.attempt_ms
-    proposed = Proposed(phase.attempt, manifest, deadline)
-    return while_possible(member, proposed, now), outbox.propose(member, manifest)
+    proposed = Proposed(phase.attempt, manifest, deadline, selection.leaver)
+    return while_possible(member, proposed, now), outbox.propose(member, proposed)
 
 
 def while_possible(member: Member, phase: Proposed, now: int) -> Proposed:
@@ -136,13 +136,16 @@ def _others(member: Member, manifest: Manifest) -> Iterable[Entry]:
 
 def _commit_if_agreed(member: Member, phase: Proposed, now: int) -> Step:
     attempt, manifest = phase.attempt, phase.manifest
-    if not _all_propose(member, manifest):
+    peer = member.peers.get(phase.leaver) if phase.leaver else None
+    leave = peer.left if peer else None
+    if not _all_propose(member, manifest) or (phase.leaver and leave is None):
         return member, ()
-    mismatches = commit_mismatches(member, attempt, manifest, now)
+    mismatches = commit_mismatches(member, attempt, manifest, now, leave)
     if mismatches:
         return replace(member, phase=replace(phase, deadline=now)), tuple(Alarm(m) for m in mismatches)
     timers = member.own.topology.topology.timers
-    committed = Committed(attempt, manifest, now + timers.quote_ms + timers.attempt_ms, None, {}, now)
+    deadline = now + timers.quote_ms + timers.attempt_ms
+    committed = Committed(attempt, manifest, deadline, None, {}, now, leave)
     member = replace(member, phase=committed, last_commitment=manifest.epoch)
     quote = Quote(own_seal(member, manifest))
     return member, (quote, *appraisals(member, committed, [e.iid for e in _others(member, manifest)]))

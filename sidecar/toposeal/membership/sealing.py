@@ -213,7 +213,7 @@ def _seal(member: Member, phase: Committed, now: int) -> Step:
     data = encode(wire.Envelope(sealed=signed))
     d = phase.manifest.digest
     seals = {iid: p.seal for iid, p in member.peers.items() if iid in sealed.iids and p.sealed == d}
-    member = hold(member, Certificate(sealed, {**seals, member.own.iid: signed.signature}))
+    member = hold(member, Certificate(sealed, {**seals, member.own.iid: signed.signature}, phase.leave))
     member = replace(member, phase=Sealed(sealed, deadline), sealed=d, sealed_at=phase.since, failures=0)
     member, effects = activate_if_all_sealed(member, now)
     return member, (*outbox.to_listed(member, sealed.manifest, data), *effects)

@@ -33,6 +33,7 @@ class Tag(StrEnum):
     SEALED = "toposeal/v1/sig/sealed"
     HEARTBEAT = "toposeal/v1/sig/heartbeat"
     WANT = "toposeal/v1/sig/want"
+    LEAVE = "toposeal/v1/sig/leave"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from toposeal.limits import NONCE_SIZE
 from toposeal.membership.certificate import Certificate
 from toposeal.membership.hello import Hello
 from toposeal.membership.identity import Identity, SignedIdentity
+from toposeal.membership.leave import SignedLeave
 from toposeal.membership.manifest import Manifest
 from toposeal.membership.records import Introduced
 from toposeal.membership.sealed import AdmittedPeer, SealedManifest, SealedMember
@@ -76,6 +77,7 @@ class Fetch:
     ] = ()  # in the manifest's order, signatures verified
     seals: Mapping[bytes, bytes] = field(default_factory=dict)
     verified: Mapping[bytes, VerifiedEvidence] = field(default_factory=dict)  # by iid, as appraisals end
+    leave: SignedLeave | None = None  # that came with the manifest
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Peer:
     alive_at: int | None = None  # ms: no later than its last proof of life
     lease_until: int = 0  # ms: until then we may count on it to hold our manifest
     leaving: bool = False  # asked to be left out; nobody comes back from that
+    left: SignedLeave | None = None  # its LEAVE: it is gone
 
     @property
     def identity(self) -> Identity:
@@ -168,6 +171,7 @@ class Proposed:
     attempt: Attempt
     manifest: Manifest
     deadline: int
+    leaver: bytes | None = None  # iid whose LEAVE check 9 needs
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,7 @@ class Committed:
     commit: SignedCommit | None
     members: Mapping[bytes, SealedMember]
     since: int = 0  # ms
+    leave: SignedLeave | None = None  # that check 9 needed
 
 
 @dataclass(frozen=True)

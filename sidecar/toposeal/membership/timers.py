@@ -176,7 +176,7 @@ def _repeat(member: Member, now: int) -> Step:
         member, more = _ping_or_forget(member, phase.attempt, peer, introduction)
         effects += more
     if isinstance(phase, Proposed):
-        effects += outbox.propose(member, phase.manifest)
+        effects += outbox.propose(member, phase)
     member, more = evaluate(member, now)
     return member, effects + more
 
@@ -189,7 +189,8 @@ def _repeat_votes(member: Member, phase: Committed | Sealed) -> Iterable[Effect]
     lacking = [p for p in others if p.sealed != manifest.digest or p.identity.iid not in verified]
     if isinstance(phase, Committed):
         undecided = [p.identity.iid for p in lacking if p.commit is None]
-        yield from outbox.to_peers(member, undecided, outbox.proposal(member, manifest))
+        for data in (outbox.proposal(member, manifest), *outbox.leave(phase)):
+            yield from outbox.to_peers(member, undecided, data)
     for data in outbox.votes(member, phase):
         yield from outbox.to_peers(member, [p.identity.iid for p in lacking], data)
 

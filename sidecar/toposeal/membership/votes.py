@@ -35,7 +35,7 @@ class Liveness:
 
 @dataclass(frozen=True)
 class Decision:
-    """PROPOSE, COMMIT or SEALED: `sender` stands to manifest `manifest_digest` of `epoch`."""
+    """PROPOSE, COMMIT, SEALED or LEAVE: `sender` stands to manifest `manifest_digest` of `epoch`."""
 
     body: bytes
     sender: bytes
@@ -187,7 +187,7 @@ def make_sealed(keys: SigningKeys, sender: bytes, manifest: Manifest) -> wire.Si
 
 
 def parse_decision(body: bytes, field: str) -> Decision:
-    """Parse a PROPOSE, COMMIT or SEALED body without checking a signature."""
+    """Parse a PROPOSE, COMMIT, SEALED or LEAVE body without checking a signature."""
     message = decode(wire.Decision, body, field, _MAX_SMALL_BODY)
     return Decision(
         body=body,

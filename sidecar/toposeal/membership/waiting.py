@@ -41,6 +41,10 @@ def _waits(member: Member, now: int) -> Iterator[Mismatch]:
     elif isinstance(phase, Proposed):
         agreed = {iid for iid, peer in member.peers.items() if peer.proposed == phase.manifest.digest}
         yield from _missing(member, phase.manifest, agreed | {member.own.iid}, "PROPOSE")
+        leaver = member.peers.get(phase.leaver) if phase.leaver else None
+        if leaver is not None and leaver.left is None:
+            field, found = f"LEAVE of {leaver.identity.role}", f"none of {leaver.identity.ca.domain}"
+            yield Mismatch(Reason.NOT_ACTIVE, field, found, f"one for epoch {phase.manifest.epoch}")
     elif isinstance(phase, Committed):
         yield from _missing(member, phase.manifest, set(phase.members), "COMMIT")
     elif isinstance(phase, Sealed):

@@ -3,10 +3,10 @@
 The members of a scope serve their first manifest, or have just met. From there on whatever is held back
 (COMMIT and SEALED, in some scopes PROPOSE too) is delivered in any order or never. Besides, as often as the
 scope says, time passes for all or at one member alone, a member dies and its successor starts, a member is
-cut off and comes back, or the owner gives a newer topology, which has no place for one of them, to any. Once
-it has, the older one is shown to everybody all the time. All else is said, heard, quoted and appraised at
-once. What is found twice is looked at once, and members are compared by what can decide anything: a nonce of
-a heartbeat makes no other state.
+cut off and comes back, is told to end, or the owner gives a newer topology, which has no place for one of
+them, to any. Once it has, the older one is shown to everybody all the time. All else is said, heard, quoted
+and appraised at once. What is found twice is looked at once, and members are compared by what can decide
+anything: a nonce of a heartbeat makes no other state.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from toposeal_lab.simulation.small import (
     World,
     declared,
     first,
-    pod_key,
     version_of,
 )
+from toposeal_lab.simulation.small_keys import pod_key
 from toposeal_lab.simulation.violation import Violation
 
 WAIT_MS = 3_500  # longer than a lease and an attempt of a small scope
+_PARTING = frozenset({"sealed", "release", "leave"})
 _ALL_HELD = frozenset({"propose", "commit", "sealed"})
 
 
@@ -47,6 +48,7 @@ class Budget:
     crashes: int = 0
     cuts: int = 0
     updates: int = 0  # the owner's version 2, given to one member
+    leaves: int = 0  # a pod is to end
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,24 @@ SCOPES = (
         "an update and a restart", (1, 3), 3, Budget(waits=3, crashes=1, updates=1), wait_ms=500, parting=True
     ),
     Scope("an update amid a genesis", (1, 3), 3, Budget(updates=1), sealed=False, epochs=1, parting=True),
+    Scope(
+        "the last but one leaves, one cut off",
+        (1, 2),
+        2,
+        Budget(waits=4, lags=1, cuts=1, leaves=2),
+        held=_PARTING,
+        epochs=4,
+        wait_ms=400,
+    ),
+    Scope(
+        "the last but one leaves, and a restart",
+        (1, 2),
+        2,
+        Budget(waits=5, crashes=1, leaves=2),
+        held=_PARTING,
+        epochs=4,
+        wait_ms=400,
+    ),
     Scope("a restart, one cut off", (1, 4), 3, Budget(waits=2, crashes=1, cuts=1)),
     Scope("one whose time runs ahead", (1, 3), 3, Budget(waits=1, lags=1, cuts=1)),
     Scope("four, one cut off", (1, 4), 4, Budget(waits=2, cuts=1)),
@@ -120,7 +140,7 @@ class Found:
         end = "all" if self.complete else "cut short: not all"
         return (
             f"{bound.name}: {bound.members} members, {budget.crashes} restarts, {budget.waits} waits of all, "
-            f"{budget.lags} of one, {budget.cuts} cuts, {budget.updates} updates, "
+            f"{budget.lags} of one, {budget.cuts} cuts, {budget.updates} updates, {budget.leaves} leave, "
             f"epochs up to {bound.epochs}: "
             f"{self.states} states ({end}), {self.steps} steps, depth {self.depth}, "
             f"{self.manifests} active manifests"
@@ -189,6 +209,8 @@ def _actions(scope: Scope, state: State) -> Iterator[tuple[str, Action]]:
             yield f"version 2 at {pod.index}", partial(_update, scope, state, pod.index)
         elif scope.budget.updates:
             yield f"version 1 again at {pod.index}", partial(_show_again, state, pod.index)
+        if budget.leaves and not pod.member.leaving:
+            yield f"{pod.index} is to end", partial(_leave, state, pod.index)
         if budget.cuts and world.alone is None:
             yield f"{pod.index} is cut off", partial(_cut, state, pod.index)
     if budget.waits and all(pod.member.last_epoch <= scope.epochs for pod in world.pods):
@@ -214,6 +236,11 @@ def _lag(state: State, index: int) -> State:
 def _crash(state: State, index: int) -> State:
     budget = replace(state.budget, crashes=state.budget.crashes - 1)
     return State(state.world.restart(index), budget)
+
+
+def _leave(state: State, index: int) -> State:
+    budget = replace(state.budget, leaves=state.budget.leaves - 1)
+    return State(state.world.leave(index), budget)
 
 
 def _update(scope: Scope, state: State, index: int) -> State:

@@ -30,6 +30,7 @@ from toposeal.membership.machine import TRANSITIONS
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Fenced, Member, Sealed, attempt_of
 from toposeal_lab.simulation.channels import Channels
+from toposeal_lab.simulation.leaves import Leaves
 from toposeal_lab.simulation.network import Network, Node, Step
 from toposeal_lab.simulation.single import no_crash, no_secrets
 from toposeal_lab.simulation.transcripts import lp, seal_report_data, sha384
@@ -53,6 +54,7 @@ class Invariants:
         ] = {}  # digest -> iid, nonce, epoch, topology
         self.proposed: set[tuple[int, bytes, bytes]] = set()  # (receiver, sender, D) delivered and signed
         self.seal_quotes: dict[tuple[bytes, int], bytes] = {}  # (iid, epoch) -> D
+        self.leaves = Leaves()
         self.newer: dict[bytes, list[tuple[int, int]]] = {}  # iid -> topology versions, and when it took them
         self.windows: Counter[tuple[int, int]] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
@@ -77,6 +79,7 @@ class Invariants:
             self._own_hello(step)
         self._delivered(step)
         if told:
+            self.leaves.note(step)
             self._quotes(step)
         if after is not before:
             self._sealing(step)
@@ -163,12 +166,14 @@ class Invariants:
                 raise Violation("S3", "a commitment outside the current attempt")
             if step.after.blocked is not None:
                 raise Violation("S8", "a commitment under a topology that the owner contradicts")
+            if own.iid in self.leaves.said:
+                raise Violation("S3", "a commitment after its LEAVE")
             self.seal_quotes[own.iid, binding.epoch] = binding.manifest_digest
             phase = step.after.phase
             if binding.topology_digest != own.topology.topology.digest:
                 raise Violation("T4", "a commitment under another topology than the newest")
             manifest = phase.sealed.manifest if isinstance(phase, (Sealed, Active)) else phase.manifest  # type: ignore[union-attr]
-            self._majority(step, wire.Manifest.FromString(manifest.body))
+            self._majority(binding.manifest_digest, wire.Manifest.FromString(manifest.body))
             for entry in manifest.members:
                 heard = (step.node.index, entry.iid, binding.manifest_digest) in self.proposed
                 if entry.iid != own.iid and not heard:
@@ -284,9 +289,13 @@ class Invariants:
             d = self.manifests[d].previous
         return d
 
-    def _majority(self, step: Step, manifest: wire.Manifest) -> None:
+    def _left_to(self, d: bytes, manifest: wire.Manifest) -> set[bytes]:
+        """Who counts for `d` without being in it."""
+        return self.leaves.to(d, manifest, self.seals, self.seal_quotes)
+
+    def _majority(self, digest: bytes, manifest: wire.Manifest) -> None:
         """Check 9, by what is true: of every ancestor back to the last active one."""
-        iids = {entry.iid for entry in manifest.members}
+        iids = {entry.iid for entry in manifest.members} | self._left_to(digest, manifest)
         d = manifest.previous
         while any(d):
             listed = {entry.iid for entry in self.manifests[d].members}
@@ -294,6 +303,7 @@ class Invariants:
                 raise Violation("S5", "a commitment without a majority of an earlier manifest")
             if d in self.actives:
                 return
+            iids |= self._left_to(d, self.manifests[d])
             d = self.manifests[d].previous
 
     def _leases(self, step: Step) -> None:

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from toposeal.membership import identity, updates
-from toposeal.membership.identity import Identity, make_identity, parse_identity
+from toposeal.membership import identity, leave, updates
+from toposeal.membership.identity import Identity, make_identity, parse_identity, read_ik
 from toposeal.membership.signing import SigningKeys
 from toposeal.membership.state import Own
 from toposeal.names import mesh_id
@@ -145,6 +145,7 @@ def symbolic_signatures() -> Iterator[None]:
         return
     swapped: list[tuple[ModuleType, str, object]] = [
         (identity, "parse_identity", _remembered_identity(parse_identity)),
+        (leave, "read_ik", _symbolic_ik),
         (updates, "accept", _remembered_topology(accept)),
         *((module, "replace", _copied) for module in _members()),
     ]
@@ -191,6 +192,10 @@ def _symbolic(parsed: Identity) -> Identity:
     ik, ca = SymbolicKey(parsed.ik), SymbolicKey(parsed.ca.public_key)
     certificate = replace(parsed.ca, public_key=cast(EllipticCurvePublicKey, ca))
     return replace(parsed, ik=cast(Ed25519PublicKey, ik), ca=certificate)
+
+
+def _symbolic_ik(spki: bytes, field: str) -> SymbolicKey:
+    return SymbolicKey(read_ik(spki, field))
 
 
 @cache

@@ -71,6 +71,7 @@ __all__ = [
 _TRACE_LENGTH = 200
 _RECORDED = 20_000
 _APPRAISAL_MS = 1
+_FAREWELLS, _FAREWELL_MS = 4, 5  # how often it is said, and how long after the gate is closed
 _PROMPT_MS = 3  # a message that takes longer is delayed
 
 
@@ -319,9 +320,11 @@ class Network:
                 self.data_plane.resume(node)
                 self.happened["resume"] += 1
                 self._note(node, "resumes")
-            case Left(_):
-                self.happened["left"] += 1
+            case Left(_, farewell):
+                self.happened["left by LEAVE" if farewell else "left"] += 1
                 self.kill(node)
+                for said in farewell * _FAREWELLS:
+                    self.at(self.now + _FAREWELL_MS, partial(self._effect, node, said))
             case Fence(mismatch):
                 node.fenced = mismatch
                 self.data_plane.end(node)

@@ -12,11 +12,11 @@ from toposeal.errors import Mismatch, Reason
 from toposeal.membership.events import Fault, Leave
 from toposeal.membership.state import Waiting
 from toposeal.topology.accept import SignedTopology
-from toposeal_lab.simulation.data_plane import APPLY_MS
 from toposeal_lab.simulation.dice import Dice
+from toposeal_lab.simulation.ends import PAIR, PAIRS, Ends
 from toposeal_lab.simulation.invariants import Invariants
 from toposeal_lab.simulation.keys import symbolic_signatures
-from toposeal_lab.simulation.network import Blow, Faults, Network, Node, Step, sent_kind
+from toposeal_lab.simulation.network import Blow, Faults, Network, Node, Step
 from toposeal_lab.simulation.settled import is_settled, may_settle
 from toposeal_lab.simulation.updates import Updates
 from toposeal_lab.simulation.violation import Violation
@@ -57,6 +57,7 @@ KINDS = (
     *(f"crash {phase}" for phase in _CRASHES),
     *("death", "pause", "clock jump", "clock stall", "defect", "leave", "quote failure", "quote slow"),
     *("surplus instance", "versions", "equivocation", "wrong reference", "epoch jump"),
+    "left by LEAVE",
 )
 _MOST_MEMBERS = 6  # more are only slower
 _ATTEMPTS = 6  # L1: after peace, at most so many further epochs, and one for each pod that starts only then
@@ -74,7 +75,7 @@ class Outcome:
     happened: Counter[str] = field(default_factory=Counter)
 
 
-class Scenario(Updates):
+class Scenario(Updates, Ends):
     """Everything that chance decides is decided here, or is a function of what it is about."""
 
     def __init__(self, seed: int, real: bool = False, permitted: Collection[Blow] | None = None) -> None:
@@ -86,6 +87,8 @@ class Scenario(Updates):
         self.timers = _TIMERS[self.random.choice(_PACE)]
         names = ("web", "api", "db")[: self.random.choice((1, 2, 2, 2, 3))]
         self.roles = {name: self.random.choice(_BOUNDS) for name in names}
+        if seed % PAIRS == PAIR:  # the last but one may leave
+            names, self.roles = ("web",), {"web": (1, 2)}
         self._misdeclare(names)
         self.topology = self._signed(version=7)
         timers = self.topology.topology.timers
@@ -134,56 +137,6 @@ class Scenario(Updates):
             settled_ms=settled_at - self.peace_at,
             happened=self.network.happened,
         )
-
-    def _epilogue(self) -> None:
-        """In some stories the end is looked at more closely."""
-        if self.seed % 8 == 0:
-            self._quiet()
-        if self.seed % 4 == 2:
-            self._restart_one()
-
-    def _restart_one(self) -> None:
-        """L2: a pod of a mesh at rest is restarted, its place is taken, and channels of the others last."""
-        network, data = self.network, self.network.data_plane
-        network.run(network.now + 3_500)
-        nodes = self._latest()
-        if len(nodes) < 3 or not self._settled():
-            return
-        data.dial()
-        gone = nodes[self.seed % len(nodes)]
-        sealed = gone.active
-        if sealed is None or 2 * (len(sealed.iids) - 1) <= len(sealed.iids):
-            return  # outside; or the others are no majority and have to suspend
-        kept = {ends for ends in data.channels if gone.index not in ends}
-        data.closed.clear()
-        others = [(node, node.suspensions) for node in nodes if node is not gone]
-        network.restart(gone)
-        network.run(network.now + 8 * self.round_ms + 60_000, self._settled)
-        if not self._settled():
-            raise Violation("L2", "nobody takes the place of who was restarted")
-        network.run(network.now + APPLY_MS)
-        # Of those who have a place: who has none in a newer topology suspends meanwhile, as it has to.
-        if kept & set(data.closed) or any(node.suspensions > before for node, before in others):
-            raise Violation("L2", "a restart elsewhere has cut a channel")
-
-    def _quiet(self) -> None:
-        """L4: while no round is due, who serves says nothing but heartbeats, whatever others say to it; and
-        to who waits outside what it needs to come in.
-        """
-        heartbeat_ms = self.topology.topology.timers.heartbeat_ms
-        # The slowest message of the troubled time has come, and who has died outside is forgotten.
-        self.network.run(self.network.now + 3_500 + 18 * heartbeat_ms)
-        self.network.delivered.clear()
-        epochs = dict(self.invariants.highest)
-        self.network.run(self.network.now + 12 * heartbeat_ms)
-        if self.invariants.highest != epochs:
-            return
-        serving = {n.index for n in self._latest() if n.active is not None and not n.suspended}
-        outside = len(serving) < len(self._latest())
-        allowed = {"heartbeat", "introduction", "certificate"} if outside else {"heartbeat"}
-        said = {sent_kind(data) for source, _, data in self.network.delivered if source in serving}
-        if not said <= allowed:
-            raise Violation("L4", f"members at rest say {said}")
 
     # Population.
 

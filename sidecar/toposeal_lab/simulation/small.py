@@ -19,6 +19,7 @@ from toposeal.membership.events import (
     Effect,
     Event,
     Fence,
+    Leave,
     Left,
     Quote,
     Quoted,
@@ -27,20 +28,12 @@ from toposeal.membership.events import (
     Timer,
 )
 from toposeal.membership.manifest import Manifest, bounds_mismatches
-from toposeal.membership.state import (
-    Committed,
-    Fenced,
-    Gathering,
-    Member,
-    Peer,
-    Proposed,
-    Sealed,
-    Waiting,
-)
+from toposeal.membership.state import Member
 from toposeal.topology.accept import SignedTopology
 from toposeal.topology.model import Topology
 from toposeal_lab.simulation.dice import Dice
 from toposeal_lab.simulation.keys import own_of, pooled
+from toposeal_lab.simulation.leaves import own_leave
 from toposeal_lab.simulation.parts import sent_kind
 from toposeal_lab.simulation.symbolic import signed_topology, symbolic_appraisal, symbolic_evidence
 from toposeal_lab.simulation.violation import Violation
@@ -59,7 +52,6 @@ _TIMERS: dict[str, Any] = {
 }
 _START_MS = 10_000
 _TURNS = 10_000  # events after one action; more would never end
-_FAR = 4_000  # ms: whatever lies further off has no other meaning
 
 
 class Message(NamedTuple):
@@ -87,6 +79,7 @@ class Facts(NamedTuple):
     commitments: frozenset[tuple[bytes, int, bytes]] = frozenset()  # iid, epoch, D
     seals: frozenset[tuple[bytes, bytes]] = frozenset()  # iid, D
     active: frozenset[bytes] = frozenset()  # D
+    leaves: frozenset[tuple[bytes, bytes]] = frozenset()  # iid, D
 
 
 _NOTHING = Facts()
@@ -137,6 +130,10 @@ class World:
         own = turn.pods[index].member.own
         return turn.boot(own.identity.role, own.addresses[0], turn.pods[index].clock)
 
+    def leave(self, index: int) -> World:
+        """The pod is to end."""
+        return _Turn(self).events([(index, Leave())])
+
     def show(self, index: int, signed: SignedTopology) -> World:
         """Somebody shows this member a topology."""
         envelope = encode(wire.Envelope(topology=signed.envelope))
@@ -168,7 +165,7 @@ class _Turn:
         self.pods = list(world.pods)
         self._world, self._held = world, set(world.held)
         self._commitments, self._seals = set(world.facts.commitments), set(world.facts.seals)
-        self._active = set(world.facts.active)
+        self._active, self._leaves = set(world.facts.active), set(world.facts.leaves)
         self._queue: deque[tuple[int, Event]] = deque()
 
     def boot(self, role: str, address: str, clock: int) -> World:
@@ -207,7 +204,12 @@ class _Turn:
         return self._done()
 
     def _done(self) -> World:
-        facts = Facts(frozenset(self._commitments), frozenset(self._seals), frozenset(self._active))
+        facts = Facts(
+            frozenset(self._commitments),
+            frozenset(self._seals),
+            frozenset(self._active),
+            frozenset(self._leaves),
+        )
         held = frozenset(m for m in self._held if self._matters(m))
         return replace(self._world, pods=tuple(self.pods), held=held, facts=facts)
 
@@ -217,7 +219,8 @@ class _Turn:
         if not pod.alive or message.kind == "sealed":
             return pod.alive
         envelope = wire.Envelope.FromString(message.data)
-        body = envelope.commit.body if message.kind == "commit" else envelope.propose.body
+        said = getattr(envelope, message.kind)
+        body = said.propose.body if message.kind == "release" else said.body
         return wire.Decision.FromString(body).epoch >= pod.member.last_epoch
 
     def _step(self, index: int, event: Event) -> None:
@@ -237,6 +240,7 @@ class _Turn:
         self._perform(index, effects)
 
     def _perform(self, index: int, effects: tuple[Effect, ...]) -> None:
+        self._left(index, effects)
         for effect in effects:
             match effect:
                 case Quote(binding):
@@ -254,7 +258,11 @@ class _Turn:
                         self._send(index, data, tuple(place for place in places if place not in known))
                 case Activate(sealed):
                     self._activated(sealed.manifest)
-                case Fence() | Left():
+                case Fence():
+                    self.pods[index] = replace(self.pods[index], alive=False)
+                case Left(_, farewell):
+                    for each in farewell:
+                        self._send(index, each.data, each.addresses)
                     self.pods[index] = replace(self.pods[index], alive=False)
                 case _:
                     pass
@@ -270,11 +278,22 @@ class _Turn:
             elif self._world.reaches(source, pod.index):
                 self._queue.append((pod.index, Received(data)))
 
+    def _left(self, index: int, effects: tuple[Effect, ...]) -> None:
+        """S3: one LEAVE."""
+        iid = self.pods[index].member.own.iid
+        said = own_leave(effects, iid)
+        if said is not None:
+            if any(who == iid and d != said.manifest_digest for who, d in self._leaves):
+                raise Violation("S3", "a second LEAVE")
+            self._leaves.add((iid, said.manifest_digest))
+
     def _committed(self, member: Member, binding: Binding) -> None:
         """S3: one commitment for an epoch, and epochs only rise. T4: under the newest topology."""
         iid, epoch, d = member.own.iid, binding.epoch, binding.manifest_digest
         if binding.topology_digest != member.topology.digest:
             raise Violation("T4", "a commitment under another topology than the newest")
+        if any(who == iid for who, _ in self._leaves):
+            raise Violation("S3", "a commitment after its LEAVE")
         if any(who == iid and at >= epoch for who, at, _ in self._commitments):
             raise Violation("S3", f"a second commitment at or below epoch {epoch}")
         self._commitments.add((iid, epoch, d))
@@ -288,6 +307,8 @@ class _Turn:
         committed = {who for who, _, d in self._commitments if d == manifest.digest}
         if not {entry.iid for entry in manifest.members} <= committed:
             raise Violation("S2", "sealed without everybody's commitment")
+        if any(who == iid for who, _ in self._leaves):
+            raise Violation("S3", "sealed after its LEAVE")
         for d in [d for who, d in self._seals if who == iid]:
             if _lineage(d) != _lineage(manifest.digest):
                 raise Violation("S6", "sealed in two lineages")
@@ -332,66 +353,3 @@ def _lineage(d: bytes) -> bytes:
     while _MANIFESTS[d].previous != ZERO_DIGEST:
         d = _MANIFESTS[d].previous
     return d
-
-
-# What of a member can decide anything.
-
-
-def pod_key(pod: Pod) -> tuple[object, ...]:
-    """Two pods with the same key go on in the same way, but for numbers that mean nothing."""
-    member, clock = pod.member, pod.clock
-    return (
-        _phase_key(pod),
-        member.last_commitment,
-        member.last_epoch,
-        member.failures > 0,
-        member.sealed,
-        (member.topology.digest, member.accepted, member.refused, member.blocked),
-        tuple((version, _off(since, clock)) for version, since in member.adopted),
-        member.serving and member.serving.manifest.digest,
-        member.suspended_at is None,
-        member.fetch and (member.fetch.digest, member.fetch.topology),
-        member.prospect and member.prospect.iids,
-        frozenset((d, frozenset(link.seals)) for d, link in member.chain.items()),
-        frozenset(_peer_key(peer, clock) for peer in member.peers.values()),
-    )
-
-
-def _phase_key(pod: Pod) -> tuple[object, ...]:
-    match pod.member.phase:
-        case Waiting(epoch, until):
-            return ("waiting", epoch, _off(until, pod.clock))
-        case Gathering(attempt, selection, since):
-            return ("gathering", attempt.hello.hello_digest, selection, _off(since, pod.clock))
-        case Proposed(_, manifest, deadline):
-            return ("proposed", manifest.digest, _off(deadline, pod.clock))
-        case Committed() as phase:
-            ends = _off(phase.deadline, pod.clock)
-            return ("committed", phase.manifest.digest, frozenset(phase.members), ends)
-        case Sealed(sealed, deadline):
-            return ("sealed", sealed.manifest.digest, _off(deadline, pod.clock))
-        case Fenced():
-            return ("fenced",)
-        case phase:
-            return (type(phase).__name__,)
-
-
-def _peer_key(peer: Peer, clock: int) -> tuple[object, ...]:
-    return (
-        peer.identity.iid,
-        peer.admitted and peer.admitted.topology,
-        peer.refused,
-        _off(peer.shown_at, clock),
-        peer.hello.hello_digest,
-        peer.proposed,
-        peer.commit and peer.commit.decision.manifest_digest,
-        peer.sealed,
-        peer.head,
-        _off(peer.pong_at, clock),
-        _off(peer.alive_at, clock),
-        _off(peer.lease_until, clock),
-    )
-
-
-def _off(time: int | None, clock: int) -> int | None:
-    return None if time is None else max(-_FAR, min(_FAR, time - clock))
