@@ -144,6 +144,13 @@ def test_P1_a_release_says_what_its_sender_proposes(pair: Pair) -> None:
 Change = Callable[[Pair, Manifest, Member], tuple[Manifest, Member]]
 
 
+def admitted_before(pair: Pair, member: Member) -> Member:
+    """By another topology than ours."""
+    peer = member.peers[pair.other.iid]
+    assert peer.admitted is not None
+    return member.with_peer(replace(peer, admitted=replace(peer.admitted, topology=ONE)))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -157,7 +164,16 @@ Change = Callable[[Pair, Manifest, Member], tuple[Manifest, Member]]
         (lambda p, d, m: (replace(d, previous=ONE), m), Reason.MANIFEST_LINEAGE),
         (lambda p, d, m: (d, replace(m, sealed=ONE)), Reason.MANIFEST_LINEAGE),
         (lambda p, d, m: (replace(d, previous=bytes(48)), m), Reason.MANIFEST_LINEAGE),
+        (
+            lambda p, d, m: (replace(d, previous=bytes(48)), replace(m, sealed=bytes(48))),
+            Reason.MANIFEST_LINEAGE,
+        ),
         (lambda p, d, m: (replace(d, members=()), m), Reason.MANIFEST_BOUNDS),
+        (lambda p, d, m: (d, admitted_before(p, m)), Reason.UNKNOWN_MEMBER),
+        (
+            lambda p, d, m: (replace(d, members=(replace(d.members[0], nonce=ONE[:32]),)), m),
+            Reason.MANIFEST_MISMATCH,
+        ),
         (lambda p, d, m: (p.of(p.other, p.bench.ourselves()), m), Reason.UNKNOWN_MEMBER),
         (lambda p, d, m: (d, m.without_peer(p.other.iid)), Reason.UNKNOWN_MEMBER),
         (lambda p, d, m: (replace(d, epoch=3), m), Reason.MANIFEST_MISMATCH),

@@ -67,7 +67,7 @@ def by_ca(key: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def by_ik(key: bytes, message: bytes, signature: bytes) -> bool:
-    return accepts(signing.verify_ik, identity._ed25519(key), signing.Tag.HELLO, message, signature)
+    return accepts(signing.verify_ik, identity.read_ik(key, "key"), signing.Tag.HELLO, message, signature)
 
 
 def by_tcb_signer(key: bytes, message: bytes, signature: bytes) -> bool:

@@ -70,7 +70,6 @@ def leave_mismatches(member: Member, manifest: Manifest) -> list[Mismatch]:
     # A child of what we sealed last, and of nothing else: what we sealed before it we cannot leave any more.
     if manifest.is_genesis or manifest.previous != member.sealed:
         found.append(_mismatch(Reason.MANIFEST_LINEAGE, "previous", manifest.previous.hex()))
-        return found
     # (9) It needs us: without us there is no majority, and with us there is.
     found += _follows(member, manifest, {own})
     path = trail(member.chain, manifest.previous)
