@@ -61,8 +61,8 @@ def test_a_call_that_does_not_exist_would_be_found(line: str) -> None:
         PARSERS[program](arguments).parse_args(arguments)
 
 
-def test_the_tutorial_runs_what_has_a_prompt_and_parses_the_rest() -> None:
-    """What is only parsed stands in the section on clusters, which says so."""
+def test_the_tutorial_runs_what_has_a_prompt_in_its_order() -> None:
+    """What has none stands in the section on clusters, and is another test's to run."""
     text = TUTORIAL.read_text()
     before, cluster = text.split("## What changes on a cluster\n")
     assert "```sh" not in before and "```console" not in cluster

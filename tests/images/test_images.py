@@ -269,6 +269,7 @@ def as_the_page_runs_it(made: Engine, more: str) -> list[str]:
         "source=/etc/toposeal": f"source={configuration}",
         "source=/sys/kernel/config,target=/sys/kernel/config": " --mount type=bind,".join(simulated),
     }
+    assert all(written in each.command for written in values)
     command = filled(each.command, values)
     return shlex.split(command)
 

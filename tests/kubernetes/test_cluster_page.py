@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster import API_SERVER, ETCD, HELM, KUBECTL, TOOLS, Cluster, cluster
-from support.cluster_reader import Reader, charted, drafted, hooked, kustomized, steps, tutored
+from support.cluster_reader import Reader, assert_all, charted, drafted, hooked, kustomized, steps, tutored
 
 pytestmark = pytest.mark.skipif(
     not all(tool.exists() for tool in (API_SERVER, ETCD, HELM, KUBECTL)),
@@ -56,11 +56,13 @@ def test_the_steps_and_the_webhook(make: Make) -> None:
     hooked(reader)
     found = json.loads(reader.run("kubectl get mutatingwebhookconfigurations --output json"))["items"]
     assert [each["webhooks"][0]["failurePolicy"] for each in found] == ["Fail"]
+    assert_all(reader, "steps", "webhook")
 
 
 def test_kustomize(make: Make) -> None:
     reader = make("kustomize")
     kustomized(reader)
+    assert_all(reader, "kustomize")
     reader.run("kubectl apply -f sealed.yaml")
     assert taken(reader) == {"web", "api", "db"}
 
@@ -68,6 +70,7 @@ def test_kustomize(make: Make) -> None:
 def test_helm(make: Make) -> None:
     reader = make("helm")
     charted(reader)
+    assert_all(reader, "helm")
     assert taken(reader) == {"web", "api", "db"}
 
 
@@ -78,4 +81,5 @@ def test_a_draft_of_what_the_cluster_has(make: Make) -> None:
 def test_the_tutorials_end(make: Make) -> None:
     reader = make("tutorial")
     tutored(reader)
+    assert len(reader.done) == 7
     assert taken(reader) == {"web", "api", "db"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.cluster_reader import Reader, charted, drafted, hooked, kustomized, parts, steps, tutored
+from support.cluster_reader import Reader, assert_all, charted, drafted, hooked, kustomized, steps, tutored
 
 
 @pytest.fixture
@@ -44,8 +44,3 @@ def test_a_draft_is_made_of_manifests(reader: Reader) -> None:
 def test_the_tutorials_end(reader: Reader) -> None:
     tutored(reader)
     assert len(reader.done) == 7
-
-
-def assert_all(reader: Reader, *names: str) -> None:
-    """Nothing of these parts was left out."""
-    assert reader.done == [each.command for name in names for each in parts()[name]] != []

@@ -184,3 +184,8 @@ def digests(reader: Reader, more: str = "") -> str:
     """What the owner has to declare of the files as they are."""
     given = "-f app.yaml --topology topology.yaml --owner owner.json --min-version 1 --digests"
     return reader.run(f"toposeal inject {given} {more}")
+
+
+def assert_all(reader: Reader, *names: str) -> None:
+    """Nothing of these parts was left out."""
+    assert reader.done == [each.command for name in names for each in parts()[name]] != []

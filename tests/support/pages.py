@@ -79,11 +79,18 @@ FOLLOWED = {
     "README.md": ("tests/netns/test_pages_followed.py",),
     "docs/evidence.md": ("tests/vectors/test_evidence_page.py", "tests/unit/test_evidence_page.py"),
     "docs/images.md": ("tests/images/test_images.py",),
-    "docs/kubernetes.md": ("tests/kubernetes/test_kubernetes_page.py",),
+    "docs/kubernetes.md": (
+        "tests/kubernetes/test_kubernetes_page.py",
+        "tests/kubernetes/test_cluster_page.py",
+    ),
     "docs/monitoring.md": ("tests/netns/test_pages_followed.py",),
     "docs/topology.md": ("tests/unit/test_topology_page.py",),
     "docs/troubleshooting.md": ("tests/netns/test_pages_followed.py",),
-    "docs/tutorial.md": ("tests/compose/test_tutorial.py", "tests/kubernetes/test_kubernetes_page.py"),
+    "docs/tutorial.md": (
+        "tests/compose/test_tutorial.py",
+        "tests/kubernetes/test_kubernetes_page.py",
+        "tests/kubernetes/test_cluster_page.py",
+    ),
     "docs/verify.md": ("tests/netns/test_pages_followed.py",),
 }
 # By the beginning of a command, why they do not run it.
@@ -95,7 +102,7 @@ NOT_RUN = {
     "docs/images.md": {"make images": "the tests call images/build, which is all that it does"},
     "docs/monitoring.md": {"kubectl logs": "no cluster: the test writes the log as kubectl gives it"},
     "docs/tutorial.md": {
-        "toposeal verify https://shop": "no cluster: tests/netns/test_pages_followed.py runs the like",
+        "toposeal verify https://shop": "no cluster serves: tests/netns/test_pages_followed.py runs the like",
         "toposeal connect shop": "likewise",
         "toposeal topology push https://shop": "likewise",
     },
