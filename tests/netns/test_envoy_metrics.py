@@ -30,7 +30,7 @@ SHOP = topology(role("api", 1, serves=(PORT,), metrics=METRICS), role("web", 1, 
 OWN, CALLER = TestMember("api"), TestMember("web")
 GET = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
 LED_ON = r"^cluster\.metrics\.upstream_rq_total$"
-LIMIT = 12  # more than the others below are, so that they need not wait
+LIMIT = 20  # more than the others below are, so that they need not wait
 OK, NOT_FOUND, TOO_MANY = "200 OK", "404 Not Found", "429 Too Many Requests"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
