@@ -129,6 +129,16 @@ def test_nobody_gives_a_leave_before_all_who_stay_have_proposed_the_same() -> No
     assert {said.iid for said in left.farewell} == {newcomer.iid, pair.other.iid}
 
 
+def test_P1_a_release_of_whom_the_manifest_does_not_list_is_refused() -> None:
+    """It would take back, for us, what its sender proposes elsewhere."""
+    pair = Pair((1, 3))
+    outsider = pair.bench.actor("db")
+    pair.bench.meet(outsider)
+    manifest = pair.told()
+    error = pair.bench.refuse(outsider.release(manifest))
+    assert (error.reason, error.mismatches[0].field) == (Reason.UNKNOWN_MEMBER, "release.propose.sender")
+
+
 def test_P1_a_release_says_what_its_sender_proposes(pair: Pair) -> None:
     manifest = pair.told()
     other = wire.Envelope.FromString(pair.other.release(manifest)).release

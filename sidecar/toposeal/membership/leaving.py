@@ -34,6 +34,10 @@ def on_release(member: Member, message: wire.Release) -> Step:
         ("release.propose.manifest_digest", proposal.manifest_digest, manifest.digest),
         ("release.propose.epoch", proposal.epoch, manifest.epoch),
     )
+    if manifest.entry(proposal.sender) is None:
+        raise RemoteProtocolError.of(
+            Reason.UNKNOWN_MEMBER, "release.propose.sender", proposal.sender, "a member that it lists"
+        )
     mismatches = leave_mismatches(member, manifest)
     if mismatches:
         raise RemoteProtocolError(*mismatches)
