@@ -70,6 +70,17 @@ def test_a_round_is_its_phases_its_quotes_and_the_opening() -> None:
     assert (one.epoch, one.manifest) == (1, "aa")
 
 
+def test_a_phase_comes_before_a_quote_that_begins_with_it() -> None:
+    """A quote is told by its end and its time, and cut where the round begins."""
+    at = next(number for number, line in enumerate(GENESIS) if '"join"' in line)
+    quote = json.loads(GENESIS[at])
+    early = json.dumps({**quote, "ms": quote["ms"] + 1_000})
+    (pod,) = read([*GENESIS[:at], early, *GENESIS[at + 1 :]])
+    one = pod.rounds[0]
+    assert [part.name for part in one.parts[:2]] == ["boot", "quote join"]
+    assert one.parts[0].start == one.parts[1].start == one.whole.start
+
+
 def test_a_later_round_is_another_and_one_that_still_runs_is_not_told() -> None:
     later = [
         phase(20, "gathering", 2),

@@ -76,7 +76,7 @@ class _Running:
 
     def ended(self) -> Round:
         whole = Span("round", self.start, max(part.end for part in self.parts))
-        parts = sorted(self.parts, key=lambda part: part.start)
+        parts = sorted(self.parts, key=lambda part: (part.start, -part.end))  # the outer one first
         return Round(whole, tuple(parts), tuple(self.notes), self.epoch, self.manifest)
 
 
