@@ -11,6 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.broken import (
+    Patch,
+    a_leave_without_fencing,
+    an_older_topology_taken,
+    who_was_admitted_once_stays_so,
+)
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
@@ -30,10 +36,8 @@ from toposeal.membership import (
     rounds,
     sealing,
     timers,
-    updates,
 )
 from toposeal.membership.certificate import Certificate
-from toposeal.membership.choosing import Choice
 from toposeal.membership.events import (
     Activate,
     Alarm,
@@ -41,7 +45,6 @@ from toposeal.membership.events import (
     Appraise,
     Appraised,
     Leave,
-    Left,
     Received,
     Timer,
 )
@@ -49,7 +52,6 @@ from toposeal.membership.fetching import hold
 from toposeal.membership.identity import spki_of
 from toposeal.membership.leave import SignedLeave
 from toposeal.membership.machine import TRANSITIONS
-from toposeal.membership.manifest import Manifest
 from toposeal.membership.sealed import SealedManifest
 from toposeal.membership.state import Active, Committed, Gathering, Member, Peer, Proposed, Sealed, Waiting
 from toposeal.membership.votes import SignedCommit, decision_body, parse_decision
@@ -64,7 +66,6 @@ from toposeal_lab.simulation.violation import Violation
 
 pytestmark = pytest.mark.usefixtures("symbolic")
 SEEDS = range(40)
-Patch = pytest.MonkeyPatch
 
 
 def propose_not_awaited(patch: Patch) -> None:
@@ -86,40 +87,9 @@ def topology_alarm_ignored(patch: Patch) -> None:
     )
 
 
-def an_older_topology_taken(patch: Patch) -> None:
-    patch.setattr(updates, "check_succession", lambda *_: None)
-
-
 def a_superseded_topology_served_for_ever(patch: Patch) -> None:
     real = heartbeats.lapses_at
     patch.setattr(heartbeats, "lapses_at", lambda member: real(replace(member, adopted=())))
-
-
-def who_was_admitted_once_stays_so(patch: Patch) -> None:
-    """Evidence is judged by the first topology for ever, and nobody asks whether the newest has the role."""
-    real = harness.symbolic_appraisal
-    first: dict[str, Any] = {}
-
-    def appraisal(event: Appraise) -> Any:
-        return real(replace(event, topology=first.setdefault("topology", event.topology)))
-
-    patch.setattr(harness, "symbolic_appraisal", appraisal)
-    patch.setattr(checks, "bounds_mismatches", lambda *_: [])
-    patch.setattr(rounds, "look_ahead", lambda member, now: member)
-    patch.setattr(candidates, "choose", lambda roles, entries, *_: Choice(tuple(sorted(entries))))
-
-
-def a_leave_without_fencing(patch: Patch) -> None:
-    """It is said, and its sender goes on."""
-    real = leaving._leave
-
-    def leave(member: Member, manifest: Manifest) -> Any:
-        _, effects = real(member, manifest)
-        return member, tuple(
-            each for effect in effects if isinstance(effect, Left) for each in effect.farewell
-        )
-
-    patch.setattr(leaving, "_leave", leave)
 
 
 def a_leave_counted_for_another_manifest(patch: Patch) -> None:

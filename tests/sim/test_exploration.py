@@ -7,20 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.broken import (
+    Patch,
+    a_leave_without_fencing,
+    an_older_topology_taken,
+    who_was_admitted_once_stays_so,
+)
 
-from toposeal.membership import candidates, checks, choosing, heads, leaving, rounds, sealing, updates
-from toposeal.membership.choosing import Choice
-from toposeal.membership.events import Activate, Appraise, Left
-from toposeal.membership.manifest import Manifest
-from toposeal.membership.state import Active, Member, Sealed
+from toposeal.membership import checks, choosing, heads, sealing
+from toposeal.membership.events import Activate
+from toposeal.membership.state import Active, Sealed
 from toposeal_lab.simulation.explore import SCOPES, Budget, Found, Scope, explore
-from toposeal_lab.simulation.symbolic import symbolic_appraisal
 
 SECONDS = 50.0  # of CPU time, for all scopes together
 UPDATES = {"an update, one cut off", "an update and a restart", "an update amid a genesis"}
 LEAVES = {"the last but one leaves, one cut off", "the last but one leaves, and a restart"}
 COMPLETE = LEAVES | {"one cut off", "a restart", "genesis", "one whose time runs ahead"} | UPDATES
-Patch = pytest.MonkeyPatch
 
 
 def test_T4_S2_S3_S5_S6_S8_no_order_of_events_in_small_scopes_breaks_anything(
@@ -59,36 +61,6 @@ def active_without_sealed_of_all(patch: Patch) -> None:
         return replace(member, phase=Active(phase.sealed), serving=phase.sealed), (Activate(phase.sealed),)
 
     patch.setattr(sealing, "activate_if_all_sealed", activate)
-
-
-def an_older_topology_taken(patch: Patch) -> None:
-    patch.setattr(updates, "check_succession", lambda *_: None)
-
-
-def who_was_admitted_once_stays_so(patch: Patch) -> None:
-    """Evidence is judged by the first topology for ever, and nobody asks whether the newest has the role."""
-    first: dict[str, Any] = {}
-
-    def appraisal(event: Appraise) -> Any:
-        return symbolic_appraisal(replace(event, topology=first.setdefault("topology", event.topology)))
-
-    patch.setattr("toposeal_lab.simulation.small.symbolic_appraisal", appraisal)
-    patch.setattr(checks, "bounds_mismatches", lambda *_: [])
-    patch.setattr(rounds, "look_ahead", lambda member, now: member)
-    patch.setattr(candidates, "choose", lambda roles, entries, *_: Choice(tuple(sorted(entries))))
-
-
-def a_leave_without_fencing(patch: Patch) -> None:
-    """It is said, and its sender goes on."""
-    real = leaving._leave
-
-    def leave(member: Member, manifest: Manifest) -> Any:
-        _, effects = real(member, manifest)
-        return member, tuple(
-            each for effect in effects if isinstance(effect, Left) for each in effect.farewell
-        )
-
-    patch.setattr(leaving, "_leave", leave)
 
 
 PAIR = Scope(
