@@ -5,6 +5,7 @@ Here they are parsed; who runs them is listed in support/pages.py.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ def test_there_are_calls() -> None:
 def test_a_call_is_one_that_our_parsers_take(page: str, call: list[str]) -> None:
     program, *arguments = call
     PARSERS[program](arguments).parse_args(arguments)
+
+
+def test_no_block_is_of_a_kind_that_nobody_looks_into() -> None:
+    """Commands stand in `sh` and `console`; what is in the others is no shell's."""
+    known = {"sh", "console", "text", "json", "yaml", "toml", "python", "mermaid", "dockerfile"}
+    for page in PAGES:
+        fences = re.findall(r"^ *```(.*)$", page.read_text(), re.MULTILINE)
+        assert set(fences[::2]) <= known and set(fences[1::2]) <= {""}, page
 
 
 def test_every_page_with_commands_is_followed() -> None:
