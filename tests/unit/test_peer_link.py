@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from toposeal.errors import PodError, Reason, RemoteProtocolError
 from toposeal.host import peer_client, peer_server
+from toposeal.host.pace import Pace
 from toposeal.host.peer_client import PeerClient
 from toposeal.host.peer_server import METHOD, SERVICE, PeerServer, RateLimit, coarse_status
 from toposeal.host.throwaway import SERVER_NAME, make_throwaway, shown_certificate
@@ -54,6 +56,22 @@ def test_messages_arrive_as_exact_bytes_and_in_order() -> None:
             client.send(("127.0.0.1",), data)
         await eventually(lambda: len(taken) == len(sent))
         assert taken == sent
+        await client.close()
+        await server.stop()
+
+    run(go)
+
+
+def test_a_client_with_a_pace_keeps_it_over_all_its_peers() -> None:
+    async def go() -> None:
+        taken: list[float] = []
+        server = PeerServer(lambda data: taken.append(time.monotonic()), make_throwaway())
+        port = await server.start("0.0.0.0:0")  # noqa: S104 - two peers, as it seems to the client
+        client = PeerClient((), port, Pace(lambda: True, time.monotonic))
+        for number in range(6):
+            client.send((f"127.0.0.{1 + number % 2}",), b"message")
+        await eventually(lambda: len(taken) == 6)
+        assert taken[-1] - taken[0] > 4 * 0.04  # the first may have waited for its dial
         await client.close()
         await server.stop()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any
@@ -46,6 +47,7 @@ from toposeal.host.host_resolver import HostResolver, nameservers
 from toposeal.host.journal import clock_ms
 from toposeal.host.metrics_server import MetricsServer
 from toposeal.host.operator_calls import operator_calls
+from toposeal.host.pace import Pace
 from toposeal.host.peer_client import PeerClient
 from toposeal.host.peer_server import PeerServer
 from toposeal.host.probe import Probe
@@ -160,7 +162,8 @@ class Pod:
             journal.event("member", member=own.identity.ca.domain)
             await alone
             await asyncio.to_thread(self._quotes.prepare, own.iid, role)
-            client = self._client = PeerClient(own.addresses, PEER_PORT)
+            pace = Pace(lambda: gate.state.serves, time.monotonic)
+            client = self._client = PeerClient(own.addresses, PEER_PORT, pace)
             stack.push_async_callback(client.close)
             identity = AppIdentity(own, workload_socket(self._config.state_dir))
             stack.push_async_callback(identity.close)

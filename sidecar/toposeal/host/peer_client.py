@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any
 
 import grpc
@@ -21,6 +21,7 @@ from tenacity import (
 )
 
 from toposeal.errors import NetworkError, Reason
+from toposeal.host.pace import Pace
 from toposeal.host.peer_server import METHOD, SERVICE
 from toposeal.host.resolver import Resolver
 from toposeal.host.tasks import watched
@@ -53,11 +54,12 @@ def open_channel(endpoint: Endpoint, root: bytes, most: int) -> grpc.aio.Channel
 
 
 class PeerClient:
-    """Sends to endpoints; `own` addresses are never dialled."""
+    """Sends to endpoints, no faster than `pace` allows; `own` addresses are never dialled."""
 
-    def __init__(self, own: Collection[str], port: int) -> None:
+    def __init__(self, own: Collection[str], port: int, pace: Pace | None = None) -> None:
         self._own = frozenset(own)
         self._port = port
+        self._pace = pace
         self._links: dict[Endpoint, _Link] = {}
         self._resolver = Resolver()
 
@@ -101,8 +103,13 @@ class PeerClient:
         if link is None:
             if len(self._links) >= MAX_PEER_CONNECTIONS:
                 self._drop_idle()
-            link = self._links[endpoint] = _Link(endpoint)
+            link = self._links[endpoint] = _Link(endpoint, self._turn)
         link.put(data)
+
+    async def _turn(self) -> None:
+        delay = self._pace.delay(len(self._links)) if self._pace else 0.0
+        if delay:
+            await asyncio.sleep(delay)
 
     def _drop_idle(self) -> None:
         endpoint = next((e for e, link in self._links.items() if link.idle), next(iter(self._links)))
@@ -110,8 +117,9 @@ class PeerClient:
 
 
 class _Link:
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, turn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """`turn` is awaited before each message."""
+        self._endpoint, self._turn = endpoint, turn
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_QUEUE_LENGTH)
         self._channel: grpc.aio.Channel | None = None
         self._awake = asyncio.Event()
@@ -148,6 +156,7 @@ class _Link:
             while True:
                 data = await self._queue.get()
                 self._busy = True
+                await self._turn()
                 await self._deliver(data)
                 self._busy = False
         finally:
