@@ -14,6 +14,12 @@
  * WAITS           who has sealed waits for SEALED for ever, and begins no further attempt
  * NO_LEASES       an active member does not notice that another is dead
  * NO_FOLLOWING    a HELLO of a higher epoch moves nobody
+ *
+ * Of WISHES each may come to want to leave, at any time, as a SIGTERM comes; LARGEST is the most that the bounds allow.
+ * UNCOUNTED       a LEAVE is given, and check 9 does not count it
+ * FOR_ONE         a LEAVE counts for its manifest, not for those after it
+ * UNSEALED        a LEAVE is asked of who has not sealed the predecessor, and may not give it
+ * UNASKED         nobody asks for a LEAVE: who leaves goes when no round brings it nearer
  */
 
 #ifndef MEMBERS
@@ -33,6 +39,12 @@
 #endif
 #ifndef EPOCHS
 #define EPOCHS 9
+#endif
+#ifndef WISHES
+#define WISHES 0
+#endif
+#ifndef LARGEST
+#define LARGEST MEMBERS
 #endif
 #define SLOTS 12
 
@@ -59,6 +71,22 @@ byte serves[MEMBERS];                                /* the manifest that it is 
 byte live = bit(MEMBERS) - 1;
 byte cut;                                            /* a member that no message reaches or leaves */
 byte faults = FAULTS, crashes = CRASHES, cuts = CUTS;
+#if WISHES
+byte wish;                                           /* who wants to leave */
+byte left[MEMBERS];                                  /* the manifest that its LEAVE is for; 0 without one */
+byte gives[MEMBERS];                                 /* the one that it may sign LEAVE for now; follows from the rest */
+byte parted, asked, all, here, had, b, t;                 /* scratch; asked: whose LEAVE is needed, or NOBODY */
+#define NOBODY MEMBERS
+#define leaving(j)  has(wish, j)
+#define overtakes(i)  (1 - has(wish, i))
+#define lingers(i, j)  (i < MEMBERS && left[j] != 0 && epoch[left[j]] == target[i]) /* a lease outlasts its holder */
+#define held(k)  (seals[k] != 0) /* of a manifest with one member nobody else has the certificate */
+#else
+#define leaving(j)  false
+#define overtakes(i)  1
+#define lingers(i, j)  false
+#define held(k)  certified(k)
+#endif
 
 /* What each may do now. Follows from the above; updated by review(). */
 #define ADOPT    1
@@ -69,9 +97,16 @@ byte faults = FAULTS, crashes = CRASHES, cuts = CUTS;
 #define ACTIVATE 32
 #define FENCE    64
 #define TIMER    128
-byte may[MEMBERS];
+#define GIVE     256
+#define END      512
+short may[MEMBERS];
 byte best[MEMBERS];  /* the certificate to adopt */
 byte seen[MEMBERS];  /* the candidates */
+#if WISHES
+byte near[MEMBERS];  /* the same with those who are not chosen */
+#else
+#define near  seen
+#endif
 byte next[MEMBERS];  /* the epoch of its next HELLO */
 bool quiet;
 
@@ -108,27 +143,175 @@ inline look() {
             s = s | bit(j)
         :: else ->
             is_above(stands[j], head[i]);
-            wait = wait || yes && (target[j] < target[i] || target[j] == target[i] && gathers(j))
+            wait = wait || yes && !leaving(j) && (target[j] < target[i] || target[j] == target[i] && gathers(j))
         fi
     }
 }
 
+#if WISHES
+#define counted  (s | parted)
+/* parted: who has left to h or to one that h descends from. */
+inline sum_leaves(h) {
+    parted = 0;
+    for (b : 0 .. MEMBERS - 1) {
+        if
+#if !defined(UNCOUNTED) && !defined(FOR_ONE)
+        :: left[b] != 0 -> is_above(left[b], h); parted = parted | (yes << b)
+#endif
+        :: else
+        fi
+    }
+}
+#else
+#define counted  s
+#define sum_leaves(h)  skip
+#endif
+
 /* yes: check 9 holds for a child of h with the members s. */
 inline check9(h) {
+    sum_leaves(h);
     a = h;
     do
-    :: !majority(s, a) -> yes = false; break
-    :: majority(s, a) && active(a) -> yes = true; break
+    :: !majority(counted, a) -> yes = false; break
+    :: majority(counted, a) && active(a) -> yes = true; break
     :: else -> a = previous[a]
     od
 }
+
+#if WISHES
+/* s: of `whom`, up to LARGEST, members of h first. */
+inline keep_bounds(whom, h) {
+    s = 0;
+    for (b : 0 .. 2 * MEMBERS - 1) {
+        t = b % MEMBERS;
+        if
+        :: has(whom, t) && has(members[h], t) == (b < MEMBERS) && count(s) < LARGEST -> s = s | bit(t)
+        :: else
+        fi
+    }
+}
+
+/* Who can sign a LEAVE for a child of h that i is about, or has. */
+#ifdef UNSEALED
+#define has_sealed(j, h)   true
+#else
+#define has_sealed(j, h)   (stands[j] == h)
+#endif
+#define parts(i, j, h)  (has(wish, j) && has_sealed(j, h) && (left[j] == 0 && sees(i, j) || left[j] != 0 && epoch[left[j]] == target[i]))
+
+/*
+ * Of the candidates s: who stays, and of those who leave as few as check 9 needs, of members of h alone. Where h has
+ * two members or one and that brings nobody nearer, who stays with the LEAVE of `asked`. yes: there is a choice.
+ */
+inline choose(h) {
+    all = s; asked = NOBODY; yes = false; here = 0;
+    if
+    :: (all & ~wish) != 0 ->
+        here = all & ~wish;
+        keep_bounds(here, h);
+        check9(h);
+        for (k : 0 .. MEMBERS - 1) {
+            if
+            :: !yes && has(all & wish & members[h], k) -> here = here | bit(k); keep_bounds(here, h); check9(h)
+            :: else
+            fi
+        }
+#ifndef UNASKED
+        if
+        :: count(members[h]) <= 2 && (!yes || s == members[h]) ->
+            here = s; had = yes;
+            for (k : 0 .. MEMBERS - 1) {
+                if
+                :: asked == NOBODY && parts(i, k, h) && has(members[h], k) ->
+                    keep_bounds(all & ~wish, h);
+                    s = s | bit(k);
+                    check9(h);
+                    if :: yes -> asked = k :: else fi
+                :: else
+                fi
+            }
+            if
+            :: asked != NOBODY -> keep_bounds(all & ~wish, h); yes = true
+            :: else -> s = here; yes = had
+            fi
+        :: else
+        fi
+#endif
+    :: else
+    fi
+}
+
+/* Whom the next manifest would list, to who rests on an active one: s, if yes. */
+inline look_ahead() {
+    s = 0;
+    for (j : 0 .. MEMBERS - 1) {
+        if
+        :: sees(i, j) && (has(members[stands[i]], j) || head[j] == stands[i]) -> s = s | bit(j)
+        :: else
+        fi
+    }
+    choose(stands[i])
+}
+
+/* yes: check 9 holds for d, with the LEAVE that was signed for it. */
+inline check9_with_leave() {
+    s = members[d];
+#ifndef UNCOUNTED
+    for (j : 0 .. MEMBERS - 1) { s = s | ((d != 0 && left[j] == d) << j) }
+#endif
+    check9(previous[d])
+}
+
+/* A manifest that i can do nothing for but leave to, with the word of all its members; 0 without one. */
+inline choose_leave() {
+    gives[i] = 0;
+    for (k : 1 .. manifests - 1) {
+        yes = left[i] == 0 && !decided(i) && !has(members[k], i) && previous[k] == stands[i];
+        for (j : 0 .. MEMBERS - 1) {
+            yes = yes && (!has(members[k], j) || sees(i, j) && phase[j] == PROPOSED && mine[j] == k)
+        }
+        for (j : 1 .. manifests - 1) { yes = yes && (!has(commits[j], i) || epoch[j] < epoch[k]) }
+        if
+        :: yes ->
+            s = members[k];
+            check9(previous[k]);
+            if
+            :: !yes -> s = s | bit(i); check9(previous[k]); if :: yes -> gives[i] = k :: else fi
+            :: else
+            fi
+        :: else
+        fi
+    }
+}
+
+/* Who leaves takes no part in a round that does without it, and ends when it is left out, or when no round brings it nearer. */
+inline consider_leaving() {
+    if
+    :: phase[i] == IDLE ->
+        look_ahead();
+        if :: !yes || !has(s, i) -> may[i] = may[i] & ~(ADOPT | FOLLOW) :: else fi;
+        if :: !yes || s == members[stands[i]] -> may[i] = may[i] | END :: else fi
+    :: else
+    fi;
+    for (k : 1 .. manifests - 1) {
+        if
+        :: active(k) && !has(members[k], i) && epoch[k] > epoch[serves[i]] -> may[i] = may[i] | END
+        :: else
+        fi
+    }
+    choose_leave();
+    if :: gives[i] != 0 -> may[i] = may[i] | GIVE :: else fi
+}
+#else
+#define choose(h)  check9(h)
+#endif
 
 /* yes: all live members that have sealed nothing beside h would do for a child of h. */
 inline is_feasible(h) {
     s = 0;
     for (j : 0 .. MEMBERS - 1) {
         if
-        :: sees(i, j) -> is_above(stands[j], h); s = s | (yes << j)
+        :: sees(i, j) || lingers(i, j) -> is_above(stands[j], h); s = s | (yes << j)
         :: else
         fi
     }
@@ -178,13 +361,16 @@ inline choose_head() {
     }
 #endif
 }
-/* The highest epoch that another is still gathering in, or one above what others have finished. */
+/*
+ * The highest epoch that another is still gathering in, or one above what others have finished. Who leaves, and is
+ * not waited for, never goes above the others.
+ */
 inline choose_epoch() {
     next[i] = target[i];
     for (j : 0 .. MEMBERS - 1) {
         if
         :: sees(i, j) && j != i && gathers(j) && target[j] > next[i] -> next[i] = target[j]
-        :: sees(i, j) && j != i && !gathers(j) && target[j] >= next[i] && target[j] > target[i] -> next[i] = target[j] + 1
+        :: sees(i, j) && j != i && !gathers(j) && target[j] >= next[i] && target[j] > target[i] -> next[i] = target[j] + overtakes(i)
         :: else
         fi
     }
@@ -222,7 +408,7 @@ inline all_propose() {
 }
 
 inline consider() {
-    may[i] = 0; seen[i] = 0;
+    may[i] = 0; seen[i] = 0; near[i] = 0;
     d = mine[i];
     choose_head(); choose_epoch(); look();
     if
@@ -231,8 +417,12 @@ inline consider() {
 #ifndef NO_FOLLOWING
         if :: next[i] > target[i] -> may[i] = may[i] | FOLLOW :: else fi;
 #endif
-        check9(head[i]);
+        choose(head[i]);
         seen[i] = s;
+#if WISHES
+        near[i] = all;
+        yes = yes && target[i] > epoch[head[i]] && has(s, i);
+#endif
         if
         :: gathers(i) && yes && !wait && may[i] == 0 && (d == 0 || members[d] != s) -> may[i] = may[i] | PROPOSE
         :: else
@@ -244,6 +434,9 @@ inline consider() {
         all_propose();
 #ifdef NO_PROPOSE
         yes = true;
+#endif
+#if WISHES
+        if :: yes -> check9_with_leave() :: else fi;
 #endif
         if :: yes -> may[i] = may[i] | COMMIT :: else fi
     :: phase[i] == COMMITTED ->
@@ -261,7 +454,20 @@ inline consider() {
     fi;
     is_passed();
     if :: wait && !has(cut, i) -> may[i] = may[i] | FENCE :: else fi
+#if WISHES
+    ;
+    if :: has(wish, i) -> consider_leaving() :: else fi
+#endif
 }
+
+#if WISHES
+/* The lease with a majority of what it serves has run out. */
+#define is_suspended(i)  (!majority(live & ~cut | bit(i), serves[i]) || has(cut, i) && count(members[serves[i]]) > 1)
+/* A newcomer that the bounds leave no room for is not what a round begins for. */
+#define has_room(i, j)   (has(members[serves[j]], i) || count(members[serves[j]] & ~wish) < LARGEST)
+#else
+#define has_room(i, j)   true
+#endif
 
 /* Whose attempt is open though nothing can happen, or whose lease with a dead member has run out: its timer fires. */
 inline consider_timer() {
@@ -270,13 +476,51 @@ inline consider_timer() {
     yes = yes || phase[i] == SEALED;
 #endif
 #ifndef NO_LEASES
-    yes = yes || phase[i] == IDLE && lost(i);
+    yes = yes || phase[i] == IDLE && !leaving(i) && lost(i);
+#endif
+#if WISHES
+    wait = yes;
+    if
+    :: phase[i] == IDLE && !leaving(i) -> look_ahead(); wait = wait || yes && s != members[stands[i]]
+    :: else
+    fi;
+    yes = wait;
 #endif
     for (j : 0 .. MEMBERS - 1) {
-        yes = yes || sees(i, j) && phase[i] == GATHERING && target[j] >= target[i] && !gathers(j)
+        yes = yes || sees(i, j) && phase[i] == GATHERING && !leaving(i) && target[j] >= target[i] && !gathers(j) && has_room(i, j)
     }
     if :: yes -> may[i] = TIMER; quiet = false :: else fi
+#if WISHES
+    ;
+    if :: has(wish, i) && is_suspended(i) -> may[i] = END; quiet = false :: else fi
+#endif
 }
+
+#if WISHES
+/* L2: who wanted to leave has gone; who stays serves with nobody that has, unless somebody died or a fault spent a LEAVE. */
+inline check_leaving() {
+    yes = crashes == CRASHES && cuts == CUTS;
+    for (j : 0 .. MEMBERS - 1) {
+        if
+        :: has(live & wish, j) -> printf("VIOLATION L2 member %d never gets away\n", j); assert(false)
+        :: left[j] != 0 && seals[left[j]] == 0 ->
+            if
+            :: yes && faults == FAULTS -> printf("VIOLATION L2 the LEAVE of member %d is for nothing\n", j); assert(false)
+            :: else -> yes = false
+            fi
+        :: else
+        fi
+    }
+    for (j : 0 .. MEMBERS - 1) {
+        if
+        :: yes && has(live & members[serves[j]], j) && (members[serves[j]] & ~live) != 0 ->
+            printf("VIOLATION L2 member %d is left behind on #%d\n", j, serves[j]);
+            assert(false)
+        :: else
+        fi
+    }
+}
+#endif
 
 /*
  * L1: all live members are active on one manifest, or the rules admit no child of any certified manifest.
@@ -285,6 +529,15 @@ inline consider_timer() {
 inline check_end() {
     top = SLOTS;
     wait = true;
+#if WISHES
+    check_leaving();
+    for (j : 0 .. MEMBERS - 1) {
+        if :: has(live, j) && (top == SLOTS || serves[j] > top) -> top = serves[j] :: else fi
+    }
+    for (j : 0 .. MEMBERS - 1) {
+        wait = wait && (!has(live, j) || serves[j] == top || !has(members[top], j) && count(members[top]) >= LARGEST)
+    }
+#else
     for (j : 0 .. MEMBERS - 1) {
         if
         :: has(live, j) && top == SLOTS -> top = serves[j]
@@ -292,9 +545,10 @@ inline check_end() {
         :: else
         fi
     }
+#endif
     for (k : 0 .. manifests - 1) {
         if
-        :: certified(k) && !(wait && top != 0) ->
+        :: held(k) && !(wait && top != 0) ->
             is_feasible(k);
             if
             :: yes -> printf("VIOLATION L1 nothing more happens, though #%d could have a child\n", k); assert(false)
@@ -310,7 +564,12 @@ inline check_end() {
     }
 }
 
-inline forget() { a = 0; i = 0; j = 0; k = 0; s = 0; top = 0; d = 0; yes = 0; wait = 0 }
+#if WISHES
+#define forget_leaving()  parted = 0; asked = 0; all = 0; here = 0; had = 0; b = 0; t = 0
+#else
+#define forget_leaving()  skip
+#endif
+inline forget() { a = 0; i = 0; j = 0; k = 0; s = 0; top = 0; d = 0; yes = 0; wait = 0; forget_leaving() }
 
 inline review() {
     quiet = true;
@@ -331,6 +590,9 @@ inline review() {
 inline begin(me, number) {
     target[me] = number; phase[me] = GATHERING; mine[me] = 0;
     printf("member %d HELLO epoch %d previous #%d\n", me, number, head[me]);
+#if WISHES
+    if :: number >= EPOCHS -> printf("VIOLATION L1 one attempt after the other fails\n") :: else fi;
+#endif
     assert(number < EPOCHS)
 }
 
@@ -362,66 +624,75 @@ inline propose(me, set) {
 }
 
 #define overlooks(other) \
-    :: d_step { faults > 0 && (may[me] & PROPOSE) && other != me && has(seen[me], other) -> \
-        i = me; s = seen[me] & ~bit(other); \
-        check9(head[me]); \
+    :: d_step { faults > 0 && (may[me] & PROPOSE) && other != me && has(near[me], other) -> \
+        i = me; s = near[me] & ~bit(other); \
+        choose(head[me]); \
         if \
-        :: yes -> printf("FAULT member %d does not see member %d\n", me, other); propose(me, seen[me] & ~bit(other)) \
+        :: yes && has(s, me) -> printf("FAULT member %d does not see member %d\n", me, other); propose(me, s) \
         :: else \
         fi; \
-        faults--; review(); forget() }
+        faults-- }
 
 proctype member(byte me) {
     do
+    :: atomic { if
     :: d_step { may[me] & ADOPT ->
         printf("member %d adopts #%d\n", me, best[me]);
         head[me] = best[me];
-        if :: phase[me] == PROPOSED -> phase[me] = GATHERING; mine[me] = 0 :: else fi;
-        review(); forget() }
+        if :: phase[me] == PROPOSED -> phase[me] = GATHERING; mine[me] = 0 :: else fi }
     :: d_step { may[me] & FOLLOW ->
-        begin(me, next[me]); review(); forget() }
+        begin(me, next[me]) }
     :: d_step { may[me] & PROPOSE ->
-        propose(me, seen[me]); review(); forget() }
+        propose(me, seen[me]) }
     :: d_step { may[me] & COMMIT ->
         printf("member %d commits to #%d\n", me, mine[me]);
-        commits[mine[me]] = commits[mine[me]] | bit(me); phase[me] = COMMITTED;
-        review(); forget() }
+        commits[mine[me]] = commits[mine[me]] | bit(me); phase[me] = COMMITTED }
     :: d_step { may[me] & SEAL ->
         printf("member %d seals #%d\n", me, mine[me]);
-        seals[mine[me]] = seals[mine[me]] | bit(me); phase[me] = SEALED; stands[me] = mine[me]; head[me] = mine[me];
-        review(); forget() }
+        seals[mine[me]] = seals[mine[me]] | bit(me); phase[me] = SEALED; stands[me] = mine[me]; head[me] = mine[me] }
     :: d_step { may[me] & ACTIVATE ->
         printf("member %d is active on #%d\n", me, mine[me]);
-        serves[me] = mine[me]; phase[me] = IDLE;
-        review(); forget() }
+        serves[me] = mine[me]; phase[me] = IDLE }
     :: d_step { may[me] & FENCE ->
         printf("member %d fences: a sibling is active\n", me);
-        live = live & ~bit(me);
-        review(); forget() }
+        live = live & ~bit(me) }
     :: d_step { may[me] & TIMER ->
         printf("member %d gives up after its time\n", me);
-        raise(me); review(); forget() }
+        raise(me) }
+#if WISHES
+    :: d_step { has(WISHES & live & ~wish, me) ->
+        printf("member %d wants to leave\n", me);
+        wish = wish | bit(me) }
+    :: d_step { may[me] & GIVE ->
+        printf("member %d ends, and gives its LEAVE for #%d\n", me, gives[me]);
+        left[me] = gives[me]; live = live & ~bit(me); mine[me] = 0 }
+    :: d_step { may[me] & END ->
+        printf("member %d ends without a LEAVE\n", me);
+        live = live & ~bit(me); mine[me] = 0 }
+#endif
 #ifndef OVERLOOK_ONLY
     :: d_step { faults > 0 && has(live, me) && phase[me] != IDLE && phase[me] != GATHERING ->
         printf("FAULT member %d gives up too early\n", me);
-        faults--; raise(me); review(); forget() }
+        faults--; raise(me) }
 #endif
     overlooks(0)
     overlooks(1)
+#if MEMBERS >= 3
     overlooks(2)
+#endif
 #if MEMBERS == 4
     overlooks(3)
 #endif
     :: d_step { cuts > 0 && cut == 0 && has(live, me) ->
         printf("FAULT member %d is cut off\n", me);
-        cuts--; cut = bit(me); review(); forget() }
+        cuts--; cut = bit(me) }
     :: d_step { cut == bit(me) ->
         printf("member %d is back\n", me);
-        cut = 0; review(); forget() }
+        cut = 0 }
     :: d_step { crashes > 0 && has(live, me) ->
         printf("FAULT member %d dies\n", me);
-        crashes--; live = live & ~bit(me); mine[me] = 0;
-        review(); forget() }
+        crashes--; live = live & ~bit(me); mine[me] = 0 }
+    fi; d_step { review(); forget() } }
     od
 }
 
@@ -431,9 +702,7 @@ init {
         begin(0, 1);
         review();
         forget();
-        run member(0); run member(1); run member(2);
-#if MEMBERS == 4
-        run member(3)
-#endif
+        for (i : 0 .. MEMBERS - 1) { run member(i) };
+        i = 0
     }
 }

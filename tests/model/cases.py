@@ -29,6 +29,8 @@ def lease(name: str, defines: str, breaks: str = "", size: str = "small") -> Cas
 
 
 _SMALL_ROUND = "FAULTS=1 CRASHES=0"
+_ONE_OF_TWO = "MEMBERS=2 ROOT=3 WISHES=2"  # the second may want to leave
+_TWO_PLACES = "ROOT=3 LARGEST=2 WISHES=2"  # and there is a newcomer, for whom there is room after it
 
 CASES = (
     # The rules as they stand.
@@ -101,6 +103,17 @@ CASES = (
     progress("no following", f"{_SMALL_ROUND} NO_FOLLOWING", "L1", "small"),
     progress("no leases", "FAULTS=1 CRASHES=1 NO_LEASES", "L1", "small"),
     progress("PROPOSE not awaited", f"{_SMALL_ROUND} OVERLOOK_ONLY NO_PROPOSE", "L4", "small"),
+    # Who leaves gets away, and who stays is active without it.
+    progress("LEAVE, 2 members", f"{_ONE_OF_TWO} {_SMALL_ROUND}", size="small"),
+    progress("LEAVE, 2 members, 1 crash", f"{_ONE_OF_TWO} FAULTS=1 CRASHES=1", size="small"),
+    progress("LEAVE, 2 members, 2 places, a newcomer", f"{_TWO_PLACES} {_SMALL_ROUND}", size="small"),
+    progress("LEAVE of the only member", f"MEMBERS=2 ROOT=1 LARGEST=1 WISHES=1 {_SMALL_ROUND}", size="small"),
+    progress("2 members and a newcomer, 1 leaves", "ROOT=3 WISHES=2 FAULTS=0 CRASHES=0", size="small"),
+    progress("3 members, 2 leave", "ROOT=7 WISHES=6 FAULTS=0 CRASHES=0", size="small"),
+    progress("LEAVE does not count", f"{_ONE_OF_TWO} {_SMALL_ROUND} UNCOUNTED", "L2", "small"),
+    progress("LEAVE counts for one manifest alone", f"{_TWO_PLACES} {_SMALL_ROUND} FOR_ONE", "L2", "small"),
+    progress("LEAVE is not asked for", f"{_ONE_OF_TWO} {_SMALL_ROUND} UNASKED", "L2", "small"),
+    progress("LEAVE of who has not sealed", f"{_ONE_OF_TWO} {_SMALL_ROUND} UNSEALED", "L1", "small"),
     # An evicted member stops serving.
     lease("renewal ends with the seal", "", ""),
     lease("renewal until active", "UNTIL_ACTIVE", "L3"),
