@@ -103,7 +103,7 @@ def a_leave_counted_for_another_manifest(patch: Patch) -> None:
 
     patch.setattr(rounds, "commit_mismatches", mismatches)
     for module in (candidates, heads):
-        patch.setattr(module, "parting", lambda member, now: choosing.leavers(member))
+        patch.setattr(module, "parting", lambda member, predecessor, now: choosing.leavers(member))
 
 
 def a_leave_that_nobody_signed(patch: Patch) -> None:

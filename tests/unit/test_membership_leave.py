@@ -19,6 +19,7 @@ from toposeal.membership.checks import commit_mismatches, leave_mismatches
 from toposeal.membership.choosing import Choice, choose
 from toposeal.membership.events import Leave, Left, Quote, QuoteFailed, Send
 from toposeal.membership.fetching import hold
+from toposeal.membership.heads import parting
 from toposeal.membership.leave import leave_message, make_leave, require_for, verify_leave
 from toposeal.membership.manifest import Manifest, build_manifest
 from toposeal.membership.signing import Tag
@@ -78,6 +79,13 @@ class Pair:
 @pytest.fixture
 def pair() -> Pair:
     return Pair()
+
+
+def unproven(pair: Pair) -> None:
+    """Nobody has told us that the other has sealed the genesis, which may thus not be active anywhere."""
+    member, link = pair.bench.member, pair.genesis
+    seals = {iid: seal for iid, seal in link.seals.items() if iid != pair.other.iid}
+    pair.bench.member = replace(member, chain={**member.chain, link.digest: replace(link, seals=seals)})
 
 
 # Who leaves.
@@ -328,6 +336,27 @@ def test_a_leave_goes_on_to_who_may_lack_it() -> None:
 
 BENCH = Bench({"db": (1, 3)}, role="db")
 THREE = sorted((BENCH.actor("db") for _ in range(3)), key=lambda actor: actor.iid)
+
+
+def test_L1_who_is_not_known_to_have_sealed_the_predecessor_is_not_asked(pair: Pair) -> None:
+    """It would have to refuse, and nobody would propose the manifest with which it could seal and leave."""
+    member, genesis = pair.bench.member, pair.genesis
+    for leaving in (True, False):
+        peer = replace(member.peers[pair.other.iid], leaving=leaving, alive_at=pair.bench.now)
+        pair.bench.member = member.with_peer(peer)
+        asked = {pair.other.iid} if leaving else set()
+        assert parting(pair.bench.member, genesis, pair.bench.now) == asked
+        unproven(pair)
+        link = pair.bench.member.chain[genesis.digest]
+        assert parting(pair.bench.member, link, pair.bench.now) == set()
+
+
+def test_L1_we_propose_no_leave_of_ours_for_what_follows_what_we_have_not_sealed(pair: Pair) -> None:
+    member = replace(pair.bench.member, leaving=True)
+    assert parting(member, pair.genesis, pair.bench.now) == {member.own.iid}
+    for behind in (replace(member, sealed=ONE), replace(member, leaving=False)):
+        assert parting(behind, pair.genesis, pair.bench.now) == set()
+    assert parting(member, None, pair.bench.now) == set()
 
 
 def chosen(there: list[int], listed: list[int], leaving: list[int], parting: list[int]) -> Choice | None:

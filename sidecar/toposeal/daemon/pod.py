@@ -336,7 +336,7 @@ async def _say(farewell: Collection[Send]) -> None:
     if not farewell:
         return
     journal.event("leave", to=len(farewell))
-    client = PeerClient((), PEER_PORT)
+    client = PeerClient((), PEER_PORT, Pace(lambda: False, time.monotonic))
     for _ in range(LEAVE_LINGER // _FAREWELL_MS):
         for each in farewell:
             client.send(each.addresses, each.data)

@@ -5,27 +5,33 @@ What a message costs is paid at both ends, so pods that hold back spare each oth
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
-_STEP_S = 0.04  # between two messages,
-_EACH_PEER_ONCE_S = 0.2  # or what is left of this for each where peers are many
-_LONGEST_S = 1.0  # whatever waits before it: who makes us answer a lot delays no heartbeat for long
+_STEP_S = 0.03  # between two messages,
+_EACH_PEER_ONCE_S = 0.12  # or what is left of this for each where peers are many
+_LONGEST_S = 0.75  # from when a message is queued: it delays, and holds nothing back
 
 
 class Pace:
-    """What each of a burst of messages waits for. A pod that does not serve has nobody to spare, and hurries."""
+    """When each of a burst of messages goes. A pod that does not serve spares nobody, and hurries."""
 
     def __init__(self, serves: Callable[[], bool], clock: Callable[[], float]) -> None:
         """`clock` in seconds."""
         self._serves, self._clock = serves, clock
         self._free_at = clock()
 
-    def delay(self, peers: int) -> float:
-        """Seconds until the next message may go, of who talks to `peers`, one or more. Asked once for each."""
+    def due(self, peers: int) -> float:
+        """When, by the clock, a message goes that is queued now; `peers`, one or more, are all there are."""
         now = self._clock()
         if not self._serves():
             self._free_at = now
-            return 0.0
-        at = min(max(now, self._free_at), now + _LONGEST_S)
-        self._free_at = at + min(_STEP_S, _EACH_PEER_ONCE_S / peers)
-        return at - now
+            return now
+        due = min(max(now, self._free_at), now + _LONGEST_S)
+        self._free_at = due + min(_STEP_S, _EACH_PEER_ONCE_S / peers)
+        return due
+
+    async def until(self, due: float) -> None:
+        """Returns when it is time."""
+        if (seconds := due - self._clock()) > 0:
+            await asyncio.sleep(seconds)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 from typing import Any
 
 import grpc
@@ -54,9 +54,9 @@ def open_channel(endpoint: Endpoint, root: bytes, most: int) -> grpc.aio.Channel
 
 
 class PeerClient:
-    """Sends to endpoints, no faster than `pace` allows; `own` addresses are never dialled."""
+    """Sends to endpoints, at `pace`; `own` addresses are never dialled."""
 
-    def __init__(self, own: Collection[str], port: int, pace: Pace | None = None) -> None:
+    def __init__(self, own: Collection[str], port: int, pace: Pace) -> None:
         self._own = frozenset(own)
         self._port = port
         self._pace = pace
@@ -103,13 +103,8 @@ class PeerClient:
         if link is None:
             if len(self._links) >= MAX_PEER_CONNECTIONS:
                 self._drop_idle()
-            link = self._links[endpoint] = _Link(endpoint, self._turn)
-        link.put(data)
-
-    async def _turn(self) -> None:
-        delay = self._pace.delay(len(self._links)) if self._pace else 0.0
-        if delay:
-            await asyncio.sleep(delay)
+            link = self._links[endpoint] = _Link(endpoint, self._pace)
+        link.put(data, self._pace.due(len(self._links)))
 
     def _drop_idle(self) -> None:
         endpoint = next((e for e, link in self._links.items() if link.idle), next(iter(self._links)))
@@ -117,10 +112,9 @@ class PeerClient:
 
 
 class _Link:
-    def __init__(self, endpoint: Endpoint, turn: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """`turn` is awaited before each message."""
-        self._endpoint, self._turn = endpoint, turn
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue(_QUEUE_LENGTH)
+    def __init__(self, endpoint: Endpoint, pace: Pace) -> None:
+        self._endpoint, self._pace = endpoint, pace
+        self._queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUE_LENGTH)
         self._channel: grpc.aio.Channel | None = None
         self._awake = asyncio.Event()
         self._woken_at = -_WAKE_INTERVAL_S
@@ -131,11 +125,11 @@ class _Link:
     def idle(self) -> bool:
         return self._queue.empty() and not self._busy
 
-    def put(self, data: bytes) -> None:
-        """Queue, forgetting the oldest message when the peer does not keep up."""
+    def put(self, data: bytes, due: float) -> None:
+        """Queue until `due`, forgetting the oldest message when the peer does not keep up."""
         if self._queue.full():
             self._queue.get_nowait()
-        self._queue.put_nowait(data)
+        self._queue.put_nowait((due, data))
 
     def wake(self) -> None:
         """Dial again at once. Not more often, or whoever keeps talking keeps a slow dial from its end."""
@@ -154,9 +148,9 @@ class _Link:
     async def _run(self) -> None:
         try:
             while True:
-                data = await self._queue.get()
+                due, data = await self._queue.get()
                 self._busy = True
-                await self._turn()
+                await self._pace.until(due)
                 await self._deliver(data)
                 self._busy = False
         finally:

@@ -55,8 +55,8 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
         return None  # the common case while members arrive, and a cheap one
     own = attempt.hello.entry(member.own.identity)
     entries = list(_unique([own, *(p.hello.entry(p.identity) for p in live)]))
-    doubtful = doubted(member, now)
-    choice = choose(roles, entries, leavers(member), doubtful, path or (), parting(member, now))
+    doubtful, gone = doubted(member, now), parting(member, path[0] if path else None, now)
+    choice = choose(roles, entries, leavers(member), doubtful, path or (), gone)
     if choice is None or own not in choice.entries:
         return None
     chosen = choice.entries

@@ -43,17 +43,23 @@ def is_alive(member: Member, peer: Peer, now: int) -> bool:
     return peer.alive_at is not None and now - peer.alive_at <= member.own.topology.topology.timers.lease_ms
 
 
-def parting(member: Member, now: int) -> frozenset[bytes]:
-    """iids of those who leave and can still sign a LEAVE, or did in this attempt; ours among them."""
+def parting(member: Member, predecessor: Certificate | None, now: int) -> frozenset[bytes]:
+    """iids of those who leave and can still sign a LEAVE for what follows `predecessor`, which only who has
+    sealed that can, or did in this attempt; ours among them.
+    """
+    if predecessor is None:
+        return frozenset()
     attempt = attempt_of(member.phase)
 
     def can(peer: Peer) -> bool:
         if peer.left is None:
-            return peer.leaving and is_alive(member, peer, now)
+            sealed = predecessor.proven or peer.identity.iid in predecessor.seals
+            return peer.leaving and sealed and is_alive(member, peer, now)
         return attempt is not None and peer.left.decision.epoch == attempt.epoch
 
     others = frozenset(iid for iid, peer in member.peers.items() if can(peer))
-    return others | {member.own.iid} if member.leaving else others
+    ourselves = member.leaving and member.sealed == predecessor.digest
+    return others | {member.own.iid} if ourselves else others
 
 
 def is_ready(member: Member, peer: Peer, following: bytes, now: int) -> bool:
@@ -145,6 +151,6 @@ def _prospect(member: Member, own: Certificate, now: int) -> frozenset[bytes] | 
             continue
         if is_alive(member, peer, now) if iid in listed else is_ready(member, peer, member.sealed, now):
             there.append(peer.hello.entry(peer.identity))
-    doubtful, gone = doubted(member, now), parting(member, now)
+    doubtful, gone = doubted(member, now), parting(member, path[0], now)
     chosen = choose(member.topology.roles, there, leavers(member), doubtful, path, gone)
     return None if chosen is None else frozenset(entry.iid for entry in chosen.entries)
