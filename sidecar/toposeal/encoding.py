@@ -33,7 +33,10 @@ def digest(tag: str, *parts: bytes) -> bytes:
 def transcript(tag: str, *parts: bytes) -> bytes:
     """`tag | LP(part)...`: what is hashed or signed. No tag is a prefix of another transcript,
     since tags are ASCII and the byte after a tag is the zero top byte of a length below 2^24."""
-    return tag.encode("ascii") + b"".join([lp(part) for part in parts])
+    found = tag.encode("ascii")
+    for part in parts:
+        found += len(part).to_bytes(4, "big") + part
+    return found
 
 
 def encode(message: Message) -> bytes:
@@ -49,15 +52,14 @@ def decode(kind: type[M], data: bytes, field: str, limit: int) -> M:
     """
     if len(data) > limit:
         raise RemoteProtocolError.of(Reason.TOO_LARGE, field, f"{len(data)} bytes", f"at most {limit}")
-    message = kind()
     try:
-        message.ParseFromString(data)
+        message = kind.FromString(data)
     except (DecodeError, RecursionError, ValueError) as error:
         raise RemoteProtocolError.of(
             Reason.MALFORMED, field, type(error).__name__, kind.DESCRIPTOR.full_name
         ) from error
     message.DiscardUnknownFields()
-    if encode(message) != data:
+    if message.SerializeToString(deterministic=True) != data:
         raise RemoteProtocolError.of(
             Reason.NOT_CANONICAL, field, "another encoding", "the canonical encoding"
         )

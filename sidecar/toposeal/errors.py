@@ -227,5 +227,7 @@ _PRINTABLE_LIMIT = 160
 def printable(value: object, limit: int = _PRINTABLE_LIMIT) -> str:
     """Render untrusted `value` for logs and terminals: ASCII, no controls, bounded length (C2)."""
     text = value.hex() if isinstance(value, (bytes, bytearray)) else str(value)
-    clean = "".join(c if " " <= c <= "~" else f"\\u{{{ord(c):x}}}" for c in text[: limit + 1])
+    clean = text[: limit + 1]
+    if not (clean.isascii() and clean.isprintable()):
+        clean = "".join(c if " " <= c <= "~" else f"\\u{{{ord(c):x}}}" for c in clean)
     return clean if len(clean) <= limit else clean[:limit] + "..."

@@ -227,7 +227,7 @@ def leases_that_never_run_out(patch: Patch) -> None:
 def leases_for_whoever_was_listed_once(patch: Patch) -> None:
     """As the design has it: renewed by every heartbeat of a member of the manifest that is served."""
 
-    def renews(member: Member, peer: Peer) -> bool:
+    def renews(member: Member, peer: Peer, follows: bytes) -> bool:
         return member.serving is not None and peer.identity.iid in member.serving.iids
 
     patch.setattr(heartbeats, "_renews", renews)

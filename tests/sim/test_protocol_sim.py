@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.handover import handover, left_at_once
 
 from toposeal.errors import Reason
 from toposeal.membership.events import Leave, Timer
@@ -322,6 +323,21 @@ def test_a_mesh_of_three_is_scaled_down_to_one() -> None:
     (left,) = network.live()
     assert left.active and genesis and left.active.manifest.lineage == genesis.manifest.digest
     assert network.happened["left by LEAVE"] == 1 and network.happened["suspend"] == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_only_member_leaves_and_who_waits_outside_goes_on_in_the_same_lineage(seed: int) -> None:
+    """It has nobody to be let go by but its successor, which needs nobody else either."""
+    network, genesis = handover(seed, loss=0.2 if seed % 2 else 0)
+    assert network.agree() and [n.alive for n in network.nodes] == [False, False, True]
+    (successor,) = network.live()
+    assert successor.active is not None and successor.active.manifest.lineage == genesis.manifest.digest
+    assert network.happened["left by LEAVE"] == 2 and network.happened["suspend"] == 0
+
+
+def test_who_needs_a_leave_alone_asks_for_it_in_the_step_in_which_it_begins() -> None:
+    """From `waiting` to `proposed`; a step that the table does not have would end the pod."""
+    assert any(("Waiting", "Proposed") in left_at_once(seed).transitions for seed in range(8))
 
 
 def test_a_leave_that_nobody_hears_is_a_death() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from support.handover import left_at_once
 
 from toposeal.membership.machine import TRANSITIONS
 from toposeal.membership.state import Fenced
@@ -12,6 +13,7 @@ from toposeal_lab.cli import entry
 from toposeal_lab.simulate import cores
 from toposeal_lab.simulation.data_plane import DataPlane
 from toposeal_lab.simulation.invariants import Invariants
+from toposeal_lab.simulation.keys import symbolic_signatures
 from toposeal_lab.simulation.network import Network, signed_topology
 from toposeal_lab.simulation.run import Tally, simulate
 from toposeal_lab.simulation.scenario import KINDS, Scenario
@@ -45,7 +47,9 @@ def test_every_kind_of_fault_happened(tally: Tally) -> None:
 def test_every_change_of_phase_happened_and_no_other(tally: Tally) -> None:
     if tally.seeds < CI_SEEDS:
         pytest.skip("too few seeds for every change")
-    seen = set(tally.transitions) | _of_one_alone()
+    with symbolic_signatures():
+        pairs = [left_at_once(seed).transitions for seed in range(8)]
+    seen = set(tally.transitions).union(_of_one_alone(), *pairs)
     listed = {(a.__name__, b.__name__) for a, after in TRANSITIONS.items() for b in after}
     assert seen <= listed
     # Fencing happens on faults of the pod, which have their own tests, from any phase.

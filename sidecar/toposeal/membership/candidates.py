@@ -98,6 +98,8 @@ def _apart(member: Member, live: list[Peer]) -> list[Peer]:
     """Without those of whom two share a confidential VM or a GPU: evidence names the VM, not the pod, so
     neither can be told from the other. What is ours can be nobody else's."""
     holds = {p.identity.iid: held(p.admitted.join) for p in live if p.admitted}
+    if not any(holds.values()):
+        return live
     count = Counter(thing for things in holds.values() for thing in things)
     ours = held(member.admitted) if member.admitted else frozenset()
     return [

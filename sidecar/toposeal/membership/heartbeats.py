@@ -41,10 +41,14 @@ def on_heartbeat(member: Member, message: wire.Signed, now: int) -> Step:
         member = member.with_peer(replace(member.peers[beat.sender], beat=peer.beat))
         return begin_if_due(member, now) if heard.leaving != peer.leaving else member, effects
     news = (peer.head, peer.leaving) != (beat.head, heard.leaving) or not is_alive(member, peer, now)
-    peer = replace(heard, head=beat.head, silent=0, alive_at=max(sent_at, peer.alive_at or 0))
-    if _renews(member, peer):
-        lease = member.own.topology.topology.timers.lease_ms
-        peer = replace(peer, lease_until=max(peer.lease_until, sent_at + lease))
+    lease = sent_at + member.topology.timers.lease_ms if _renews(member, peer, beat.head) else 0
+    peer = replace(
+        heard,
+        head=beat.head,
+        silent=0,
+        alive_at=max(sent_at, peer.alive_at or 0),
+        lease_until=max(peer.lease_until, lease),
+    )
     member, newer = fetching.want_topology(member.with_peer(peer), peer, now)
     member, effects = fetching.want(member, peer, beat.head, now)
     effects = (*newer, *effects)
@@ -153,14 +157,14 @@ def _following(member: Member, now: int) -> bytes:
     return head(member, now) if admitted and not isinstance(member.phase, Committed) else member.sealed
 
 
-def _renews(member: Member, peer: Peer) -> bool:
-    """Whether the sender stands where we are still listed: at what we serve, or at a later one with us, and
-    none between them left us out.
+def _renews(member: Member, peer: Peer, follows: bytes) -> bool:
+    """Whether `peer` stands, by what it `follows`, where we are still listed: at what we serve, or at a later
+    one with us, and none between them left us out.
     """
     serving = member.serving
     if serving is None or peer.identity.iid not in serving.iids:
         return False
-    return listed_since(member.chain, peer.head, serving.manifest.digest, member.own.iid)
+    return listed_since(member.chain, follows, serving.manifest.digest, member.own.iid)
 
 
 def _concerns(member: Member, peer: Peer) -> bool:

@@ -82,7 +82,7 @@ MESSAGES: Mapping[str, tuple[type[Phase], ...]] = {
 # Every change of phase that exists; the diagram in PROTOCOL.md is made from this table.
 TRANSITIONS: Mapping[type[Phase], tuple[type[Phase], ...]] = {
     Boot: (Waiting, Fenced),
-    Waiting: (Gathering, Committed, Fenced),
+    Waiting: (Gathering, Proposed, Committed, Fenced),
     Gathering: (Waiting, Proposed, Committed, Fenced),
     Proposed: (Waiting, Gathering, Committed, Fenced),
     Committed: (Waiting, Sealed, Active, Fenced),

@@ -23,6 +23,7 @@ from toposeal.membership.state import (
     Gathering,
     Member,
     Peer,
+    Phase,
     Proposed,
     Sealed,
     Waiting,
@@ -38,35 +39,37 @@ _SILENT_LIMIT = 15  # pings in a row without an answer: the instance is forgotte
 
 def deadline(member: Member) -> int | None:
     """When the machine wants its next `Timer`, in ms; None while only others can move it."""
-    return min(_deadlines(member), default=None)
-
-
-def _deadlines(member: Member) -> Iterable[int]:
     phase, timers = member.phase, member.own.topology.topology.timers
     if isinstance(phase, Boot) and phase.refused is not None:
-        yield min(member.resend_at, phase.since + timers.quorum_ms)
+        return min(member.resend_at, phase.since + timers.quorum_ms)
     if isinstance(phase, (Boot, Fenced)):
-        return
+        return None
+    wanted = _of_phase(member, phase)
     if member.chain:
-        yield member.beat_at
+        wanted.append(member.beat_at)
     if member.fetch is not None:
-        yield member.fetch.asked_at + timers.ping_ms
+        wanted.append(member.fetch.asked_at + timers.ping_ms)
     if member.suspended_at is None and (lapses := heartbeats.lapses_at(member)) is not None:
-        yield lapses
+        wanted.append(lapses)
     if (gives_up := heartbeats.quorum_deadline(member)) is not None:
-        yield gives_up
-    if isinstance(phase, Waiting):
-        yield phase.until
-    if isinstance(phase, (Gathering, Proposed, Committed, Sealed)):
-        yield member.resend_at
-    if isinstance(phase, Gathering) and phase.selection:
-        yield phase.until
-    if isinstance(phase, (Proposed, Committed, Sealed)):
-        yield phase.deadline
-    if isinstance(phase, Active) and member.blocked is None and not member.leaving:
-        yield member.sealed_at + (0 if superseded(member) else timers.reattest_ms)
-        if member.prospect is not None:
-            yield member.prospect.since + timers.view_ms
+        wanted.append(gives_up)
+    return min(wanted, default=None)
+
+
+def _of_phase(member: Member, phase: Phase) -> list[int]:
+    timers = member.own.topology.topology.timers
+    match phase:
+        case Waiting():
+            return [phase.until]
+        case Gathering():
+            return [member.resend_at, phase.until] if phase.selection else [member.resend_at]
+        case Proposed() | Committed() | Sealed():
+            return [member.resend_at, phase.deadline]
+        case Active() if member.blocked is None and not member.leaving:
+            wanted = [member.sealed_at + (0 if superseded(member) else timers.reattest_ms)]
+            return [*wanted, member.prospect.since + timers.view_ms] if member.prospect else wanted
+        case _:
+            return []
 
 
 def on_timer(member: Member, event: Timer, now: int) -> Step:
@@ -206,15 +209,14 @@ def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer, introduction: 
         return member.without_peer(peer.identity.iid), ()
     unanswered = peer.silent > 0
     peer = replace(peer, silent=peer.silent + 1)
-    member = member.with_peer(peer)
     if peer.admitted is None:
-        return member, ()
+        return member.with_peer(peer), ()
     # Who does not answer may not know us, or not our present HELLO, or not our topology.
     effects: tuple[Effect, ...] = (outbox.send(peer, introduction),) if introduction and unanswered else ()
     if (peer.hello.target_epoch, peer.hello.topology_digest) == (attempt.epoch, member.topology.digest):
         member, ping = outbox.ping(member, attempt, peer)
-        effects += ping
-    return member, effects
+        return member, effects + ping
+    return member.with_peer(peer), effects
 
 
 def _give_up(member: Member, entropy: bytes, now: int) -> Step:

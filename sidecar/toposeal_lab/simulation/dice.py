@@ -15,10 +15,8 @@ _SCALE = 1.0 / (1 << 64)
 def draws(*label: object) -> tuple[float, ...]:
     """Eight numbers in [0, 1) of this very label."""
     a, b, c, d, e, f, g, h = _WORDS.unpack(blake2b(repr(label).encode()).digest())
-    return (
-        *(a * _SCALE, b * _SCALE, c * _SCALE, d * _SCALE),
-        *(e * _SCALE, f * _SCALE, g * _SCALE, h * _SCALE),
-    )
+    x = _SCALE
+    return (a * x, b * x, c * x, d * x, e * x, f * x, g * x, h * x)
 
 
 class Dice:

@@ -32,10 +32,12 @@ from toposeal.membership.state import Active, Fenced, Member, Sealed, attempt_of
 from toposeal_lab.simulation.channels import Channels
 from toposeal_lab.simulation.leaves import Leaves
 from toposeal_lab.simulation.network import Network, Node, Step
-from toposeal_lab.simulation.single import no_crash, no_secrets
+from toposeal_lab.simulation.settled import SAID
+from toposeal_lab.simulation.single import Secrets, no_crash
 from toposeal_lab.simulation.transcripts import lp, seal_report_data, sha384
 from toposeal_lab.simulation.violation import Violation
 
+_PROPOSE = b"\x2a"  # the key of that field of an envelope, which has no other
 MESSAGES_PER_SECOND = 60  # from one member to one other, at most, whatever the faults
 
 
@@ -54,7 +56,7 @@ class Invariants:
         ] = {}  # digest -> iid, nonce, epoch, topology
         self.proposed: set[tuple[int, bytes, bytes]] = set()  # (receiver, sender, D) delivered and signed
         self.seal_quotes: dict[tuple[bytes, int], bytes] = {}  # (iid, epoch) -> D
-        self.leaves = Leaves()
+        self.leaves, self.secrets = Leaves(), Secrets()
         self.newer: dict[bytes, list[tuple[int, int]]] = {}  # iid -> topology versions, and when it took them
         self.windows: Counter[tuple[int, int]] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
@@ -65,12 +67,13 @@ class Invariants:
     def check(self, step: Step) -> None:
         """All that this step can have broken: values never change, so what is the same object is the same."""
         before, after = step.before, step.after
-        moved, told = after.phase is not before.phase, bool(step.effects)
+        moved, told = after.phase is not before.phase, {type(effect) for effect in step.effects}
         self.channels.check(step.now)
         no_crash(step)
         if told:
-            self.channels.note(step)
-            no_secrets(step)
+            if not told <= SAID:
+                self.channels.note(step)
+            self.secrets.check(step, told)
         if moved:
             self._transition(step)
         if after is not before:
@@ -80,13 +83,19 @@ class Invariants:
         self._delivered(step)
         if told:
             self.leaves.note(step)
-            self._quotes(step)
-        if after is not before:
+            if Quote in told:
+                self._quotes(step)
+        if after.sealed is not before.sealed:
             self._sealing(step)
-        if told:
+        if Activate in told:
             self._activation(step)
         self._leases(step)
-        self._bounded(step)
+        if told or after is not before:
+            self._bounded(step)
+
+    def finish(self) -> None:
+        """At the end of a story: what is looked at in larger pieces."""
+        self.secrets.finish(self.network.nodes)
 
     def _transition(self, step: Step) -> None:
         before, after = type(step.before.phase), type(step.after.phase)
@@ -137,12 +146,11 @@ class Invariants:
         self.hellos[digest] = (iid, hello.nonce, hello.target_epoch, hello.topology_digest)
 
     def _delivered(self, step: Step) -> None:
-        ignored = step.error is not None or isinstance(step.before.phase, Fenced)
-        if not isinstance(step.event, Received) or ignored:
+        if not isinstance(step.event, Received) or step.event.data[:1] != _PROPOSE:
+            return
+        if step.error is not None or isinstance(step.before.phase, Fenced):
             return
         envelope = wire.Envelope.FromString(step.event.data)
-        if envelope.WhichOneof("message") != "propose":
-            return
         body = wire.Decision.FromString(envelope.propose.body)
         sender = self._find(body.sender)
         if sender is None:  # a boot of another run, replayed
@@ -311,7 +319,7 @@ class Invariants:
     def _leases(self, step: Step) -> None:
         """L3: whom an active manifest leaves out has stopped serving one lease later, by its own clock."""
         node = step.node
-        if node.active is None or node.suspended or not node.alive or node.fenced or step.error is not None:
+        if node.active is None or step.error is not None or node.suspended or not node.alive or node.fenced:
             return
         if any(isinstance(e, _ENDS) for e in step.effects):
             return
@@ -332,7 +340,8 @@ class Invariants:
 
     def _superseded(self, step: Step, version: int) -> None:
         """T4: what a newer topology replaces is not served for ever, by the member's own clock."""
-        known = [since for newer, since in self.newer.get(step.after.own.iid, []) if newer > version]
+        told = self.newer.get(step.after.own.iid)
+        known = [since for newer, since in told if newer > version] if told else []
         if known and step.clock > min(known) + step.after.topology.timers.topology_ms:
             raise Violation(
                 "T4", "still serves under a topology that is superseded for longer than topology_ms"

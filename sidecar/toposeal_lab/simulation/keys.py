@@ -26,14 +26,16 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from toposeal.membership import identity, leave, updates
-from toposeal.membership.identity import Identity, make_identity, parse_identity, read_ik
+from toposeal.membership import exchange, hello, identity, leave, updates
+from toposeal.membership.hello import verify_hello
+from toposeal.membership.identity import Identity, make_identity, parse_identity, read_ik, verify_identity
 from toposeal.membership.signing import SigningKeys
 from toposeal.membership.state import Own
 from toposeal.names import mesh_id
 from toposeal.pki.mint import mint_ca, serial_number
 from toposeal.topology.accept import SignedTopology, accept
 from toposeal.topology.owner import spki
+from toposeal_lab.simulation import symbolic
 from toposeal_lab.simulation.dice import Dice
 from toposeal_lab.simulation.symbolic import WALL, owner
 
@@ -83,11 +85,11 @@ class Boot:
     serial: int
     secrets: tuple[bytes, ...]  # what must never leave the member (S7), in hexadecimal too
 
-    @property
+    @cached_property
     def real(self) -> SigningKeys:
         return SigningKeys(self.ik, self.ca)
 
-    @property
+    @cached_property
     def symbolic(self) -> SigningKeys:
         ik, ca = SymbolicKey(self.ik.public_key()), SymbolicKey(self.ca.public_key())
         return SigningKeys(cast(Ed25519PrivateKey, ik), cast(EllipticCurvePrivateKey, ca))
@@ -136,17 +138,20 @@ def p256(entropy: Entropy) -> EllipticCurvePrivateKey:
 
 @contextmanager
 def symbolic_signatures() -> Iterator[None]:
-    """Inside, keys of parsed identities verify symbolic signatures and no others. Besides, what was parsed or
-    accepted once is remembered by its exact bytes, as a pure function's value may be, and frozen values are
-    copied without a detour. That none of it changes a step is what stories with real signatures show.
+    """Inside, keys of parsed identities verify symbolic signatures and no others. Besides, what was parsed,
+    verified or accepted once is remembered by its exact bytes, as a pure function's value may be, and frozen
+    values are copied without a detour. That none of it changes a step is what stories with real signatures
+    show.
     """
     if identity.parse_identity is not parse_identity:  # inside already
         yield
         return
     swapped: list[tuple[ModuleType, str, object]] = [
         (identity, "parse_identity", _remembered_identity(parse_identity)),
+        *((module, "verify_identity", _remembered(verify_identity)) for module in (exchange, identity)),
+        *((module, "verify_hello", _remembered(verify_hello)) for module in (exchange, hello)),
         (leave, "read_ik", _symbolic_ik),
-        (updates, "accept", _remembered_topology(accept)),
+        *((module, "accept", _remembered(accept)) for module in (updates, symbolic)),
         *((module, "replace", _copied) for module in _members()),
     ]
     shipped = [(module, name, vars(module)[name]) for module, name, _ in swapped]
@@ -171,15 +176,20 @@ def _members() -> Iterator[ModuleType]:
 
 def _copied(value: T, **changes: object) -> T:
     """`dataclasses.replace` for dataclasses whose constructor only stores its arguments."""
-    kind = value.__class__
-    copy = object.__new__(kind)
-    copy.__dict__.update(value.__dict__, **changes)
+    kind, fields = value.__class__, value.__dict__
+    if _OF_ITS_OWN not in fields:
+        fields = {**fields, _OF_ITS_OWN: None}
+    fields = fields | changes
     derived = _DERIVED.get(kind)
     for name in _derived(kind) if derived is None else derived:
-        copy.__dict__.pop(name, None)
+        fields.pop(name, None)
+    copy = object.__new__(kind)
+    _set(copy, "__dict__", fields)
     return copy
 
 
+_set = object.__setattr__
+_OF_ITS_OWN = ""  # a key beside the fields: a dict without shared keys, in which attributes are found faster
 _DERIVED: dict[type, tuple[str, ...]] = {}  # what a value keeps beside its fields, of which it is made
 
 
@@ -204,5 +214,5 @@ def _remembered_identity(parse: Callable[[bytes, bytes, str], Identity]) -> Call
 
 
 @cache
-def _remembered_topology(shipped: Callable[..., SignedTopology]) -> Callable[..., SignedTopology]:
+def _remembered(shipped: Callable[..., T]) -> Callable[..., T]:
     return lru_cache(_REMEMBERED)(shipped)

@@ -16,13 +16,12 @@ _LEAVE = b"\x6a"  # the key of that field of an envelope, which has no other
 
 def own_leave(effects: tuple[Effect, ...], iid: bytes) -> wire.Decision | None:
     """What the LEAVE of `iid` among what is said says; others may repeat it."""
-    farewells = (effect.farewell for effect in effects if isinstance(effect, Left))
-    said = [effect for effect in effects if isinstance(effect, Send)]
-    for effect in (*said, *(each for farewell in farewells for each in farewell)):
-        if effect.data[:1] == _LEAVE:
-            decision = wire.Decision.FromString(wire.Envelope.FromString(effect.data).leave.body)
-            if decision.sender == iid:
-                return decision
+    for effect in effects:
+        for each in effect.farewell if isinstance(effect, Left) else (effect,):
+            if isinstance(each, Send) and each.data[:1] == _LEAVE:
+                decision = wire.Decision.FromString(wire.Envelope.FromString(each.data).leave.body)
+                if decision.sender == iid:
+                    return decision
     return None
 
 

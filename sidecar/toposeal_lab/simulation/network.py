@@ -96,9 +96,7 @@ class Network:
         self._at: defaultdict[str, list[Node]] = defaultdict(list)  # by address, the dead ones too
         self.observers: list[Callable[[Step], None]] = []
         self.topologies = {signed.topology.digest: signed}  # all that the owner has signed
-        self.delivered: deque[tuple[int, int, bytes]] = deque(
-            maxlen=_RECORDED
-        )  # (from, to, envelope), as sent
+        self.delivered: deque[tuple[int, int, bytes]] = deque(maxlen=_RECORDED)  # (from, to, envelope)
         self.happened: Counter[str] = Counter()  # faults, by kind
         self.struck: list[Blow] = []
         self.permitted = permitted
@@ -148,13 +146,14 @@ class Network:
 
     def passable(self, client: int, server: int) -> bool:
         """Whether the data plane's packets get from one to the other."""
-        cut = self.faults.data_cut(self.now, client, server)
+        cut = self.faults.data_cut is not None and self.faults.data_cut(self.now, client, server)
         self.happened["no route"] += cut
         return not cut
 
     def clock(self, node: Node) -> int:
         """What the clock of `node` shows, in ms."""
-        return max(self.now + node.offset, node.floor)
+        shown = self.now + node.offset
+        return shown if shown > node.floor else node.floor
 
     def jump(self, node: Node, ms: int) -> None:
         """The clock of `node` leaps ahead; or, below zero, stands still for so long."""
@@ -273,19 +272,21 @@ class Network:
             observe(step)
 
     def _perform(self, node: Node, effects: tuple[Effect, ...]) -> None:
-        phase = node.phase
-        entered = not node.phases or node.phases[-1] != phase
-        if entered:
-            node.phases.append(phase)
-            self._note(node, f"is {phase}")
-        crash = entered and node.crash_on is not None and node.crash_on[0] == phase
-        crash = crash and self.strike(f"crash {phase}", node.index)
+        crash = node.entered is not type(node.member.phase) and self._enter(node)
         if not crash or (node.crash_on is not None and node.crash_on[1]):
             for effect in effects:
                 self._effect(node, effect)
         if crash:
             self.kill(node)
         self._schedule(node)
+
+    def _enter(self, node: Node) -> bool:
+        """Another phase; whether it crashes there."""
+        node.entered, phase = type(node.member.phase), node.phase
+        node.phases.append(phase)
+        self._note(node, f"is {phase}")
+        crash = node.crash_on is not None and node.crash_on[0] == phase
+        return crash and self.strike(f"crash {phase}", node.index)
 
     def _effect(self, node: Node, effect: Effect) -> None:
         if isinstance(effect, Send):  # most are
@@ -358,7 +359,7 @@ class Network:
             return
         self._said[pair] = number = self._said[pair] + 1
         which = (*pair, number)
-        if faults.cut(self.now, *pair):
+        if faults.cut is not None and faults.cut(self.now, *pair):
             self.happened["partition"] += 1
             return
         lost, twice, flipped, place, again, old, first, second = draws(self.seed, *which)

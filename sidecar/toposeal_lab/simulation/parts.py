@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from toposeal._wire import peer_pb2 as wire
 from toposeal.errors import Mismatch
@@ -12,7 +11,7 @@ from toposeal.evidence.binding import Binding
 from toposeal.membership import machine
 from toposeal.membership.events import Effect, Event
 from toposeal.membership.sealed import SealedManifest
-from toposeal.membership.state import Member
+from toposeal.membership.state import Member, Phase
 from toposeal.topology.accept import SignedTopology
 from toposeal_lab.simulation.dice import Dice
 from toposeal_lab.simulation.keys import Boot
@@ -33,8 +32,8 @@ class Faults:
     quote_failure: float = 0.0
     quote_slow: float = 0.0
     quote_slow_ms: int = 60_000
-    cut: Callable[[int, int, int], bool] = lambda now, a, b: False  # partition: (now, from, to)
-    data_cut: Callable[[int, int, int], bool] = lambda now, a, b: False  # the same of the data plane
+    cut: Callable[[int, int, int], bool] | None = None  # partition: (now, from, to)
+    data_cut: Callable[[int, int, int], bool] | None = None  # the same of the data plane
 
 
 @dataclass
@@ -60,6 +59,7 @@ class Node:
     alarms: list[Mismatch] = field(default_factory=list)
     refusals: list[Mismatch] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
+    entered: type[Phase] | None = None  # the last of `phases`
     quotes: list[Binding] = field(default_factory=list)
     sent: int = 0
     offset: int = 0  # ms: its clock, against the network's time
@@ -80,7 +80,8 @@ class Node:
         return self.wanted
 
 
-class Step(NamedTuple):
+@dataclass(slots=True)
+class Step:
     """What happened at one member: `after` is `before` itself if `error` refused the event."""
 
     node: Node

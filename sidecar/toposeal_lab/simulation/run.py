@@ -54,26 +54,31 @@ def _parts(chunks: list[range], jobs: int, real: bool) -> Iterator[Tally]:
     if jobs == 1 or len(chunks) == 1:
         yield from (tell(chunk, real) for chunk in chunks)
         return
-    with ProcessPoolExecutor(jobs, initializer=_collect_seldom) as processes:
+    with ProcessPoolExecutor(jobs, initializer=_collect_by_story) as processes:
         yield from processes.map(tell, chunks, [real] * len(chunks))
 
 
-def _collect_seldom() -> None:
-    """What was imported is never garbage, and of a story most goes without being looked for."""
+def _collect_by_story() -> None:
+    """What was imported is never garbage, and of a story everything is once it has been told."""
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.disable()
 
 
 def tell(seeds: Iterable[int], real: bool = False) -> Tally:
     """The stories of `seeds`, one after another."""
     tally = Tally()
     for seed in seeds:
-        story = Scenario(seed, real)
-        tally.seeds += 1
-        try:
-            tally.sealed_runs += story.run().active
-        except Violation as violation:
-            tally.broken[seed] = str(violation).partition("\n")[0]
-        tally.faults.update(story.network.happened)
-        tally.transitions.update(story.invariants.transitions)
+        _tell(tally, seed, real)
+        gc.collect(0)
     return tally
+
+
+def _tell(tally: Tally, seed: int, real: bool) -> None:
+    story = Scenario(seed, real)
+    tally.seeds += 1
+    try:
+        tally.sealed_runs += story.run().active
+    except Violation as violation:
+        tally.broken[seed] = str(violation).partition("\n")[0]
+    tally.faults.update(story.network.happened)
+    tally.transitions.update(story.invariants.transitions)

@@ -10,7 +10,7 @@ from toposeal.membership.state import Committed, Proposed, Sealed
 from toposeal.topology.model import Topology
 from toposeal_lab.simulation.parts import Node, Step
 
-_SAID = (Send, Announce, Quote, Appraise)
+SAID = frozenset({Send, Announce, Quote, Appraise})  # what leaves a member where it is
 _UNDECIDED = (Proposed, Committed, Sealed)
 
 
@@ -38,7 +38,7 @@ def may_settle(step: Step) -> bool:
     """Whether a step has changed anything that `is_settled` looks at."""
     before, after = step.before, step.after
     moved = before.phase is not after.phase or before.own is not after.own
-    return moved or not all(isinstance(effect, _SAID) for effect in step.effects)
+    return moved or any(type(effect) not in SAID for effect in step.effects)
 
 
 def _has_place(node: Node, sealed: SealedManifest) -> bool:

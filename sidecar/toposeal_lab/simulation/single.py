@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
 from toposeal.errors import LocalProtocolError, Reason, ToposealError
 from toposeal.membership.events import Alarm, Announce, Fault, Fence, Received, Send, Suspend
 from toposeal.membership.state import Fenced
-from toposeal_lab.simulation.parts import Step
+from toposeal_lab.simulation.parts import Node, Step
 from toposeal_lab.simulation.violation import Violation
 
+_ENOUGH = 20_000  # bytes: to look through them together is cheaper than one after another
 _EXPLAINED = {
     Reason.MEASUREMENT,  # the newest topology has no place for who boots
     Reason.QUORUM_LOST,
@@ -38,17 +42,38 @@ def no_crash(step: Step) -> None:
             raise Violation("S9", f"fenced for {effect.mismatch.reason}")
 
 
-def no_secrets(step: Step) -> None:
+class Secrets:
     """S7: no private key in anything that leaves a member, said to others or to its operator."""
-    told: list[bytes] = []
-    for effect in step.effects:
-        if isinstance(effect, Send):
-            told.append(effect.data)
-        elif isinstance(effect, Announce):
-            told += effect.messages
-        elif isinstance(effect, (Alarm, Suspend, Fence)):
-            told.append(str(effect.mismatch).encode())
-    together = b"\n".join(told)
-    for secret in step.node.boot.secrets:
-        if secret in together:
-            raise Violation("S7", f"a private key in {[type(effect).__name__ for effect in step.effects]}")
+
+    def __init__(self) -> None:
+        self._told: defaultdict[int, bytearray] = defaultdict(bytearray)  # by node: not looked at yet
+        self._announced: set[tuple[int, bytes]] = set()  # by whom: said again and again
+
+    def check(self, step: Step, told: Collection[type]) -> None:
+        """What is told in this step, of these kinds: together with more of it if all are messages to one."""
+        together = self._told[step.node.index]
+        for effect in step.effects:
+            if isinstance(effect, Send):
+                together += effect.data
+            elif isinstance(effect, Announce):
+                together += b"\n".join(self._new(step.node.index, effect.messages))
+            elif isinstance(effect, (Alarm, Suspend, Fence)):
+                together += str(effect.mismatch).encode()
+            together += b"\n"
+        if len(together) > _ENOUGH or told != {Send}:
+            self._look(step.node)
+
+    def finish(self, nodes: Iterable[Node]) -> None:
+        """What is left to look at."""
+        for node in nodes:
+            self._look(node)
+
+    def _new(self, node: int, messages: tuple[bytes, ...]) -> list[bytes]:
+        new = [data for data in messages if (node, data) not in self._announced]
+        self._announced.update((node, data) for data in new)
+        return new
+
+    def _look(self, node: Node) -> None:
+        together = self._told.pop(node.index, b"")
+        if any(secret in together for secret in node.boot.secrets):
+            raise Violation("S7", f"a private key in what {node.index} has told")

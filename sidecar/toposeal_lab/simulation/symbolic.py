@@ -7,6 +7,7 @@ appraisal compares both, as the real one does.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,6 +28,7 @@ MESH = "shop"
 WALL = 1_800_000_000
 
 
+@cache
 def owner(seed: int = 1) -> tuple[OwnerRoot, Ed25519PrivateKey]:
     key = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
     return OwnerRoot.of([([spki(key.public_key())], 1)]), key
