@@ -131,6 +131,8 @@ def _in_expression(node: ast.expr, scope: str, parent: ast.AST, field: str) -> I
         isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))
     ):
         return
+    if _is_type(node):
+        return
     for other in _others(node):
 
         def change(other: ast.expr = other) -> None:
@@ -206,6 +208,14 @@ def _put(parent: ast.AST, field: str, old: ast.expr, new: ast.expr) -> None:
         value[next(place for place, each in enumerate(value) if each is old)] = new
     else:
         setattr(parent, field, new)
+
+
+def _is_type(node: ast.expr) -> bool:
+    """A union of classes: only the type checker reads it."""
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Name(id=name)):
+            return (isinstance(left, ast.Name) or _is_type(left)) and name[0].isupper() and not name.isupper()
+    return False
 
 
 def _called(node: ast.Call) -> str:

@@ -254,9 +254,19 @@ def _start(job: Job, reach: Reach) -> int:
 
 
 def _tests(job: Job, reach: Reach) -> list[str]:
-    """Those that reach the changed line; for what runs at import, all that reach the module."""
+    """Those that reach the changed line; for what runs at import, all that reach the module; for a module of
+    which nothing else runs, all.
+    """
     lines = reach.get(job.file, {})
-    return lines.get(str(job.mutant.line)) or sorted({test for tests in lines.values() for test in tests})
+    return (
+        lines.get(str(job.mutant.line))
+        or _all(lines)
+        or sorted({t for other in reach.values() for t in _all(other)})
+    )
+
+
+def _all(lines: Mapping[str, Sequence[str]]) -> list[str]:
+    return sorted({test for tests in lines.values() for test in tests})
 
 
 def _child(job: Job, tests: Sequence[str]) -> int:

@@ -87,6 +87,19 @@ def test_a_member_remembers_manifests_whose_certificates_it_has_let_go(
     assert history(bench.member) == ()
 
 
+def test_who_has_sealed_beyond_a_gap_still_knows_what_came_before_what_it_serves(
+    bench: Bench, certificates: list[Certificate], line: tuple[Manifest, ...]
+) -> None:
+    """It missed rounds, adopted what the others had proven meanwhile, and has sealed after that."""
+    member = serving(bench, certificates[:12])
+    assert history(member) == line[-12:]
+    member = hold(member, certificates[20])
+    member = hold(replace(member, sealed=certificates[21].digest), certificates[21])
+    for later in certificates[22:40]:
+        member = hold(replace(member, sealed=later.digest), later)
+    assert certificates[10].digest not in member.chain and history(member) == line[-12:]
+
+
 def test_what_is_beside_the_own_line_is_forgotten(bench: Bench, certificates: list[Certificate]) -> None:
     """However many somebody shows: only what the own manifests descend from stays."""
     member = serving(bench, certificates[:3])
@@ -100,15 +113,18 @@ def test_what_is_beside_the_own_line_is_forgotten(bench: Bench, certificates: li
     assert {m.digest for m in member.past.values()}.isdisjoint({s.digest for s in strange})
 
 
+@pytest.mark.parametrize(("spare", "count"), [(1, 20), (0, 20), (-1, 19)])
 def test_the_oldest_are_forgotten_first(
     bench: Bench,
     certificates: list[Certificate],
     line: tuple[Manifest, ...],
     monkeypatch: pytest.MonkeyPatch,
+    spare: int,
+    count: int,
 ) -> None:
-    monkeypatch.setattr(history_module, "MAX_HISTORY_SIZE", sum(len(m.body) for m in line[:20]) + 1)
+    monkeypatch.setattr(history_module, "MAX_HISTORY_SIZE", sum(len(m.body) for m in line[:20]) + spare)
     member = serving(bench, certificates)
-    assert history(member) == line[:20]
+    assert history(member) == line[:count]
     assert len(member.past) + len(member.chain) <= 22
 
 

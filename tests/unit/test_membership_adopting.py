@@ -152,6 +152,16 @@ def test_who_waits_between_attempts_waits_no_longer(newcomer: Mesh) -> None:
     assert newcomer.bench.member.phase == Waiting(5, newcomer.bench.now)
 
 
+def test_P5_a_stranger_whose_evidence_is_not_verified_is_told_nothing(newcomer: Mesh) -> None:
+    """It follows nothing, as we do when what we adopt cannot be followed."""
+    stranger = newcomer.bench.actor("db")
+    newcomer.bench.receive(stranger.introduction())
+    gone = [newcomer.bench.actor("db") for _ in range(2)]
+    effects = newcomer.fetched(newcomer.dbs[0], link(None, 1, gone, gone))
+    assert "heartbeat" in sent(effects, newcomer.dbs[1]), "whoever is admitted and follows nothing is told"
+    assert sent(effects, stranger) == []
+
+
 # What it rests on.
 
 

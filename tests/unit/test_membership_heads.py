@@ -13,7 +13,18 @@ from support.certificates import link
 from toposeal.errors import Mismatch, Reason
 from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.membership.certificate import Certificate
-from toposeal.membership.heads import head, is_alive, is_ready, look_ahead, round_is_due, sibling
+from toposeal.membership.heads import (
+    head,
+    is_alive,
+    is_needed,
+    is_ready,
+    look_ahead,
+    parting,
+    round_is_due,
+    sibling,
+)
+from toposeal.membership.leave import make_leave
+from toposeal.membership.state import Attempt, Gathering
 
 LEASE, HEARTBEAT, REATTEST, VIEW = 5_000, 1_000, 60_000, 100
 BLOCKED = Mismatch(Reason.TOPOLOGY_ROLLBACK, "topology.version", "7", "8")
@@ -85,6 +96,28 @@ def test_each_condition_of_readiness_is_needed(mesh: Mesh) -> None:
         replace(peer, alive_at=None),
     ):
         assert not is_ready(member, changed, member.sealed, now)
+
+
+def test_who_can_sign_a_leave_has_asked_to_be_left_out_and_lives(mesh: Mesh) -> None:
+    bench, iid = mesh.bench, mesh.dbs[0].iid
+    mesh.lives(*mesh.dbs)
+    peer = bench.member.peers[iid]
+    assert parting(bench.member, bench.now) == frozenset()
+    asked = bench.member.with_peer(replace(peer, leaving=True))
+    assert parting(asked, bench.now) == {iid}
+    assert parting(asked.with_peer(replace(peer, leaving=True, alive_at=None)), bench.now) == frozenset()
+    assert parting(replace(asked, leaving=True), bench.now) == {iid, bench.own.iid}
+
+
+def test_a_leave_that_was_signed_counts_in_its_attempt_alone(mesh: Mesh) -> None:
+    bench, actor = mesh.bench, mesh.dbs[0]
+    signed = make_leave(actor.own.keys, actor.own.identity, mesh.genesis.manifest)
+    peer = replace(bench.member.peers[actor.iid], leaving=True, left=signed, alive_at=None)
+    member = bench.member.with_peer(peer)
+    assert parting(member, bench.now) == frozenset(), "there is no attempt"
+    for epoch, gone in ((signed.decision.epoch, {actor.iid}), (signed.decision.epoch + 1, set())):
+        attempt = Attempt(actor.new_hello(epoch), bytes(32))
+        assert parting(replace(member, phase=Gathering(attempt)), bench.now) == gone
 
 
 # The head.
@@ -251,6 +284,21 @@ def test_without_every_link_back_to_an_active_manifest_nobody_can_be_counted(mes
     assert look_ahead(mesh.bench.member, mesh.bench.now).prospect is None
 
 
+def test_whom_the_topology_does_not_admit_is_counted_nowhere(resting: Resting) -> None:
+    """Neither a member that lives nor ourselves."""
+    bench, refused = resting.bench, resting.dbs[0].iid
+    peer = bench.member.peers[refused]
+    assert peer.admitted is not None
+    everybody = {bench.own.iid, *(actor.iid for actor in resting.dbs)}
+    before = replace(peer, admitted=replace(peer.admitted, topology=ZERO_DIGEST))
+    for member, out in (
+        (bench.member.with_peer(before), refused),
+        (replace(bench.member, accepted=ZERO_DIGEST), bench.own.iid),
+    ):
+        seen = look_ahead(member, bench.now).prospect
+        assert seen is not None and seen.iids == everybody - {out}
+
+
 def test_M10_who_comes_together_comes_in_together(resting: Resting) -> None:
     """What is seen has to stand for view_ms, and whoever comes meanwhile begins that anew."""
     bench = resting.bench
@@ -297,6 +345,8 @@ def test_who_has_sealed_nothing_has_no_round_to_follow() -> None:
     mesh = Mesh(active=False)
     mesh.held(None, 2, mesh.dbs, proven=True)
     assert not round_is_due(mesh.bench.member, mesh.bench.now)
+    assert look_ahead(mesh.bench.member, mesh.bench.now) is mesh.bench.member
+    assert not is_needed(mesh.bench.member, mesh.bench.now)
 
 
 def test_whom_the_last_manifest_left_out_asks_for_no_round_of_its_own(resting: Resting) -> None:

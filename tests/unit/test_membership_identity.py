@@ -13,7 +13,9 @@ from support.actors import Actor, Bench
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.errors import Reason, RemoteProtocolError
-from toposeal.membership.identity import SignedIdentity, verify_identity
+from toposeal.limits import MAX_CERTIFICATE_SIZE
+from toposeal.membership import identity as identity_module
+from toposeal.membership.identity import SignedIdentity, read_ik, verify_identity
 from toposeal.membership.signing import Tag
 from toposeal.names import instance_id, mesh_id
 from toposeal_lab.simulation.symbolic import owner, signed_topology
@@ -118,6 +120,21 @@ def test_the_signing_key_is_ed25519_in_its_one_encoding() -> None:
         long_form,
     ):
         assert refused(lambda: verify(body(ik_spki=key, iid=instance_id(key)))) is Reason.MALFORMED  # noqa: B023
+
+
+def test_another_encoding_of_the_signing_key_is_refused_whatever_the_library_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two encodings of one key would be two iids of one instance."""
+    spki = wire.Identity.FromString(body()).ik_spki
+    monkeypatch.setattr(identity_module, "load_der_public_key", lambda _: A.own.identity.ik)
+    assert read_ik(spki, "ik") == A.own.identity.ik
+    assert refused(lambda: read_ik(spki + b"\0", "ik")) is Reason.MALFORMED
+
+
+def test_a_certificate_of_any_size_that_is_allowed_is_looked_at() -> None:
+    largest = bytes(MAX_CERTIFICATE_SIZE)
+    assert refused(lambda: verify(body(ca_certificate=largest))) is Reason.CA_PROFILE
 
 
 @pytest.mark.parametrize("certificate", [b"", b"\x30", bytes(4096)])

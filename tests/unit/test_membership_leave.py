@@ -23,7 +23,7 @@ from toposeal.membership.heads import parting
 from toposeal.membership.leave import leave_message, make_leave, require_for, verify_leave
 from toposeal.membership.manifest import Manifest, build_manifest
 from toposeal.membership.signing import Tag
-from toposeal.membership.state import Active, Committed, Fenced, Gathering, Member, Proposed
+from toposeal.membership.state import Active, Attempt, Committed, Fenced, Gathering, Member, Proposed
 from toposeal.membership.votes import decision_body
 from toposeal.membership.waiting import waits
 from toposeal_lab.simulation.network import sent_kind
@@ -89,6 +89,17 @@ def unproven(pair: Pair) -> None:
 
 
 # Who leaves.
+
+
+def test_who_stays_is_sent_the_proposal_and_who_leaves_its_release() -> None:
+    pair = Pair((2, 3))
+    third = pair.bench.actor("db")
+    pair.bench.meet(third)
+    manifest = pair.of(pair.bench.ourselves(), third)
+    attempt = Attempt(third.hello, bytes(32))
+    for leaver, to_leaver in ((pair.other.iid, ["release"]), (None, [])):
+        effects = outbox.propose(pair.bench.member, Proposed(attempt, manifest, 0, leaver))
+        assert kinds(effects, third.iid) == ["propose"] and kinds(effects, pair.other.iid) == to_leaver
 
 
 def test_who_is_asked_by_all_who_stay_signs_its_leave_and_is_fenced(pair: Pair) -> None:

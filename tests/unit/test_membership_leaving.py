@@ -14,7 +14,7 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.membership.events import Effect, Leave, Left, Send
 from toposeal.membership.heads import round_is_due
 from toposeal.membership.machine import deadline
-from toposeal.membership.state import Active, Gathering, Proposed
+from toposeal.membership.state import Active, Gathering, Proposed, Waiting
 from toposeal_lab.simulation.network import sent_kind
 
 TIMERS: dict[str, Any] = {"view_ms": 100, "heartbeat_ms": 1_000, "lease_ms": 10_000}
@@ -83,17 +83,58 @@ def test_what_is_not_proven_active_or_lists_it_ends_nobody() -> None:
     assert of(bench.tick(0), Left) == []
 
 
-@pytest.mark.parametrize("case", ["nothing sealed", "suspended", "below the bounds"])
+@pytest.mark.parametrize("case", ["nothing sealed", "not active yet", "suspended", "below the bounds"])
 def test_who_serves_nobody_or_cannot_be_done_without_ends_at_once(case: str) -> None:
     bench, actors = active()
-    if case == "nothing sealed":
+    if case in ("nothing sealed", "not active yet"):
         bench = Bench({"db": (1, 4), "web": (0, 1)}, **TIMERS).gathering()
+    if case == "not active yet":
+        bench.sealed(bench.actor("db"))
     if case == "suspended":
         bench.member = replace(bench.member, suspended_at=bench.now, serving_since=-1 << 40)
     if case == "below the bounds":
         for actor in actors:
             bench.receive(actor.heartbeat(bench.own.iid, leaving=True))
     assert of(bench.event(Leave()), Left) == [Left(replaced=False)]
+
+
+def test_where_both_of_two_leave_and_one_could_come_neither_waits_for_the_other() -> None:
+    """The newcomer alone is no majority, and with both of them there is no place for it."""
+    bench = Bench({"db": (1, 1), "web": (0, 1)}, **TIMERS).gathering()
+    other, newcomer = bench.actor("db"), bench.actor("db")
+    bench.active(other)
+    for actor in (other, newcomer):
+        bench.appraise(bench.receive(actor.introduction()))
+        peer = replace(bench.member.peers[actor.iid], head=bench.member.sealed, alive_at=bench.now)
+        bench.member = bench.member.with_peer(peer)
+    bench.receive(other.heartbeat(bench.own.iid, leaving=True))
+    bench.put(Active(bench.member.chain[bench.member.sealed].sealed))
+    assert of(bench.event(Leave()), Left) == [Left(replaced=False)]
+
+
+def test_while_a_round_runs_whose_end_may_come_nobody_gives_up() -> None:
+    bench, actors = active()
+    bench.put(Waiting(2, bench.now + 10_000))
+    for actor in actors:
+        bench.receive(actor.heartbeat(bench.own.iid, leaving=True))
+    assert of(bench.event(Leave()), Left) == []
+
+
+@pytest.mark.parametrize(("epoch", "left"), [(4, []), (5, []), (6, [Left(replaced=True)])])
+def test_only_what_comes_after_what_it_serves_replaces_it(epoch: int, left: list[Left]) -> None:
+    """What came before it was a member does not list it either."""
+    bench = Bench({"db": (1, 4), "web": (0, 1)}, **TIMERS).gathering()
+    bench.put(Waiting(5, bench.now))
+    bench.tick()
+    actors = [bench.actor("db") for _ in range(3)]
+    for actor in actors:
+        actor.new_hello(5)
+    assert bench.active(*actors).epoch == 5
+    for actor in actors:
+        peer = bench.member.peers[actor.iid]
+        bench.member = bench.member.with_peer(replace(peer, alive_at=bench.now))
+    bench.hold(link(None, epoch, actors, actors))
+    assert of(bench.event(Leave()), Left) == left
 
 
 def crowd(leave: int, *, above: bool) -> tuple[Bench, list[Actor], list[Actor]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.actors import Actor, Bench, kinds, of
 
@@ -89,6 +91,22 @@ def test_a_ping_is_answered_and_asks_back_until_we_know(bench: Bench) -> None:
     assert kinds(bench.receive(actor.ping(bench.own.iid))) == ["pong", "ping"]
     assert kinds(bench.receive(actor.ping(bench.own.iid))) == ["pong"]
     bench.receive(bench.answer(actor, _ping_to(bench, actor)))
+    assert kinds(bench.receive(actor.ping(bench.own.iid))) == ["pong"]
+
+
+def test_who_has_answered_once_is_not_asked_back(bench: Bench) -> None:
+    actor = bench.actor("db")
+    bench.meet(actor)
+    assert bench.member.peers[actor.iid].pings == 1
+    assert kinds(bench.receive(actor.ping(bench.own.iid))) == ["pong"]
+
+
+def test_who_has_committed_asks_nobody_back(bench: Bench) -> None:
+    """An answer would be stale: that everybody lived was decided before."""
+    actor = bench.actor("db")
+    bench.committed(actor)
+    peer = bench.member.peers[actor.iid]
+    bench.member = bench.member.with_peer(replace(peer, pings=0, pong_at=None))
     assert kinds(bench.receive(actor.ping(bench.own.iid))) == ["pong"]
 
 

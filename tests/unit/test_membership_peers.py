@@ -13,8 +13,9 @@ from toposeal.limits import (
     MAX_CANDIDATES_PER_ROLE,
     MAX_EPOCH_STEP,
 )
+from toposeal.membership import peers as peers_module
 from toposeal.membership.events import Send
-from toposeal.membership.peers import highest_epoch, reach
+from toposeal.membership.peers import follow, highest_epoch, reach
 from toposeal.membership.state import Gathering, Waiting, attempt_of
 from toposeal_lab.simulation.symbolic import signed_topology
 
@@ -52,6 +53,37 @@ def test_P12_a_silent_instance_is_forgotten_and_can_come_back(bench: Bench) -> N
     assert actor.iid not in bench.member.peers and bench.member.by_id_digest == {}
     bench.meet(actor)
     assert actor.iid in bench.member.peers
+
+
+def full(bench: Bench) -> list[Actor]:
+    """A table without room for another `db`."""
+    room = bench.signed.topology.roles["db"].max_replicas + MAX_CANDIDATES_PER_ROLE
+    actors = [bench.actor("db") for _ in range(room)]
+    for actor in actors:
+        bench.receive(actor.introduction())
+    return actors
+
+
+def test_P12_one_answer_that_is_lost_costs_nobody_its_place(bench: Bench) -> None:
+    actors = full(bench)
+    first = bench.member.peers[actors[0].iid]
+    bench.member = bench.member.with_peer(replace(first, silent=1))
+    late = bench.actor("db")
+    assert bench.refuse(late.introduction()).reason is Reason.RATE_LIMITED
+    bench.member = bench.member.with_peer(replace(first, silent=2))
+    bench.receive(late.introduction())
+    assert first.identity.iid not in bench.member.peers and late.iid in bench.member.peers
+
+
+def test_P12_where_all_of_a_role_are_listed_nobody_gives_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a newer topology allows fewer than are sealed."""
+    one, other = bench.actor("db"), bench.actor("db")
+    bench.active(one, other)
+    monkeypatch.setattr(peers_module, "MAX_CANDIDATES_PER_ROLE", 0)
+    assert bench.refuse(bench.actor("db").introduction()).reason is Reason.RATE_LIMITED
+    assert {one.iid, other.iid} == set(bench.member.peers)
 
 
 @pytest.mark.parametrize("stage", ["proposed", "committed"])
@@ -165,15 +197,29 @@ def test_T4_a_member_under_another_topology_is_not_followed(bench: Bench) -> Non
     bench.active(db)
     db.new_hello(4, signed=signed_topology(ROLES, version=9))
     bench.receive(db.hello_message())
-    assert bench.phase == "active"
+    assert bench.phase == "active" and follow(bench.member, bench.now) is bench.member
+
+
+def test_P5_a_listed_member_that_is_not_admitted_is_not_followed(bench: Bench) -> None:
+    db = bench.actor("db")
+    bench.active(db)
+    peer = replace(bench.member.peers[db.iid], hello=db.new_hello(4))
+    assert isinstance(follow(bench.member.with_peer(peer), bench.now).phase, Waiting)
+    stranger = bench.member.with_peer(replace(peer, admitted=None))
+    assert follow(stranger, bench.now) is stranger
 
 
 def test_L4_a_certificate_proves_the_epochs_below_it_and_the_step_counts_from_there(bench: Bench) -> None:
     db = bench.actor("db")
     bench.meet(db)
     assert reach(bench.member) == 1 + MAX_EPOCH_STEP
-    bench.hold(link(None, 300, [db]))
+    bench.hold(link(None, 300, [db]), link(None, 200, [db]))
     assert reach(bench.member) == 300 + MAX_EPOCH_STEP
+
+
+def test_L4_before_anything_is_proven_the_step_counts_from_zero() -> None:
+    bench = Bench(ROLES)
+    assert bench.member.last_epoch == 0 and reach(bench.member) == MAX_EPOCH_STEP
 
 
 def _ping_to(bench: Bench, actor: Actor) -> bytes:

@@ -37,6 +37,10 @@ def test_a_peer_is_found_by_iid_and_by_id_digest_or_not_at_all() -> None:
     assert gone.without_peer(actor.iid) == gone
 
 
+def test_T4_whoever_measures_no_floor_takes_any_version_that_a_topology_may_have() -> None:
+    assert Bench().own.min_version == 1
+
+
 def test_attempt_and_sealed_manifest_are_those_of_the_phase() -> None:
     bench = Bench()
     assert attempt_of(bench.member.phase) is None and sealed_of(bench.member.phase) is None

@@ -124,6 +124,16 @@ def test_F4_entropy_is_in_no_representation() -> None:
     assert repr(Timer(bytes(range(64)))) == "Timer()"
 
 
+def test_F4_what_was_made_of_entropy_and_kept_secret_is_in_no_representation() -> None:
+    bench = Bench().gathering()
+    attempt = attempt_of(bench.member.phase)
+    assert attempt is not None and attempt.ping_secret and bench.member.beat_secret
+    shown = repr(bench.member)
+    assert repr(attempt.hello.nonce) in shown, "which is said to everybody"
+    for secret in (attempt.ping_secret, bench.member.beat_secret):
+        assert repr(secret) not in shown
+
+
 # Saying it again.
 
 

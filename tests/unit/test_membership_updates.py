@@ -14,6 +14,7 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.errors import Mismatch, Reason
 from toposeal.limits import MAX_ENVELOPE_SIZE, MAX_VERSION_STEP
+from toposeal.membership import outbox
 from toposeal.membership.checks import commit_mismatches
 from toposeal.membership.events import (
     Activate,
@@ -28,7 +29,7 @@ from toposeal.membership.events import (
     Suspend,
 )
 from toposeal.membership.machine import start
-from toposeal.membership.state import Committed, Gathering, Proposed, Waiting, attempt_of
+from toposeal.membership.state import Committed, Gathering, Proposed, Prospect, Waiting, attempt_of
 from toposeal.topology.accept import SignedTopology
 from toposeal_lab.simulation.network import sent_kind
 from toposeal_lab.simulation.symbolic import signed_topology
@@ -153,6 +154,14 @@ def test_an_open_attempt_ends_and_the_next_hello_is_under_the_newer_topology(ben
     attempt = attempt_of(bench.member.phase)
     assert attempt is not None and attempt.epoch == epoch + 1
     assert attempt.hello.topology_digest == newer().topology.digest
+
+
+def test_who_may_come_in_is_judged_anew_and_has_to_stand_for_as_long(bench: Bench) -> None:
+    """What a member would list under the older topology says nothing about the newer one."""
+    seen = Prospect(frozenset([bench.own.iid]), bench.now)
+    bench.member = replace(bench.member, prospect=seen)
+    bench.receive(message(newer()))
+    assert bench.member.prospect is None
 
 
 def test_a_pause_ends(bench: Bench) -> None:
@@ -387,6 +396,17 @@ def test_whoever_asks_for_a_topology_that_we_hold_is_given_it(active: tuple[Benc
     assert bench.refuse(one.want(bench.own.iid, old.topology.digest)).reason is Reason.CERTIFICATE_UNKNOWN
 
 
+@pytest.mark.parametrize(("more", "shown"), [(0, ["topology"]), (1, [])])
+def test_a_topology_that_fills_an_envelope_is_shown_and_a_larger_one_not(
+    active: tuple[Bench, Actor, Actor], more: int, shown: list[str]
+) -> None:
+    bench, one, _ = active
+    wrapping = len(encode(wire.Envelope(topology=bytes(MAX_ENVELOPE_SIZE)))) - MAX_ENVELOPE_SIZE
+    large = replace(bench.signed, envelope=bytes(MAX_ENVELOPE_SIZE - wrapping + more))
+    member = replace(bench.member, own=replace(bench.member.own, topology=large))
+    assert kinds(outbox.topology(member, member.peers[one.iid])) == shown
+
+
 # Certificates under an older one.
 
 
@@ -415,6 +435,15 @@ def test_a_certificate_under_an_older_topology_needs_that_topology_first(bench: 
     assert bench.member.topology == bench.signed.topology
     assert bench.refuse(message(older)).reason is Reason.TOPOLOGY_ROLLBACK
     assert source.iid in bench.member.peers
+
+
+def test_T4_only_the_older_topology_that_was_asked_for_is_taken(bench: Bench) -> None:
+    older = newer(6, roles={"db": (2, 2), "web": (0, 1)})
+    _, first = fetching(bench, older)
+    assert wanted(bench.receive(envelope(first))) == [older.topology.digest]
+    for other in (newer(5), newer(6)):
+        assert bench.refuse(message(other)).reason is Reason.TOPOLOGY_ROLLBACK
+    assert wanted(bench.receive(message(older))) == [first.manifest_digest]
 
 
 def test_T4_a_certificate_below_the_measured_version_proves_nothing(bench: Bench) -> None:

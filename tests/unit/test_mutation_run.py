@@ -6,7 +6,7 @@ import ast
 
 import pytest
 from mutation import run
-from mutation.mutants import mutants
+from mutation.mutants import Mutant, mutants
 
 SOURCE = '''
 LIMIT = 3
@@ -46,6 +46,28 @@ def test_each_mutant_differs_from_the_original_in_its_one_place() -> None:
     for text in texts:
         changed = [line for line in text.splitlines() if line not in original]
         assert len(changed) <= 1, changed
+
+
+def test_a_union_of_classes_is_left_alone_and_one_of_sets_is_not() -> None:
+    source = "Event = Quoted | Received | Timer\nALL = READ | WRITE\ndef f(a): return a | WRITE\n"
+    names = [mutant.name for mutant in mutants(source)]
+    assert names == [
+        "module: `READ | WRITE` -> `READ`",
+        "module: `READ | WRITE` -> `WRITE`",
+        "f: `a | WRITE` -> `a`",
+        "f: `a | WRITE` -> `WRITE`",
+    ]
+
+
+def test_a_change_is_run_against_whom_it_can_reach() -> None:
+    reach: run.Reach = {"one.py": {"3": ["a"], "5": ["b"]}, "two.py": {"7": ["c"]}, "three.py": {"1": []}}
+
+    def against(file: str, line: int) -> list[str]:
+        return run._tests(run.Job(file, Mutant("changed", line, ast.Module([], []))), reach)
+
+    assert against("one.py", 3) == ["a"]
+    assert against("one.py", 1) == ["a", "b"], "what runs at import may change any of the module"
+    assert against("three.py", 1) == against("four.py", 1) == ["a", "b", "c"], "and a class that others make"
 
 
 def test_the_same_change_twice_in_a_function_has_two_names() -> None:

@@ -50,7 +50,7 @@ class Attempt:
     """One try to seal one epoch. `hello` is the own HELLO; it stands for nothing after it."""
 
     hello: Hello
-    ping_secret: bytes  # 32: nonces of pings are derived from it
+    ping_secret: bytes = field(repr=False)  # 32: nonces of pings are derived from it
 
     @property
     def epoch(self) -> int:
