@@ -102,11 +102,12 @@ def test_who_can_sign_a_leave_has_asked_to_be_left_out_and_lives(mesh: Mesh) -> 
     bench, iid = mesh.bench, mesh.dbs[0].iid
     mesh.lives(*mesh.dbs)
     peer = bench.member.peers[iid]
-    assert parting(bench.member, bench.now) == frozenset()
+    assert parting(bench.member, mesh.genesis, bench.now) == frozenset()
     asked = bench.member.with_peer(replace(peer, leaving=True))
-    assert parting(asked, bench.now) == {iid}
-    assert parting(asked.with_peer(replace(peer, leaving=True, alive_at=None)), bench.now) == frozenset()
-    assert parting(replace(asked, leaving=True), bench.now) == {iid, bench.own.iid}
+    assert parting(asked, mesh.genesis, bench.now) == {iid}
+    silent = asked.with_peer(replace(peer, leaving=True, alive_at=None))
+    assert parting(silent, mesh.genesis, bench.now) == frozenset()
+    assert parting(replace(asked, leaving=True), mesh.genesis, bench.now) == {iid, bench.own.iid}
 
 
 def test_a_leave_that_was_signed_counts_in_its_attempt_alone(mesh: Mesh) -> None:
@@ -114,10 +115,10 @@ def test_a_leave_that_was_signed_counts_in_its_attempt_alone(mesh: Mesh) -> None
     signed = make_leave(actor.own.keys, actor.own.identity, mesh.genesis.manifest)
     peer = replace(bench.member.peers[actor.iid], leaving=True, left=signed, alive_at=None)
     member = bench.member.with_peer(peer)
-    assert parting(member, bench.now) == frozenset(), "there is no attempt"
+    assert parting(member, mesh.genesis, bench.now) == frozenset(), "there is no attempt"
     for epoch, gone in ((signed.decision.epoch, {actor.iid}), (signed.decision.epoch + 1, set())):
         attempt = Attempt(actor.new_hello(epoch), bytes(32))
-        assert parting(replace(member, phase=Gathering(attempt)), bench.now) == gone
+        assert parting(replace(member, phase=Gathering(attempt)), mesh.genesis, bench.now) == gone
 
 
 # The head.
