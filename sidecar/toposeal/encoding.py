@@ -33,10 +33,7 @@ def digest(tag: str, *parts: bytes) -> bytes:
 def transcript(tag: str, *parts: bytes) -> bytes:
     """`tag | LP(part)...`: what is hashed or signed. No tag is a prefix of another transcript,
     since tags are ASCII and the byte after a tag is the zero top byte of a length below 2^24."""
-    found = tag.encode("ascii")
-    for part in parts:
-        found += len(part).to_bytes(4, "big") + part
-    return found
+    return tag.encode("ascii") + b"".join([lp(part) for part in parts])
 
 
 def encode(message: Message) -> bytes:
@@ -59,7 +56,7 @@ def decode(kind: type[M], data: bytes, field: str, limit: int) -> M:
             Reason.MALFORMED, field, type(error).__name__, kind.DESCRIPTOR.full_name
         ) from error
     message.DiscardUnknownFields()
-    if message.SerializeToString(deterministic=True) != data:
+    if encode(message) != data:
         raise RemoteProtocolError.of(
             Reason.NOT_CANONICAL, field, "another encoding", "the canonical encoding"
         )

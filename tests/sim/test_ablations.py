@@ -46,6 +46,7 @@ from toposeal.membership.events import (
     Appraised,
     Leave,
     Received,
+    Send,
     Timer,
 )
 from toposeal.membership.fetching import hold
@@ -308,6 +309,20 @@ def a_private_key_in_an_introduction(patch: Patch) -> None:
     _telling(patch, told)
 
 
+def a_private_key_in_a_message(patch: Patch) -> None:
+    """In those alone that are looked at some together."""
+    real = machine.step
+
+    def step(member: Member, event: Any, now: int) -> Any:
+        after, effects = real(member, event, now)
+        if {type(effect) for effect in effects} == {Send}:
+            key = secret_of(after.own.keys.ik.public_key())
+            effects = tuple(replace(effect, data=effect.data + key) for effect in effects)
+        return after, effects
+
+    patch.setattr(machine, "step", step)
+
+
 def a_private_key_in_an_alarm(patch: Patch) -> None:
     def told(effect: Any, key: bytes) -> Any:
         if not isinstance(effect, Alarm):
@@ -348,6 +363,14 @@ def two_topologies(seed: int) -> None:
     network.run(500)
     network.boot("db", other)
     network.run(30_000)
+
+
+def two_for_a_moment(seed: int) -> None:
+    """They have said little when nobody looks any more."""
+    network = _network({"db": (1, 1), "web": (1, 1)}, seed)
+    network.boot("db")
+    network.boot("web")
+    network.run(300)
 
 
 def an_older_topology_comes_again(seed: int) -> None:
@@ -541,6 +564,7 @@ ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]]
     (every_ca_of_the_mesh_is_trusted, two_meshes, {"S4"}),
     (a_genesis_after_a_seal, any_story, {"S6"}),
     (a_private_key_in_an_introduction, any_story, {"S7"}),
+    (a_private_key_in_a_message, two_for_a_moment, {"S7"}),
     (a_private_key_in_an_alarm, two_topologies, {"S7"}),
     (a_fault_of_the_pod_that_is_survived, any_story, {"S9"}),
     (every_update_cuts_everybody, any_story, {"L2"}),
@@ -549,7 +573,7 @@ ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]]
     (a_leave_that_nobody_signed, somebody_speaks_for_who_leaves, {"S5"}),
 ]
 OWN_STORIES = (
-    *(two_topologies, corrupted_evidence, an_impostor, a_member_far_behind, a_partition, a_sibling),
+    *(two_topologies, two_for_a_moment, corrupted_evidence, an_impostor, a_member_far_behind, a_partition, a_sibling),
     *(the_last_but_one_leaves, the_last_but_one_leaves_in_vain, somebody_speaks_for_who_leaves),
     *(a_frozen_member, two_meshes, an_older_topology_comes_again, a_role_without_pods, a_role_less),
 )

@@ -17,7 +17,7 @@ from toposeal.limits import (
 
 def digest_field(value: bytes, field: str) -> bytes:
     """Exactly 48 bytes, or RemoteProtocolError naming `field`."""
-    return value if len(value) == DIGEST_SIZE else sized_field(value, DIGEST_SIZE, field)
+    return sized_field(value, DIGEST_SIZE, field)
 
 
 def nonce_field(value: bytes, field: str) -> bytes:

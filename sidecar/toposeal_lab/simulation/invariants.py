@@ -63,6 +63,7 @@ class Invariants:
         self.highest: defaultdict[int, int] = defaultdict(int)  # node -> epoch of its last HELLO
         self.channels = Channels(network)
         network.observers.append(self.check)
+        network.reviewers.append(self._review)
 
     def check(self, step: Step) -> None:
         """All that this step can have broken: values never change, so what is the same object is the same."""
@@ -93,9 +94,9 @@ class Invariants:
         if told or after is not before:
             self._bounded(step)
 
-    def finish(self) -> None:
-        """At the end of a story: what is looked at in larger pieces."""
-        self.secrets.finish(self.network.nodes)
+    def _review(self) -> None:
+        """What is looked at in larger pieces."""
+        self.secrets.review(self.network.nodes)
 
     def _transition(self, step: Step) -> None:
         before, after = type(step.before.phase), type(step.after.phase)

@@ -176,20 +176,16 @@ def _members() -> Iterator[ModuleType]:
 
 def _copied(value: T, **changes: object) -> T:
     """`dataclasses.replace` for dataclasses whose constructor only stores its arguments."""
-    kind, fields = value.__class__, value.__dict__
-    if _OF_ITS_OWN not in fields:
-        fields = {**fields, _OF_ITS_OWN: None}
-    fields = fields | changes
+    kind = value.__class__
+    fields = value.__dict__ | changes
     derived = _DERIVED.get(kind)
     for name in _derived(kind) if derived is None else derived:
         fields.pop(name, None)
     copy = object.__new__(kind)
-    _set(copy, "__dict__", fields)
+    object.__setattr__(copy, "__dict__", fields)
     return copy
 
 
-_set = object.__setattr__
-_OF_ITS_OWN = ""  # a key beside the fields: a dict without shared keys, in which attributes are found faster
 _DERIVED: dict[type, tuple[str, ...]] = {}  # what a value keeps beside its fields, of which it is made
 
 

@@ -95,6 +95,7 @@ class Network:
         self.nodes: list[Node] = []
         self._at: defaultdict[str, list[Node]] = defaultdict(list)  # by address, the dead ones too
         self.observers: list[Callable[[Step], None]] = []
+        self.reviewers: list[Callable[[], None]] = []  # who looks at steps together, whenever `run` ends
         self.topologies = {signed.topology.digest: signed}  # all that the owner has signed
         self.delivered: deque[tuple[int, int, bytes]] = deque(maxlen=_RECORDED)  # (from, to, envelope)
         self.happened: Counter[str] = Counter()  # faults, by kind
@@ -205,6 +206,8 @@ class Network:
             action()
         if not stop():
             self.now = max(self.now, until)
+        for review in self.reviewers:
+            review()
 
     def agree(self) -> bool:
         """Whether all that live serve one manifest, which lists them and nobody else."""

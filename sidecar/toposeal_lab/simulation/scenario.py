@@ -129,7 +129,6 @@ class Scenario(Updates, Ends):
         if grown > _ATTEMPTS + len(self.network.nodes) - pods:
             raise Violation("L1", f"{grown} further attempts after the last fault")
         self._epilogue()
-        self.invariants.finish()
         return Outcome(
             self.seed,
             self.network,

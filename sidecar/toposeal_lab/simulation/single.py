@@ -63,7 +63,7 @@ class Secrets:
         if len(together) > _ENOUGH or told != {Send}:
             self._look(step.node)
 
-    def finish(self, nodes: Iterable[Node]) -> None:
+    def review(self, nodes: Iterable[Node]) -> None:
         """What is left to look at."""
         for node in nodes:
             self._look(node)
