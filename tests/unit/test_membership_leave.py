@@ -392,6 +392,7 @@ def chosen(there: list[int], listed: list[int], leaving: list[int], parting: lis
         ([0], [0, 1, 2], [1], [1], None, None),  # it takes part in a round first
         ([2], [0, 1], [0, 1], [0, 1], None, None),  # one LEAVE is not a majority of two
         ([0], [0, 1], [1], [2], None, None),  # nor is that of who was not in it
+        ([0, 1], [0, 1], [2], [2], [0, 1], None),  # nor is it asked of who has no place to leave
     ],
 )
 def test_9_a_leave_is_asked_for_where_no_round_can_do_without(

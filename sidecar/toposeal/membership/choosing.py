@@ -74,32 +74,21 @@ def _choose(
     alone = _within_bounds(roles, staying, listed)
     if alone is None:
         return None
-    iids = [entry.iid for entry in alone]
-    chosen = alone if majority(path, iids) else _with_fewest(roles, staying, entries, leaving & listed, path)
+    going = sorted((entry for entry in entries if entry.iid in leaving & listed), key=lambda entry: entry.iid)
+
+    def with_some(count: int) -> tuple[Entry, ...] | None:
+        chosen = _within_bounds(roles, [*staying, *going[:count]], listed)
+        return chosen if chosen is not None and majority(path, [entry.iid for entry in chosen]) else None
+
+    counts = range(len(going) + 1)
+    fewest = bisect_left(counts, True, key=lambda count: with_some(count) is not None)
+    chosen = with_some(fewest) if fewest < len(counts) else None
     if len(listed) <= _FEW and (chosen is None or listed == {entry.iid for entry in chosen}):
+        iids = [entry.iid for entry in alone]
         for leaver in sorted(parting & listed):
             if majority(path, [*iids, leaver]):
                 return Choice(alone, leaver)
     return None if chosen is None else Choice(chosen)
-
-
-def _with_fewest(
-    roles: Mapping[str, Role],
-    staying: Sequence[Entry],
-    entries: Sequence[Entry],
-    leaving: frozenset[bytes],
-    path: Sequence[Certificate],
-) -> tuple[Entry, ...] | None:
-    """Those who stay with as few of `leaving` as make a majority; None where all of them make none."""
-    going = sorted((entry for entry in entries if entry.iid in leaving), key=lambda entry: entry.iid)
-
-    def with_some(count: int) -> tuple[Entry, ...] | None:
-        chosen = _within_bounds(roles, [*staying, *going[:count]], path[0].sealed.iids)
-        return chosen if chosen is not None and majority(path, [entry.iid for entry in chosen]) else None
-
-    counts = range(1, len(going) + 1)
-    fewest = bisect_left(counts, True, key=lambda count: with_some(count) is not None)
-    return with_some(counts[fewest]) if fewest < len(counts) else None
 
 
 def _within_bounds(
@@ -111,7 +100,5 @@ def _within_bounds(
         of_role = [entry for entry in entries if entry.role == name]
         if len(of_role) < role.min_replicas:
             return None
-        if len(of_role) > role.max_replicas:
-            of_role.sort(key=lambda entry: (entry.iid not in listed, entry.iid))
-        chosen += of_role[: role.max_replicas]
+        chosen += sorted(of_role, key=lambda entry: (entry.iid not in listed, entry.iid))[: role.max_replicas]
     return tuple(sorted(chosen, key=lambda entry: (entry.role, entry.iid)))

@@ -25,22 +25,17 @@ def head(member: Member, now: int) -> bytes:
     Only one that comes after what we have sealed: branches are never changed. Zero for a genesis. Who has
     sealed nothing stays with one of several lineages, whichever of them has the higher epoch just now.
     """
-    own = member.chain.get(member.sealed)
-    later = [link for link in member.chain.values() if own is None or _is_later(link, own)]
-    if not later:
-        return member.sealed
     living = {iid for iid, peer in member.peers.items() if is_alive(member, peer, now)} | {member.own.iid}
-    later.sort(key=lambda link: (link.lineage, link.manifest.epoch, link.digest), reverse=True)
-    for link in later:
+    held = sorted(
+        member.chain.values(),
+        key=lambda link: (link.lineage, link.manifest.epoch, link.digest),
+        reverse=True,
+    )
+    for link in held:
         path = trail(member.chain, link.digest)
         if path and majority(path, living) and descends(member.chain, link.digest, member.sealed):
             return link.digest
     return member.sealed
-
-
-def _is_later(link: Certificate, own: Certificate) -> bool:
-    """Whether `link` may come after `own`; no other can."""
-    return link.manifest.epoch > own.manifest.epoch and link.lineage == own.lineage
 
 
 def is_alive(member: Member, peer: Peer, now: int) -> bool:
@@ -58,8 +53,7 @@ def parting(member: Member, predecessor: Certificate | None, now: int) -> frozen
 
     def can(peer: Peer) -> bool:
         if peer.left is None:
-            sealed = predecessor.proven or peer.identity.iid in predecessor.seals
-            return peer.leaving and sealed and is_alive(member, peer, now)
+            return peer.leaving and peer.identity.iid in predecessor.seals and is_alive(member, peer, now)
         return attempt is not None and peer.left.decision.epoch == attempt.epoch
 
     others = frozenset(iid for iid, peer in member.peers.items() if can(peer))
