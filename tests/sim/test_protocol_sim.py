@@ -268,9 +268,9 @@ def test_who_cannot_be_done_without_leaves_at_once(roles: tuple[str, ...]) -> No
     assert len(roles) == 3 or not network.live()
 
 
-def pair(*roles: str, bounds: tuple[int, int] = (1, 2), seed: int = 3) -> Network:
+def pair(*roles: str, bounds: tuple[int, int] = (1, 2), seed: int = 3, **timers: int) -> Network:
     """A mesh of these at rest."""
-    document: dict[str, Any] = {**QUICK}
+    document: dict[str, Any] = {**QUICK, **timers}
     network = Network(signed_topology({"api": bounds}, **document), seed, symbolic=True)
     Invariants(network)
     booted(network, *(roles or ("api", "api")))
@@ -333,6 +333,27 @@ def test_the_only_member_leaves_and_who_waits_outside_goes_on_in_the_same_lineag
     (successor,) = network.live()
     assert successor.active is not None and successor.active.manifest.lineage == genesis.manifest.digest
     assert network.happened["left by LEAVE"] == 2 and network.happened["suspend"] == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_L1_who_gave_up_what_the_other_has_sealed_seals_it_anew_before_it_leaves(seed: int) -> None:
+    """Its LEAVE can only be for what follows what it has sealed itself."""
+    patient: dict[str, Any] = {**QUICK, "lease_ms": 60_000}
+    network = pair(seed=seed, lease_ms=60_000)
+    stays, leaves = network.nodes
+    genesis = stays.active
+    network.push(stays, signed_topology({"api": (1, 2)}, version=9, **patient))
+    network.run(network.now + 10_000, lambda: leaves.phase == "committed")
+    network.faults.cut = lambda now, a, b: (a, b) == (stays.index, leaves.index)
+    network.run(network.now + 20_000, lambda: stays.phase == "sealed")
+    network.run(network.now + 20_000, lambda: leaves.phase == "waiting")
+    assert leaves.member.sealed != stays.member.sealed
+    network.inject(leaves, Leave())
+    network.faults.cut = None
+    network.run(network.now + 30_000, lambda: not leaves.alive and network.agree())
+    assert not leaves.alive and network.agree() and network.happened["left by LEAVE"] == 1
+    assert stays.active is not None and genesis is not None
+    assert stays.active.manifest.lineage == genesis.manifest.digest and network.happened["suspend"] == 0
 
 
 def test_who_needs_a_leave_alone_asks_for_it_in_the_step_in_which_it_begins() -> None:
