@@ -81,6 +81,11 @@ def test_the_same_seed_is_the_same_story() -> None:
     assert _told(Scenario(3)) == _told(Scenario(3)) != _told(Scenario(4))
 
 
+def test_L4_a_round_that_has_just_ended_is_heard_of_before_a_mesh_is_at_rest() -> None:
+    """Two meshes of one: each asks once for what the other has sealed."""
+    assert Scenario(50_064).run().active
+
+
 class _LookedAtEachTime(Scenario):
     def _settled(self) -> bool:
         found = is_settled(self._latest(), self.topology.topology)

@@ -90,6 +90,8 @@ class Ends(ABC):
         heartbeat_ms = self.topology.topology.timers.heartbeat_ms
         # The slowest message of the troubled time has come, and who has died outside is forgotten.
         self.network.run(self.network.now + 3_500 + 18 * heartbeat_ms)
+        if self._sealed_within(2 * heartbeat_ms):  # others hear of it, and may ask for it
+            self.network.run(self.network.now + 2 * heartbeat_ms)
         self.network.delivered.clear()
         epochs = dict(self.invariants.highest)
         self.network.run(self.network.now + 12 * heartbeat_ms)
@@ -101,3 +103,7 @@ class Ends(ABC):
         said = {sent_kind(data) for source, _, data in self.network.delivered if source in serving}
         if not said <= allowed:
             raise Violation("L4", f"members at rest say {said}")
+
+    def _sealed_within(self, ms: int) -> bool:
+        clock = self.network.clock
+        return any(node.active and clock(node) - node.member.sealed_at < ms for node in self._latest())
