@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from toposeal.membership.events import Leave
 from toposeal.membership.sealed import SealedManifest
 from toposeal_lab.simulation.invariants import Invariants
 from toposeal_lab.simulation.network import Network, signed_topology
-
-_TIMERS: dict[str, Any] = {
-    "view_ms": 200,
-    "quote_ms": 1_000,
-    "ping_ms": 200,
-    "attempt_ms": 2_000,
-    "heartbeat_ms": 300,
-    "lease_ms": 1_500,
-    "quorum_ms": 10_000,
-}
+from toposeal_lab.simulation.scenario import BRISK
 
 
 def handover(seed: int, loss: float = 0) -> tuple[Network, SealedManifest]:
@@ -48,7 +37,7 @@ def left_at_once(seed: int) -> Invariants:
 
 
 def _two_and_one(seed: int) -> tuple[Network, Invariants, SealedManifest]:
-    network = Network(signed_topology({"api": (2, 2)}, 1, **_TIMERS), seed, symbolic=True)
+    network = Network(signed_topology({"api": (2, 2)}, 1, **BRISK), seed, symbolic=True)
     invariants = Invariants(network)
     for _ in range(2):
         network.boot("api")
@@ -57,5 +46,5 @@ def _two_and_one(seed: int) -> tuple[Network, Invariants, SealedManifest]:
     assert network.agree() and genesis is not None
     network.boot("api")
     network.run(network.now + 6_000)
-    network.push(network.nodes[0], signed_topology({"api": (1, 1)}, 2, **_TIMERS))
+    network.push(network.nodes[0], signed_topology({"api": (1, 1)}, 2, **BRISK))
     return network, invariants, genesis

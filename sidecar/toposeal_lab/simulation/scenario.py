@@ -22,18 +22,19 @@ from toposeal_lab.simulation.updates import Updates
 from toposeal_lab.simulation.violation import Violation
 
 _BOUNDS = ((1, 1), (1, 1), (1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3))
+BRISK: dict[str, Any] = {
+    "view_ms": 200,
+    "quote_ms": 1_000,
+    "ping_ms": 200,
+    "attempt_ms": 2_000,
+    "heartbeat_ms": 300,
+    "lease_ms": 1_500,
+    "reattest_ms": 20_000,
+    "quorum_ms": 10_000,
+    "topology_ms": 8_000,
+}
 _TIMERS: tuple[dict[str, Any], ...] = (
-    {
-        "view_ms": 200,
-        "quote_ms": 1_000,
-        "ping_ms": 200,
-        "attempt_ms": 2_000,
-        "heartbeat_ms": 300,
-        "lease_ms": 1_500,
-        "reattest_ms": 20_000,
-        "quorum_ms": 10_000,
-        "topology_ms": 8_000,
-    },
+    BRISK,
     {
         "view_ms": 1_000,
         "quote_ms": 5_000,
