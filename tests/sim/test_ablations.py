@@ -315,9 +315,10 @@ def a_private_key_in_a_message(patch: Patch) -> None:
 
     def step(member: Member, event: Any, now: int) -> Any:
         after, effects = real(member, event, now)
-        if {type(effect) for effect in effects} == {Send}:
-            key = secret_of(after.own.keys.ik.public_key())
-            effects = tuple(replace(effect, data=effect.data + key) for effect in effects)
+        key = secret_of(after.own.keys.ik.public_key())
+        sends = [effect for effect in effects if isinstance(effect, Send)]
+        if len(sends) == len(effects):
+            effects = tuple(replace(send, data=send.data + key) for send in sends)
         return after, effects
 
     patch.setattr(machine, "step", step)
@@ -573,7 +574,15 @@ ABLATIONS: list[tuple[Callable[[Patch], None], Callable[[int], None], set[str]]]
     (a_leave_that_nobody_signed, somebody_speaks_for_who_leaves, {"S5"}),
 ]
 OWN_STORIES = (
-    *(two_topologies, two_for_a_moment, corrupted_evidence, an_impostor, a_member_far_behind, a_partition, a_sibling),
+    *(
+        two_topologies,
+        two_for_a_moment,
+        corrupted_evidence,
+        an_impostor,
+        a_member_far_behind,
+        a_partition,
+        a_sibling,
+    ),
     *(the_last_but_one_leaves, the_last_but_one_leaves_in_vain, somebody_speaks_for_who_leaves),
     *(a_frozen_member, two_meshes, an_older_topology_comes_again, a_role_without_pods, a_role_less),
 )

@@ -87,11 +87,9 @@ class Network:
         permitted: Collection[Blow] | None = None,
     ) -> None:
         """`symbolic`: inside `symbolic_signatures`. `permitted`: no fault but these happens."""
-        self.signed = signed
-        self.seed = seed
+        self.signed, self.seed, self.now = signed, seed, 0
         self.random = Dice("network", seed)
         self.faults = faults or Faults()
-        self.now = 0
         self.nodes: list[Node] = []
         self._at: defaultdict[str, list[Node]] = defaultdict(list)  # by address, the dead ones too
         self.observers: list[Callable[[Step], None]] = []
@@ -153,8 +151,7 @@ class Network:
 
     def clock(self, node: Node) -> int:
         """What the clock of `node` shows, in ms."""
-        shown = self.now + node.offset
-        return shown if shown > node.floor else node.floor
+        return max(self.now + node.offset, node.floor)
 
     def jump(self, node: Node, ms: int) -> None:
         """The clock of `node` leaps ahead; or, below zero, stands still for so long."""
