@@ -86,6 +86,11 @@ def test_L4_a_round_that_has_just_ended_is_heard_of_before_a_mesh_is_at_rest() -
     assert Scenario(50_064).run().active
 
 
+def test_L1_who_is_to_end_ends_though_nobody_can_do_without_it() -> None:
+    """The only pod of its role, which began to leave in a round that failed."""
+    assert Scenario(53_372).run().active
+
+
 class _LookedAtEachTime(Scenario):
     def _settled(self) -> bool:
         found = is_settled(self._latest(), self.topology.topology)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toposeal.errors import Mismatch, Reason
+from toposeal.limits import LEAVE_TIMEOUT
 from toposeal.membership.events import Fault, Leave
 from toposeal.membership.state import Waiting
 from toposeal.topology.accept import SignedTopology
@@ -279,7 +280,13 @@ class Scenario(Updates, Ends):
         self.network.pause(node, _of((100, 3_000, 30_000, 200_000), how))
 
     def _leave(self, node: Node, how: float) -> None:
+        """Its daemon ends it after a while, whatever the others do (`Pod.stop`)."""
         self.network.inject(node, Leave())
+        self.network.at(self.network.now + LEAVE_TIMEOUT, lambda: self._end_of_grace(node))
+
+    def _end_of_grace(self, node: Node) -> None:
+        if node.alive:
+            self.network.kill(node)
 
     def _die(self, node: Node, how: float) -> None:
         self.network.kill(node)
