@@ -81,14 +81,19 @@ def test_the_same_seed_is_the_same_story() -> None:
     assert _told(Scenario(3)) == _told(Scenario(3)) != _told(Scenario(4))
 
 
-def test_L4_a_round_that_has_just_ended_is_heard_of_before_a_mesh_is_at_rest() -> None:
-    """Two meshes of one: each asks once for what the other has sealed."""
-    assert Scenario(50_064).run().active
-
-
-def test_L1_who_is_to_end_ends_though_nobody_can_do_without_it() -> None:
-    """The only pod of its role, which began to leave in a round that failed."""
-    assert Scenario(53_372).run().active
+@pytest.mark.parametrize(
+    "seed",
+    [
+        50_064,  # L4: a round that has just ended is still asked about when the mesh is listened to
+        53_608,  # L4: who waited outside fences while it is
+        51_416,  # S3: a mesh of one begins, commits and fences in one step
+        51_526,  # L1: who was made to jump to a high epoch says so only after peace
+        5_304,  # L4: one of them is about to end
+        53_372,  # L1: the only pod of its role is to end, and nobody can do without it
+    ],
+)
+def test_L1_L4_S3_what_checkers_once_took_for_a_breach(seed: int) -> None:
+    assert Scenario(seed).run().active
 
 
 class _LookedAtEachTime(Scenario):

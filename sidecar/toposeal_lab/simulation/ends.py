@@ -94,11 +94,12 @@ class Ends(ABC):
             self.network.run(self.network.now + 2 * heartbeat_ms)
         self.network.delivered.clear()
         epochs = dict(self.invariants.highest)
+        there = {n.index for n in (*self._latest(), *self.network.live())}
         self.network.run(self.network.now + 12 * heartbeat_ms)
         if self.invariants.highest != epochs:
             return
         serving = {n.index for n in self._latest() if n.active is not None and not n.suspended}
-        outside = len(serving) < len(self._latest())
+        outside = there - serving  # also who has fenced meanwhile, or whose role is no more
         allowed = {"heartbeat", "introduction", "certificate"} if outside else {"heartbeat"}
         said = {sent_kind(data) for source, _, data in self.network.delivered if source in serving}
         if not said <= allowed:

@@ -171,7 +171,10 @@ class Invariants:
                 continue
             if any(iid == own.iid and epoch >= binding.epoch for iid, epoch in self.seal_quotes):
                 raise Violation("S3", f"a second commitment at or below epoch {binding.epoch}")
-            if binding.epoch != self.highest[step.node.index]:
+            known = self.highest[step.node.index]
+            # Of an attempt that begins in this step and ends in it, fenced, no HELLO is seen.
+            unseen = binding.epoch > known and isinstance(step.after.phase, Fenced)
+            if binding.epoch != known and not unseen:
                 raise Violation("S3", "a commitment outside the current attempt")
             if step.after.blocked is not None:
                 raise Violation("S8", "a commitment under a topology that the owner contradicts")

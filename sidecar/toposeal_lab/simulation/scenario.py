@@ -121,11 +121,14 @@ class Scenario(Updates, Ends):
         self._schedule_correction()
         self.network.at(0, self._kubelet)
         self.network.run(self.peace_at)
+        if any(node.alive and node.member.leaving for node in self.network.nodes):
+            self.network.run(self.network.now + LEAVE_TIMEOUT)  # that is trouble too
         epoch, pods = self._make_peace(), len(self.network.nodes)
-        limit = self.peace_at + 8 * self.round_ms + 1_200_000
+        since = self.network.now
+        limit = since + 8 * self.round_ms + 1_200_000
         self.network.run(limit, self._settled)
         if not self._settled():
-            raise Violation("L1", f"not settled {limit - self.peace_at} ms after the last fault")
+            raise Violation("L1", f"not settled {limit - since} ms after the last fault")
         settled_at = self.network.now
         grown = max(self.invariants.highest.values(), default=0) - epoch
         if grown > _ATTEMPTS + len(self.network.nodes) - pods:
@@ -136,7 +139,7 @@ class Scenario(Updates, Ends):
             self.network,
             self.invariants,
             active=any(n.active for n in self.network.nodes),
-            settled_ms=settled_at - self.peace_at,
+            settled_ms=settled_at - since,
             happened=self.network.happened,
         )
 
@@ -326,14 +329,16 @@ class Scenario(Updates, Ends):
         return [n for n in nodes if n.role in self.roles]
 
     def _make_peace(self) -> int:
-        """No more faults."""
+        """No more faults. Returns the highest epoch of an attempt so far, or one that is to begin."""
         self.peaceful = True
         self.network.faults = Faults()
         for node in self.network.nodes:
             node.crash_on = None
             node.offset = self.network.clock(node) - self.network.now  # clocks that stood still go on
             self.network.resume(node)
-        return max(self.invariants.highest.values(), default=0)
+        phases = [node.member.phase for node in self.network.nodes]
+        awaited = [phase.epoch - 1 for phase in phases if isinstance(phase, Waiting)]
+        return max([*self.invariants.highest.values(), *awaited], default=0)
 
     def _settled(self) -> bool:
         """L1; looked at again when something of it has changed."""
