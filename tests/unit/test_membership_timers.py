@@ -266,6 +266,20 @@ def _hellos(bench: Bench) -> list[wire.Hello]:
     return found
 
 
+@pytest.mark.parametrize(("silent", "told"), [(0, "hello"), (1, "hello"), (2, "introduction")])
+def test_L4_a_new_attempt_is_told_once_and_with_our_identity_to_who_does_not_answer(
+    bench: Bench, silent: int, told: str
+) -> None:
+    """However fast attempts follow each other: an Introduction carries the HELLO."""
+    a = bench.actor("db")
+    bench.meet(a)
+    peer = bench.member.peers[a.iid]
+    bench.member = bench.member.with_peer(replace(peer, greeted=True, silent=silent))
+    bench.put(Waiting(2, bench.now))
+    assert kinds(bench.tick(0), a.iid) == [told]
+    assert kinds(bench.tick(1_000), a.iid) == ["introduction"]
+
+
 def test_others_in_a_higher_attempt_are_joined_not_overtaken(bench: Bench) -> None:
     a, b = bench.actor("db"), bench.actor("db")
     bench.committed(a, b)

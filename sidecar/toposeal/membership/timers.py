@@ -150,33 +150,46 @@ def _begin(member: Member, phase: Waiting, entropy: bytes, now: int) -> Step:
     )
     attempt = Attempt(hello, entropy[32:])
     member = replace(member, phase=Gathering(attempt), last_epoch=epoch)
-    hellos = tuple(_tell(member, attempt, peer) for peer in member.peers.values() if peer.admitted)
+    introduction = outbox.introduction(member)
+    hellos = tuple(_tell(attempt, peer, introduction) for peer in member.peers.values() if peer.admitted)
     member = replace(member, peers={iid: _reset(peer) for iid, peer in member.peers.items()})
-    member, effects = _repeat(member, now)
+    member, effects = _ask(member, attempt, introduction, None, now)
     return member, (*hellos, *effects)
 
 
-def _tell(member: Member, attempt: Attempt, peer: Peer) -> Effect:
-    greeting = None if peer.greeted else outbox.introduction(member)
-    return outbox.send(peer, greeting or outbox.hello(attempt))
+def _tell(attempt: Attempt, peer: Peer, introduction: bytes | None) -> Effect:
+    """The HELLO; within the Introduction to who does not answer, and so may not know us."""
+    known = peer.greeted and peer.silent <= 1
+    return outbox.send(peer, outbox.hello(attempt) if known or introduction is None else introduction)
 
 
 def _repeat(member: Member, now: int) -> Step:
     """Say again what may have been lost, and ask every current peer for life."""
-    member = replace(member, resend_at=now + member.own.topology.topology.timers.ping_ms)
     phase = member.phase
     if isinstance(phase, (Committed, Sealed)):
-        return member, tuple(_repeat_votes(member, phase))
+        return _resent(member, now), tuple(_repeat_votes(member, phase))
     if not isinstance(phase, (Gathering, Proposed)):
-        return member, ()
+        return _resent(member, now), ()
     if head(member, now) != phase.attempt.previous:  # another predecessor: another HELLO
-        return replace(member, phase=Waiting(member.last_epoch + 1, now)), ()
+        return replace(_resent(member, now), phase=Waiting(member.last_epoch + 1, now)), ()
+    introduction = outbox.introduction(member)
+    return _ask(member, phase.attempt, introduction, introduction, now)
+
+
+def _resent(member: Member, now: int) -> Member:
+    return replace(member, resend_at=now + member.own.topology.topology.timers.ping_ms)
+
+
+def _ask(
+    member: Member, attempt: Attempt, introduction: bytes | None, to_silent: bytes | None, now: int
+) -> Step:
+    """The Introduction to every address, `to_silent` to who did not answer, a PING to all in our attempt."""
+    member, phase = _resent(member, now), member.phase
     admitted = (peer.hello.addresses for peer in member.peers.values() if peer.admitted)
     known = frozenset(address for addresses in admitted for address in addresses)
-    introduction = outbox.introduction(member)
     effects: tuple[Effect, ...] = (*outbox.announce(member, introduction, known), *_ourselves(member))
     for peer in list(member.peers.values()):
-        member, more = _ping_or_forget(member, phase.attempt, peer, introduction)
+        member, more = _ping_or_forget(member, attempt, peer, to_silent)
         effects += more
     if isinstance(phase, Proposed):
         effects += outbox.propose(member, phase)
@@ -204,7 +217,7 @@ def _ourselves(member: Member) -> tuple[Effect, ...]:
     return judge(member, member.own.identity, member.join) if refused else ()
 
 
-def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer, introduction: bytes | None) -> Step:
+def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer, to_silent: bytes | None) -> Step:
     if peer.silent >= _SILENT_LIMIT and peer.identity.iid not in mesh_iids(member):
         return member.without_peer(peer.identity.iid), ()
     unanswered = peer.silent > 0
@@ -212,7 +225,7 @@ def _ping_or_forget(member: Member, attempt: Attempt, peer: Peer, introduction: 
     if peer.admitted is None:
         return member.with_peer(peer), ()
     # Who does not answer may not know us, or not our present HELLO, or not our topology.
-    effects: tuple[Effect, ...] = (outbox.send(peer, introduction),) if introduction and unanswered else ()
+    effects: tuple[Effect, ...] = (outbox.send(peer, to_silent),) if to_silent and unanswered else ()
     if (peer.hello.target_epoch, peer.hello.topology_digest) == (attempt.epoch, member.topology.digest):
         member, ping = outbox.ping(member, attempt, peer)
         return member, effects + ping

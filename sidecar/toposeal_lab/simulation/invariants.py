@@ -19,10 +19,12 @@ from toposeal.evidence.binding import Purpose
 from toposeal.limits import MAX_CANDIDATES_PER_ROLE
 from toposeal.membership.events import (
     Activate,
+    Announce,
     Fence,
     Left,
     Quote,
     Received,
+    Send,
     Suspend,
     Timer,
 )
@@ -38,7 +40,7 @@ from toposeal_lab.simulation.transcripts import lp, seal_report_data, sha384
 from toposeal_lab.simulation.violation import Violation
 
 _PROPOSE = b"\x2a"  # the key of that field of an envelope, which has no other
-MESSAGES_PER_SECOND = 60  # from one member to one other, at most, whatever the faults
+MESSAGES_PER_SECOND = 60  # from one member to one other instance, at most, whatever the faults
 
 
 class Invariants:
@@ -58,7 +60,8 @@ class Invariants:
         self.seal_quotes: dict[tuple[bytes, int], bytes] = {}  # (iid, epoch) -> D
         self.leaves, self.secrets = Leaves(), Secrets()
         self.newer: dict[bytes, list[tuple[int, int]]] = {}  # iid -> topology versions, and when it took them
-        self.windows: Counter[tuple[int, int]] = Counter()
+        # Messages of a node in a second to one instance, and to the configured addresses.
+        self.windows: Counter[tuple[int, int, bytes]] = Counter()
         self.transitions: Counter[tuple[str, str]] = Counter()
         self.highest: defaultdict[int, int] = defaultdict(int)  # node -> epoch of its last HELLO
         self.channels = Channels(network)
@@ -363,15 +366,13 @@ class Invariants:
                 raise Violation("L4", "the table of peers grows")
         if len(step.after.by_id_digest) != len(step.after.peers):
             raise Violation("L4", "the index of peers grows")
-        if not step.effects:
-            return
-        key = (step.node.index, step.now // 1000)
-        self.windows[key] += len(step.effects)
-        if self.windows[key] <= MESSAGES_PER_SECOND * 4:
-            return
-        others = len({n.address for n in self.network.nodes}) - 1
-        if self.windows[key] > MESSAGES_PER_SECOND * others:
-            raise Violation("L4", f"{self.windows[key]} effects in one second")
+        second = (step.node.index, step.now // 1000)
+        said = [
+            (*second, e.iid if isinstance(e, Send) else b"") for e in step.effects if type(e) in _MESSAGES
+        ]
+        self.windows.update(said)
+        if any(self.windows[receiver] > MESSAGES_PER_SECOND for receiver in said):
+            raise Violation("L4", f"more than {MESSAGES_PER_SECOND} messages to one receiver in one second")
 
     def _node(self, iid: bytes) -> Node:
         node = self._find(iid)
@@ -384,6 +385,7 @@ class Invariants:
 
 
 _ENDS = (Activate, Fence, Left, Suspend)
+_MESSAGES = {Announce, Send}
 
 
 def deep_fingerprint(member: Member) -> str:
