@@ -44,7 +44,8 @@ from toposeal_lab.rundir import run_directory
 Result = dict[str, Any]
 Samples = dict[str, dict[str, list[Sample]]]  # way, load
 
-DIRECT, BY_HAND, REDIRECTED, TUNNEL, OURS = "direct", "by_hand", "redirected", "tunnel", "ours"
+DIRECT, BY_HAND, REDIRECTED, TUNNEL = "direct", "by_hand", "redirected", "tunnel"
+OURS, HTTP = "ours", "http"  # a port of bytes, and one that the topology declares to be HTTP
 # A way divided by the hand-written pair: its name, the load, what of it.
 _RATIOS = (
     ("keepalive", "keepalive", "per_second"),
@@ -55,7 +56,7 @@ _RATIOS = (
     ("cpu_per_connection", "connections", "cpu_us"),
     ("cpu_per_gib", "bulk", "cpu_ms_per_gib"),
 )
-_PODS = ("client", "server", "redirected-client", "redirected-server", "sealed-client", "sealed-server")
+_PODS = [f"{kind}{end}" for kind in ("", "redirected-", "sealed-", "http-") for end in ("client", "server")]
 _WORKERS = 1  # as host/envoy.py starts it
 
 
@@ -95,36 +96,35 @@ def _silent_journal() -> Iterator[None]:
 
 async def _measure(args: argparse.Namespace, pods: Mapping[str, Pod], directory: Path) -> Result:
     ways = _ways(pods)
-    for name in ("server", "redirected-server", "sealed-server"):
+    for name in _PODS[1::2]:
         start_nginx(pods[name], directory / f"nginx-{name}", args.bulk_mib)
     for pair in (BY_CONNECTION, BY_TUNNEL):
         start_pair(pair, pods["client"], pods["server"], directory, _WORKERS)
     start_pair(BY_REDIRECT, pods["redirected-client"], pods["redirected-server"], directory, _WORKERS)
-    own = Identity.mint(SERVER, pods["sealed-server"].addresses)
-    caller = Identity.mint(CLIENT, pods["sealed-client"].addresses)
-    async with _sealed(own, caller, pods, directory) as ends:
+    async with _sealed(ways[OURS], directory) as ends, _sealed(ways[HTTP], directory, speaks_http=True):
         for way in ways.values():
             await asyncio.to_thread(await_answer, way)
         samples = await _rounds(ways, args.runs, args.seconds)
         small = round(anonymous_mib(ends.server.pod), 1)
         updates = await measure_updates(ways[OURS], ends, args.members, args.runs)
     ratios = {name: _ratio(samples, OURS, load, part) for name, load, part in _RATIOS}
-    for other in (REDIRECTED, TUNNEL):
+    for other in (REDIRECTED, TUNNEL, HTTP):
         ratios |= {f"{other}_{name}": _ratio(samples, other, load, part) for name, load, part in _RATIOS}
     return ratios | updates | {"memory_small_mib": small} | _medians(samples)
 
 
 @asynccontextmanager
-async def _sealed(
-    own: Identity, caller: Identity, pods: Mapping[str, Pod], directory: Path
-) -> AsyncIterator[Ends]:
-    """Both sealed pods, open for each other."""
+async def _sealed(way: Way, directory: Path, *, speaks_http: bool = False) -> AsyncIterator[Ends]:
+    """Both of its pods sealed, and open for each other."""
+    own = Identity.mint(SERVER, way.server.addresses)
+    caller = Identity.mint(CLIENT, way.client.addresses)
     async with (
-        sealed(pods["sealed-client"], directory / "client") as client,
-        sealed(pods["sealed-server"], directory / "server") as server,
+        sealed(way.client, directory / way.client.name) as client,
+        sealed(way.server, directory / way.server.name) as server,
     ):
         for pod, who in ((client, caller), (server, own)):
-            rendered, _ = await render(view(who.member, [own.member, caller.member]))
+            seen = view(who.member, [own.member, caller.member], speaks_http=speaks_http)
+            rendered, _ = await render(seen)
             await pod.open(rendered, who.secrets())
         yield Ends(client, caller, server, own)
 
@@ -147,6 +147,7 @@ def _ways(pods: Mapping[str, Pod]) -> dict[str, Way]:
         REDIRECTED: Way(redirected, end, end.ipv4, PORT, has_envoys=True),
         TUNNEL: Way(client, server, "127.0.0.1", BY_TUNNEL.call_port, has_envoys=True),
         OURS: Way(pods["sealed-client"], pods["sealed-server"], server_vip(), PORT, has_envoys=True),
+        HTTP: Way(pods["http-client"], pods["http-server"], server_vip(), PORT, has_envoys=True),
     }
 
 

@@ -31,7 +31,7 @@ from toposeal.host.xds_files import XdsDirectory, prepare
 from toposeal.limits import ENVOY_UID, MAX_REPLICAS
 from toposeal.names import ca_digest, member_domain
 from toposeal.pki.mint import mint_ca, mint_ingress_leaf, mint_mesh_leaf, serial_number
-from toposeal.topology.model import Call, Platforms, Role, Timers, Topology
+from toposeal.topology.model import Call, Http, Platforms, Role, Timers, Topology
 from toposeal.verification.ca_profile import encode_spki
 from toposeal_lab.forge import key_pem
 from toposeal_lab.pods import Pod
@@ -79,12 +79,13 @@ class Identity:
         return DER_cert_to_PEM_cert(der), key_pem(key)
 
 
-def topology() -> Topology:
+def topology(*, speaks_http: bool = False) -> Topology:
     """One server, and of the role that may call it as many members as there can be: they come and go, and the
-    topology stays as it is."""
+    topology stays as it is. `speaks_http`: the server's port is declared to be HTTP."""
+    server = _role(SERVER, 1, serves=(PORT,))
     roles = [
         _role(CLIENT, MAX_REPLICAS, calls=(Call(SERVER, PORT),)),
-        _role(SERVER, 1, serves=(PORT,)),
+        replace(server, http=(Http(PORT, logs_requests=False),)) if speaks_http else server,
     ]
     return Topology(
         mesh=MESH,
@@ -104,9 +105,9 @@ def server_vip() -> str:
     return vip(topology(), SERVER)
 
 
-def view(own: MeshMember, members: Sequence[MeshMember], generation: int = 1) -> PodView:
+def view(own: MeshMember, members: Sequence[MeshMember], *, speaks_http: bool = False) -> PodView:
     ordered = tuple(sorted(members, key=lambda member: (member.role, member.iid)))
-    return PodView(topology(), own, ordered, generation)
+    return PodView(topology(speaks_http=speaks_http), own, ordered, generation=1)
 
 
 def strangers(count: int) -> list[MeshMember]:
