@@ -1,7 +1,8 @@
 """`toposeal-lab bench rounds`: what sealing costs by the number of members, and a round those who stay.
 
-Of one round among few members there are too few requests to say what the slowest of a hundred takes; so they
-are also counted over several, in which members attest themselves anew and no other pod starts.
+Of one round among few members there are too few requests to say what the slowest of a hundred takes: they are
+counted over several in which a fifth joins, and over several in which members attest themselves anew and no
+other pod starts.
 
 Real daemons in pods of one machine, quotes simulated. Many members on few cores wait for each other: then
 `cpu_seconds` says more than `seal_seconds`.
@@ -10,6 +11,7 @@ Real daemons in pods of one machine, quotes simulated. Many members on few cores
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import time
@@ -19,23 +21,22 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from toposeal_lab.apps import start_app
 from toposeal_lab.checks import Checks
+from toposeal_lab.load import Span
 from toposeal_lab.measure import is_python, median, usage
 from toposeal_lab.member import Event, Member
 from toposeal_lab.requirements import SHOP_PROGRAMS, check_machine
 from toposeal_lab.scenario import Cast
 from toposeal_lab.scenes.held import held
-from toposeal_lab.scenes.mesh import CAST, TIMERS, Mesh, epoch
+from toposeal_lab.scenes.mesh import CAST, POSSIBLE, TIMERS, Mesh, epoch
 from toposeal_lab.timeline import boottime
 from toposeal_lab.world import World, world
 
 Result = dict[str, Any]
 
 _WAIT_S = 300.0
-_BEFORE_S = 5.0
-_FOUR, _FIFTH = ("web", "api-1", "api-2", "db"), "api-3"
-_REST = ("web", "api-1", "db", _FIFTH)
+_BEFORE_S, _REST_S = 5.0, 2.0  # of load alone: before the first join, and before every other
+_FOUR = ("web", "api-1", "api-2", "db")
 _ATTESTATIONS = 2  # for each of the runs that are asked for
 _OFTEN = {**TIMERS, "reattest_ms": 5_000}
 _PATIENT = {"view_ms": 2_000, "quote_ms": 45_000, "attempt_ms": 60_000, "lease_ms": 120_000}
@@ -55,14 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def bench_rounds(args: argparse.Namespace) -> Result:
-    """Sealing at each size; then a mesh of four under load, which a fifth joins and one is left out of; then
-    four that attest themselves anew.
+    """Sealing at each size; then a mesh of four under load, which a fifth joins and leaves, time and again,
+    until another is left out; then four that attest themselves anew.
     """
     check_machine(SHOP_PROGRAMS)
     curves = [_seal(size, args.quote_delay) for size in args.mesh]
     return {
         "curves": curves,
-        **_living(args.rate),
+        **_living(args.rate, args.runs),
         "attesting": _attesting(args.rate, _ATTESTATIONS * args.runs),
     }
 
@@ -104,40 +105,67 @@ def _sent(made: World, name: str) -> int:
     return int(made.members[name].pod.run(["cat", str(path)]).stdout)
 
 
-def _living(per_second: int) -> Result:
-    with world(lambda name, event: None, cast=CAST) as made:
+def _living(per_second: int, times: int) -> Result:
+    fifths = [f"api-{number}" for number in range(3, 3 + times)]  # a pod of its own each: it has one boot
+    cast = replace(CAST, members={**{name: POSSIBLE[name] for name in _FOUR}, **dict.fromkeys(fifths, "api")})
+    with world(lambda name, event: None, cast=cast) as made:
         mesh = Mesh(made, Checks(lambda check: None))
         mesh.seal(*_FOUR)
+        spans: dict[str, list[Span]] = {"before": [], "join": [], "round": []}
         with mesh.load(per_second) as traffic:
-            began = boottime()
-            time.sleep(_BEFORE_S)
-            joining, first = boottime(), epoch(mesh["web"])
-            made.start(_FIFTH)
-            mesh[_FIFTH].wait("gate", _WAIT_S, state="open")
-            start_app(mesh[_FIFTH].pod, "api", made.file(f"app-{_FIFTH}"))
-            mesh.agreed(first, *_FOUR, _FIFTH)
-            joined = boottime()
+            spans["before"].append(_rest(_BEFORE_S))
+            for fifth in fifths:
+                join = _join(mesh, fifth)
+                spans["join"].append(join)
+                spans["round"].append(_round(mesh, *join))
+                if fifth != fifths[-1]:
+                    _leave(mesh, fifth)
+                    spans["before"].append(_rest(_REST_S))
             with held(mesh, "api-2") as connection:
                 os.kill(mesh["api-2"].processes()[0], signal.SIGSTOP)
-                mesh.agreed(epoch(mesh["web"]), *_REST)
+                mesh.agreed(epoch(mesh["web"]), "web", "api-1", "db", fifths[-1])
                 eviction = connection.cut_after(mesh["web"])
-        spans = {
-            "before": (began, joining),
-            "join": (joining, joined),
-            "round": _round(mesh, joining, joined),
-        }
-        p99 = {name: traffic.p99(*span) for name, span in spans.items()}
+        ms = {name: _spread(traffic.due_in(of_kind)) for name, of_kind in spans.items()}
+        p99 = {name: each["p99"] for name, each in ms.items()}
         return {
+            "joins": times,
             "requests": traffic.requests,
             "failed_requests": traffic.failed,
             "cut_connections": traffic.cut,
-            "p99_ms": {name: round(1000 * seconds, 2) for name, seconds in p99.items()},
+            "p99_ms": p99,
             "p99_ratio": round(p99["round"] / p99["before"], 2),
             "p99_join_ratio": round(p99["join"] / p99["before"], 2),
-            "seconds": {name: round(end - start, 2) for name, (start, end) in spans.items()},
+            "seconds": {
+                name: round(median([until - since for since, until in of_kind]), 2)
+                for name, of_kind in spans.items()
+            },
             "eviction_seconds": round(eviction, 3),
             "lease_seconds": _lease(TIMERS),
         }
+
+
+def _rest(seconds: float) -> Span:
+    began = boottime()
+    time.sleep(seconds)
+    return began, boottime()
+
+
+def _join(mesh: Mesh, fifth: str) -> Span:
+    """From the start of its daemon until all five serve one manifest."""
+    began, first = boottime(), epoch(mesh["web"])
+    mesh.world.start(fifth)
+    mesh[fifth].wait("gate", _WAIT_S, state="open")
+    mesh.world.start_app(fifth)
+    mesh.agreed(first, *_FOUR, fifth)
+    return began, boottime()
+
+
+def _leave(mesh: Mesh, fifth: str) -> None:
+    """It ends, as its container engine would have it, and the others serve without it."""
+    first = epoch(mesh["web"])
+    mesh[fifth].stop()
+    mesh[fifth].pod.kill_all()
+    mesh.agreed(first, *_FOUR)
 
 
 def _attesting(per_second: int, times: int) -> Result:
@@ -150,16 +178,16 @@ def _attesting(per_second: int, times: int) -> Result:
             for _ in range(times):
                 mesh.agreed(epoch(mesh["web"]), *_FOUR)
         journals = [event for name in _FOUR for event in mesh[name].journal() if _at(event) > began]
-        rounds = committed(journals, len(_FOUR))
-        took: dict[bool, list[float]] = {False: [], True: []}
-        for at, seconds in traffic.took:
-            if at >= began:
-                took[any(since <= at < until for since, until in rounds)].append(seconds)
-        between, during = _spread(took[False]), _spread(took[True])
+        rounds = sorted(committed(journals, len(_FOUR)))
+        ends = [began, *(until for _, until in rounds)]
+        between = list(zip(ends, [*(since for since, _ in rounds), math.inf], strict=True))
+        ms = {
+            name: _spread(traffic.due_in(spans)) for name, spans in (("between", between), ("round", rounds))
+        }
         return {
             "rounds": len(rounds),
-            "ms": {"between": between, "round": during},
-            "p99_ratio": round(during["p99"] / between["p99"], 2),
+            "ms": ms,
+            "p99_ratio": round(ms["round"]["p99"] / ms["between"]["p99"], 2),
             "failed_requests": traffic.failed,
             "cut_connections": traffic.cut,
         }
@@ -170,7 +198,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
     return {"median": round(1000 * hundredths[49], 2), "p99": round(1000 * hundredths[-1], 2)}
 
 
-def committed(journals: Iterable[Event], members: int) -> list[tuple[float, float]]:
+def committed(journals: Iterable[Event], members: int) -> list[Span]:
     """Of each epoch that all `members` served: from when the first proposed its manifest until the last
     served it. Before that they only wait for each other.
     """
@@ -185,7 +213,7 @@ def committed(journals: Iterable[Event], members: int) -> list[tuple[float, floa
     return [(min(proposed[number]), max(served[number])) for number in whole]
 
 
-def _round(mesh: Mesh, since: float, until: float) -> tuple[float, float]:
+def _round(mesh: Mesh, since: float, until: float) -> Span:
     """From when the first of those who were there took part in another attempt until the last of them served
     what came of it. The rest of a join is the start of another pod, on the same two cores here.
     """

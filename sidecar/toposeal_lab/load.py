@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from statistics import quantiles
 
 from toposeal_lab.pods import Pod
 from toposeal_lab.timeline import boottime
 
 _NEW_EVERY = 10  # requests: one on a connection of its own
 _TIMEOUT_S = 5.0
+
+Span = tuple[float, float]  # boot time, from and to
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Load:
         """Of all requests on connections that are kept."""
         return max((took for _, took in self.took), default=0.0)
 
-    def p99(self, since: float, until: float) -> float:
-        """Seconds, of the requests on kept connections that were due then. Raises ValueError without any."""
-        return quantiles([took for at, took in self.took if since <= at < until], n=100)[-1]
+    def due_in(self, spans: Sequence[Span]) -> list[float]:
+        """Seconds that each request on a kept connection took that was due in one of these."""
+        return [took for at, took in self.took if any(since <= at < until for since, until in spans)]
 
     def run(self, stop: threading.Event) -> None:
         """In a thread of its own. A request that waits for an earlier one has been due for as long."""

@@ -101,6 +101,29 @@ def test_L4_one_certificate_is_asked_for_at_a_time(mesh: Mesh) -> None:
     assert mesh.bench.member.fetch is not None and mesh.bench.member.fetch.source == mesh.dbs[0].iid
 
 
+def test_what_nobody_may_hold_any_more_keeps_nobody_waiting(mesh: Mesh) -> None:
+    """A HELLO lasts until its sender's next attempt, and names what the last but one manifest followed."""
+    mesh.dbs[0].new_hello(2, sealed=ONE, previous=ONE)
+    assert wanted(mesh.bench.receive(mesh.dbs[0].hello_message())) == [(mesh.dbs[0].iid, ONE, 0)]
+    assert wanted(mesh.told(mesh.dbs[0], mesh.held.digest)) == [(mesh.dbs[0].iid, mesh.held.digest, 0)]
+    mesh.dbs[1].new_hello(2, sealed=ONE, previous=ONE)
+    assert wanted(mesh.bench.receive(mesh.dbs[1].hello_message())) == []
+    assert wanted(mesh.told(mesh.dbs[1], ONE)) == []
+
+
+def test_one_hello_does_not_take_the_place_of_another(mesh: Mesh) -> None:
+    for actor, asks in ((mesh.dbs[0], True), (mesh.dbs[1], False)):
+        actor.new_hello(2, sealed=ONE, previous=actor.iid)
+        assert bool(wanted(mesh.bench.receive(actor.hello_message()))) is asks
+
+
+def test_what_has_begun_to_come_is_waited_for(mesh: Mesh) -> None:
+    mesh.dbs[0].new_hello(2, sealed=mesh.held.digest, previous=mesh.held.digest)
+    mesh.bench.receive(mesh.dbs[0].hello_message())
+    mesh.takes(part(mesh.held, 0, 1))
+    assert wanted(mesh.told(mesh.dbs[1], ONE)) == []
+
+
 def test_nothing_is_asked_for_that_we_hold_or_that_is_no_manifest(mesh: Mesh) -> None:
     mesh.bench.hold(mesh.held)
     assert wanted(mesh.told(mesh.dbs[0], mesh.held.digest)) == []

@@ -161,7 +161,7 @@ def _consider(member: Member, peer: Peer, now: int) -> Step:
         return _on_other_topology(member, peer, now)
     member = follow(_hurry(member, peer, now), now)
     alarms = tuple(Alarm(m) for m in (*_same_nonce(member, peer), *_shared(member, peer)))
-    member, wanted = fetching.want(member, peer, peer.hello.previous, now)
+    member, wanted = fetching.want(member, peer, peer.hello.previous, now, held=False)
     if isinstance(member.phase, (Gathering, Proposed)):
         member, effects = ping_current(member, member.phase.attempt, peer)
         return member, alarms + wanted + effects

@@ -29,21 +29,25 @@ _PATIENCE = 3  # questions in a row without an answer, then somebody else is ask
 _HELD = 2 * MAX_TRAIL  # certificates at most
 
 
-def want(member: Member, peer: Peer, digest: bytes, now: int) -> Step:
-    """Ask `peer` for `digest`, and for what it rests on, unless we hold it or ask for one already."""
+def want(member: Member, peer: Peer, digest: bytes, now: int, *, held: bool = True) -> Step:
+    """Ask `peer` for `digest`, and for what it rests on, unless we hold it or ask for one already.
+
+    `held`: `peer` has it by its own word of now. The `previous` of a HELLO may be of an attempt that is long
+    over, and held by nobody any more: asking for it keeps nothing else waiting.
+    """
     lacking = missing(member.chain, digest)
-    if lacking is None or member.fetch is not None:
+    if lacking is None or (_is_asking(member) if held else member.fetch is not None):
         return member, ()
-    member = replace(member, fetch=Fetch(lacking, peer.identity.iid, now))
+    member = replace(member, fetch=Fetch(lacking, peer.identity.iid, now, held=held))
     return member, _ask(member)
 
 
 def want_topology(member: Member, peer: Peer, now: int) -> Step:
     """Ask `peer` for the topology of its HELLO if that is newer than ours, and nothing else is asked for."""
     newer = peer.hello.topology_version - member.topology.version
-    if member.fetch is not None or not 0 < newer <= MAX_VERSION_STEP:
+    if _is_asking(member) or not 0 < newer <= MAX_VERSION_STEP:
         return member, ()
-    member = replace(member, fetch=Fetch(peer.hello.topology_digest, peer.identity.iid, now))
+    member = replace(member, fetch=Fetch(peer.hello.topology_digest, peer.identity.iid, now, held=True))
     return member, _ask(member)
 
 
@@ -107,10 +111,9 @@ def on_part(member: Member, message: wire.CertificatePart, now: int) -> Step:
         raise stale("certificate.manifest_digest", message.manifest_digest)
     manifest = fetch.manifest or _manifest(member, message.manifest, fetch.digest)
     signed = member.topologies.get(manifest.topology_digest)
+    fetch = replace(fetch, held=True, asked_at=now, asked=1)
     if signed is None:  # nothing of it can be judged before
-        member = replace(
-            member, fetch=replace(fetch, topology=manifest.topology_digest, asked_at=now, asked=1)
-        )
+        member = replace(member, fetch=replace(fetch, topology=manifest.topology_digest))
         return member, _ask(member)
     topology = signed.topology
     _require_bounds(manifest, topology)
@@ -132,7 +135,7 @@ def on_part(member: Member, message: wire.CertificatePart, now: int) -> Step:
         records.append((found, commit, gpus))
         ticket = Ticket(Subject.RECORD, entry.iid, manifest.digest)
         effects.append(Appraise(ticket, commit.evidence, seal_of(manifest, entry), topology))
-    fetch = replace(fetch, manifest=manifest, records=tuple(records), seals=seals, asked_at=now, asked=1)
+    fetch = replace(fetch, manifest=manifest, records=tuple(records), seals=seals)
     fetch = replace(fetch, leave=_leave(message, manifest) or fetch.leave)
     member = replace(member, fetch=fetch)
     more = len(records) < len(manifest.members)
@@ -179,6 +182,11 @@ def hold(member: Member, certificate: Certificate) -> Member:
     for _, digest in spare[: max(0, len(chain) - _HELD)]:
         del chain[digest]
     return known_topologies(with_chain(member, chain))
+
+
+def _is_asking(member: Member) -> bool:
+    """Whether something is on its way that its source surely holds."""
+    return member.fetch is not None and member.fetch.held
 
 
 def _ask(member: Member) -> tuple[Effect, ...]:

@@ -70,6 +70,7 @@ class Fetch:
     source: bytes  # iid
     asked_at: int  # ms
     asked: int = 1  # times in a row without an answer
+    held: bool = False  # whether `source` has said or shown that it holds it; else anything held goes first
     topology: bytes = ZERO_DIGEST  # topo_digest that its manifest names and that has to come first
     manifest: Manifest | None = None
     records: tuple[
