@@ -272,11 +272,14 @@ def test_P7_a_want_of_ourselves_of_strangers_and_for_others(mesh: Mesh) -> None:
 def test_R3_P4_a_question_that_is_replayed_is_answered_so_often_and_no_more(mesh: Mesh) -> None:
     mesh.bench.hold(mesh.held)
     question = mesh.dbs[0].want(mesh.bench.own.iid, mesh.held.digest, 0)
+    mesh.bench.now += PING
     for _ in range(MAX_PARTS):
         answered(mesh.bench.receive(question))
     assert mesh.bench.refuse(question).reason is Reason.RATE_LIMITED
     answered(mesh.bench.receive(mesh.dbs[1].want(mesh.bench.own.iid, mesh.held.digest, 0)))
-    mesh.bench.now += PING
+    mesh.bench.now += PING - 1
+    assert mesh.bench.refuse(question).reason is Reason.RATE_LIMITED
+    mesh.bench.now += 1
     answered(mesh.bench.receive(question))
 
 

@@ -367,9 +367,10 @@ def test_who_never_answered_is_asked_again_at_its_next_heartbeat(active: tuple[B
     assert wanted(bench.beat(one)) == [newer().topology.digest]
 
 
-def test_T6_nobody_is_asked_for_a_version_far_above(bench: Bench) -> None:
-    actor = bench.actor("db", signed=newer(8 + MAX_VERSION_STEP))
-    assert wanted(bench.appraise(bench.receive(actor.introduction()))) == []
+@pytest.mark.parametrize(("more", "asked"), [(0, True), (1, False)])
+def test_T6_nobody_is_asked_for_a_version_far_above(bench: Bench, more: int, asked: bool) -> None:
+    actor = bench.actor("db", signed=newer(7 + MAX_VERSION_STEP + more))
+    assert bool(wanted(bench.appraise(bench.receive(actor.introduction())))) is asked
 
 
 def test_M9_who_goes_by_an_older_one_is_shown_ours_once_in_ping_ms(bench: Bench) -> None:
@@ -462,3 +463,38 @@ def test_a_certificate_under_a_newer_topology_brings_that_topology(bench: Bench)
     assert wanted(bench.receive(envelope(first))) == [older.topology.digest]
     assert first.manifest_digest in wanted(bench.receive(message(older)))
     assert bench.member.topology == older.topology and bench.member.fetch is not None
+
+
+def test_a_topology_that_comes_renews_our_patience_with_the_certificate(bench: Bench) -> None:
+    older = newer(6, roles={"db": (2, 2), "web": (0, 1)})
+    _, first = fetching(bench, older)
+    bench.receive(envelope(first))
+    for _ in range(2):
+        assert wanted(bench.tick(PING)) == [older.topology.digest]
+    bench.now += 1
+    assert wanted(bench.receive(message(older))) == [first.manifest_digest]
+    assert wanted(bench.tick(PING - 1)) == []
+    for wait in (1, PING):
+        assert wanted(bench.tick(wait)) == [first.manifest_digest]
+    assert wanted(bench.tick(PING)) == [] and bench.member.fetch is None
+
+
+def test_a_topology_that_nobody_waits_for_leaves_what_is_asked_for_as_it_is(bench: Bench) -> None:
+    older = newer(6, roles={"db": (2, 2), "web": (0, 1)})
+    _, first = fetching(bench, older)
+    bench.receive(envelope(first))
+    fetch = bench.member.fetch
+    assert wanted(bench.receive(message(newer(8)))) == []
+    assert bench.member.fetch == fetch is not None
+
+
+def test_a_certificate_that_has_begun_to_come_is_judged_under_its_own_topology(bench: Bench) -> None:
+    others = [bench.actor("db"), bench.actor("web")]
+    bench.meet(*others)
+    held = link(None, 1, others, others)
+    bench.receive(others[0].heartbeat(bench.own.iid))
+    bench.beat(others[0], held.digest)
+    bench.receive(envelope(part(held, 0, 1)))
+    bench.receive(message(newer(8)))
+    (last,) = of(bench.receive(envelope(part(held, 1))), Appraise)
+    assert last.topology == held.sealed.topology != bench.member.topology
