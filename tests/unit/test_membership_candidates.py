@@ -53,6 +53,24 @@ def test_M3_an_instance_beyond_max_never_joins_while_the_others_live() -> None:
     assert found is not None and second.iid not in found.iids and first.iid in found.iids
 
 
+def test_M3_who_is_the_one_beyond_max_has_no_selection() -> None:
+    bench = gathering({"db": (1, 1), "web": (1, 1)})
+    bench.meet(bench.actor("db"))
+    assert selection(bench) is not None
+    other = bench.actor("web")
+    while other.iid > bench.own.iid:
+        other = bench.actor("web")
+    bench.meet(other)
+    assert selection(bench) is None
+
+
+def test_T4_whom_a_newer_topology_does_not_admit_has_no_selection() -> None:
+    bench = gathering()
+    bench.meet(bench.actor("db"))
+    bench.member = replace(bench.member, accepted=bytes(48))
+    assert selection(bench) is None
+
+
 def test_a_selection_is_full_when_no_further_instance_could_be_in_it() -> None:
     bench = gathering()
     bench.meet(bench.actor("db"), bench.actor("web"))
@@ -167,6 +185,16 @@ def test_a_member_that_lives_is_awaited_although_a_newcomer_could_have_its_place
     bench.member = bench.member.with_peer(replace(late, alive_at=None))
     found = selection(bench)
     assert found is not None and found.full
+
+
+def test_who_failed_to_commit_is_not_awaited() -> None:
+    bench, dbs = active({"db": (1, 2), "web": (1, 1)}, dbs=2)
+    newcomer = bench.actor("db")
+    bench.meet(newcomer)
+    bench.again(dbs[0], newcomer)
+    failing(bench, dbs[1])
+    found = selection(bench)
+    assert found is not None and found.full and not found.awaited
 
 
 def test_a_slow_member_that_lives_is_left_out_no_sooner_than_a_lease_after_the_others_are_complete() -> None:

@@ -151,6 +151,7 @@ def test_each_part_that_comes_renews_our_patience(mesh: Mesh) -> None:
     mesh.asking()
     for _ in range(2):
         mesh.bench.tick(PING)
+    mesh.bench.now += 1
     mesh.takes(part(mesh.held, 0, 1))
     assert wanted(mesh.bench.tick(PING - 1)) == []
     for wait in (1, PING):
@@ -175,6 +176,18 @@ def test_each_verdict_renews_our_patience(mesh: Mesh) -> None:
     assert mesh.bench.member.fetch is not None
     mesh.bench.event(symbolic_appraisal(of(appraised, Appraise)[-1]))
     assert mesh.held.digest in mesh.bench.member.chain
+
+
+def test_patience_with_a_verifier_ends_too(mesh: Mesh) -> None:
+    mesh.asking()
+    first = of(mesh.takes(part(mesh.held)), Appraise)[0]
+    mesh.bench.now += PING - 1
+    mesh.bench.event(symbolic_appraisal(first))
+    for pause, asked in ((PING - 1, 1), (1, 2), (PING, 3)):
+        mesh.bench.tick(pause)
+        assert mesh.bench.member.fetch is not None and mesh.bench.member.fetch.asked == asked
+    mesh.bench.tick(PING)
+    assert mesh.bench.member.fetch is None
 
 
 def test_nobody_asks_a_member_that_is_forgotten(mesh: Mesh) -> None:
@@ -480,6 +493,17 @@ def test_P10_T4_certificates_of_other_meshes_and_topologies_are_refused(mesh: Me
     ):
         mesh.bench.member = replace(mesh.bench.member, fetch=None)
         assert mesh.asking(held).refused(part(held)) is reason
+
+
+def test_T4_a_version_that_the_topology_does_not_have_is_refused_whoever_says_so(mesh: Mesh) -> None:
+    signed = mesh.bench.signed
+    odd = replace(signed, topology=replace(signed.topology, version=signed.topology.version + 1))
+    held = link(None, 1, [mesh.bench.actor("db", signed=odd) for _ in range(3)])
+    error = mesh.asking(held).bench.refuse(envelope(part(held)))
+    assert (error.reason, error.mismatches[0].field) == (
+        Reason.TOPOLOGY_MISMATCH,
+        "manifest.topology_version",
+    )
 
 
 def test_a_certificate_out_of_bounds_is_refused() -> None:

@@ -74,6 +74,14 @@ def test_two_live_instances_that_share_something_are_nobodys_candidates(
     assert chosen(bench) == {apart.iid}
 
 
+def test_one_thing_shared_is_enough_whatever_else_is_their_own(bench: Bench) -> None:
+    one, two = (bench.actor("db") for _ in range(2))
+    live(bench, one, guest=GUEST, gpus=(GPU,))
+    assert chosen(bench) == {one.iid}
+    live(bench, two, guest=OTHER, gpus=(GPU,))
+    assert chosen(bench) == set()
+
+
 @pytest.mark.parametrize("shared", [{"guest": GUEST}, {"gpus": (GPU,)}], ids=["guest", "gpu"])
 @pytest.mark.parametrize("dead_first", [True, False])
 def test_P4_a_dead_boot_that_anybody_may_replay_costs_the_living_nothing(

@@ -391,10 +391,17 @@ def test_whoever_asks_for_a_topology_that_we_hold_is_given_it(active: tuple[Benc
         (sent,) = of(bench.receive(one.want(bench.own.iid, signed.topology.digest)), Send)
         assert sent.data == message(signed)
     assert bench.refuse(one.want(bench.own.iid, old.topology.digest, 1)).reason is Reason.CERTIFICATE_UNKNOWN
-    large = replace(old, envelope=bytes(MAX_ENVELOPE_SIZE))
-    topologies = {**bench.member.topologies, old.topology.digest: large}
+    wrapping = len(encode(wire.Envelope(topology=bytes(MAX_ENVELOPE_SIZE)))) - MAX_ENVELOPE_SIZE
+    question = one.want(bench.own.iid, old.topology.digest)
+    keep(bench, replace(old, envelope=bytes(MAX_ENVELOPE_SIZE - wrapping)))
+    assert kinds(bench.receive(question)) == ["topology"]
+    keep(bench, replace(old, envelope=bytes(MAX_ENVELOPE_SIZE - wrapping + 1)))
+    assert bench.refuse(question).reason is Reason.CERTIFICATE_UNKNOWN
+
+
+def keep(bench: Bench, signed: SignedTopology) -> None:
+    topologies = {**bench.member.topologies, signed.topology.digest: signed}
     bench.member = replace(bench.member, topologies=topologies)
-    assert bench.refuse(one.want(bench.own.iid, old.topology.digest)).reason is Reason.CERTIFICATE_UNKNOWN
 
 
 @pytest.mark.parametrize(("more", "shown"), [(0, ["topology"]), (1, [])])

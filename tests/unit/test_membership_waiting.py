@@ -78,6 +78,14 @@ def test_proposed_committed_and_sealed_it_names_who_is_missing(bench: Bench) -> 
     assert bench.phase == "active" and said(bench) == []
 
 
+def test_that_attempts_failed_is_no_matter_once_one_gets_further(bench: Bench) -> None:
+    bench.gathering()
+    one, other = bench.actor("db"), bench.actor("db")
+    bench.proposed(one, other)
+    bench.member = replace(bench.member, failures=2)
+    assert said(bench) == [(Reason.NOT_ACTIVE, "PROPOSE of db")] * 2
+
+
 def test_what_stops_it_comes_first(bench: Bench) -> None:
     bench.gathering()
     contradicted = signed_topology(ROLES, version=7, issued_at=1)

@@ -138,8 +138,7 @@ def on_part(member: Member, message: wire.CertificatePart, now: int) -> Step:
     fetch = replace(fetch, manifest=manifest, records=tuple(records), seals=seals)
     fetch = replace(fetch, leave=_leave(message, manifest) or fetch.leave)
     member = replace(member, fetch=fetch)
-    more = len(records) < len(manifest.members)
-    return member, (*effects, *(_ask(member) if more else ()))
+    return member, (*effects, *_ask(member))
 
 
 def on_record_verified(member: Member, event: Appraised, now: int) -> tuple[Member, Certificate | None]:

@@ -38,7 +38,7 @@ def evaluate(member: Member, now: int) -> Step:
         return member, ()
     attempt = member.phase.attempt
     selection = select(member, attempt, now) if member.blocked is None else None
-    if selection is None or member.own.iid not in selection.iids:
+    if selection is None:
         return replace(member, phase=Gathering(attempt)), ()
     if not _is_stable(member, selection, now):
         return replace(member, phase=_gather(member, member.phase, attempt, selection, now)), ()
