@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from toposeal.errors import PodError, Reason, RemoteProtocolError
+from toposeal.errors import NetworkError, PodError, Reason, RemoteProtocolError
 from toposeal.host import peer_client, peer_server
 from toposeal.host.pace import Pace
 from toposeal.host.peer_client import PeerClient
@@ -359,7 +359,7 @@ async def when_free(port: int, seconds: float = 5) -> bytes:
     """The answer, once the server has noticed that a connection has ended: one of ours takes a place too."""
     async with asyncio.timeout(seconds):
         while True:
-            with suppress(OSError, grpc.aio.AioRpcError):
+            with suppress(NetworkError, grpc.aio.AioRpcError):
                 return await call(port, b"a free place")
             await asyncio.sleep(0.05)
 
