@@ -17,6 +17,7 @@ from typing import Any
 from toposeal_lab import bench_crowd as crowd
 from toposeal_lab import bench_dataplane as dataplane
 from toposeal_lab import bench_rounds as rounds
+from toposeal_lab.arguments import positive
 from toposeal_lab.bench_evidence import bench_evidence
 from toposeal_lab.checks import CheckFailed
 from toposeal_lab.measure import Usage, is_python, machine, median, usage
@@ -60,7 +61,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help="measure this machine", description=__doc__)
     parser.add_argument("what", nargs="?", choices=[*BENCHES], help="one benchmark; default: all")
     parser.add_argument("--json", action="store_true", help="one JSON object, and nothing else, on stdout")
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs per median (default 5)")
+    parser.add_argument("--runs", type=positive, default=5, metavar="N", help="runs per median (default 5)")
     parser.add_argument("--quote-delay", type=int, default=0, metavar="MS", help="what a quote takes longer")
     dataplane.add_arguments(parser)
     rounds.add_arguments(parser)

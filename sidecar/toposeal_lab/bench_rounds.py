@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+from toposeal_lab.arguments import positive
 from toposeal_lab.checks import Checks
 from toposeal_lab.load import Span
 from toposeal_lab.measure import is_python, median, usage
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="rounds: sizes to seal, from 3",
     )
-    parser.add_argument("--rate", type=int, default=200, metavar="N", help="rounds: requests a second")
+    parser.add_argument("--rate", type=positive, default=200, metavar="N", help="rounds: requests a second")
 
 
 def bench_rounds(args: argparse.Namespace) -> Result:

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import Any
 
+from toposeal_lab.arguments import positive
 from toposeal_lab.simulation.run import Tally, simulate
 from toposeal_lab.simulation.shrink import shrink
 
@@ -23,9 +24,9 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("simulate", help="the protocol under faults, seeded", description=__doc__)
     parser.add_argument("--first-seed", type=int, default=0, metavar="S", help="default 0")
     parser.add_argument(
-        "--seeds", type=_positive, default=_SEEDS, metavar="N", help=f"how many; default {_SEEDS}"
+        "--seeds", type=positive, default=_SEEDS, metavar="N", help=f"how many; default {_SEEDS}"
     )
-    parser.add_argument("--jobs", type=_positive, metavar="N", help="processes; default: one for each core")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="processes; default: one for each core")
     parser.add_argument("--json", action="store_true", help="one JSON object, and nothing else, on stdout")
     parser.set_defaults(run=run)
 
@@ -66,10 +67,3 @@ def _explain(seed: int) -> None:
     for kind, *which in told.needed:
         print(f"  {kind} {' '.join(map(str, which))}".rstrip(), file=sys.stderr)
     print(f"again: toposeal-lab simulate --first-seed {seed} --seeds 1", file=sys.stderr)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number}: at least 1")
-    return number

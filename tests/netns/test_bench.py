@@ -68,3 +68,12 @@ def test_there_is_no_benchmark_that_measures_nothing() -> None:
     done = subprocess.run([*COMMAND, "nothing"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert "invalid choice: 'nothing'" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--runs", "--rate"])
+def test_there_is_no_benchmark_of_nothing(option: str) -> None:
+    done = subprocess.run(
+        [*COMMAND, "rounds", option, "0"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert f"argument {option}: 0: at least 1" in done.stderr
