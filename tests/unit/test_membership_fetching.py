@@ -102,7 +102,7 @@ def test_L4_one_certificate_is_asked_for_at_a_time(mesh: Mesh) -> None:
 
 
 def test_what_nobody_may_hold_any_more_keeps_nobody_waiting(mesh: Mesh) -> None:
-    """A HELLO lasts until its sender's next attempt, and names what the last but one manifest followed."""
+    """A HELLO lasts until its sender's next attempt, and names what the manifest that came of it followed."""
     mesh.dbs[0].new_hello(2, sealed=ONE, previous=ONE)
     assert wanted(mesh.bench.receive(mesh.dbs[0].hello_message())) == [(mesh.dbs[0].iid, ONE, 0)]
     assert wanted(mesh.told(mesh.dbs[0], mesh.held.digest)) == [(mesh.dbs[0].iid, mesh.held.digest, 0)]

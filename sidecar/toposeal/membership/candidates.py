@@ -37,7 +37,8 @@ class Selection:
 def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     """Per role the live candidates up to max, members of the predecessor first, by ascending iid; of those
     who leave as few as check 9 needs, and nobody in doubt who can be done without. None while a role has
-    fewer than min without them, or check 9 is not met, and for who leaves and is not needed.
+    fewer than min without them, or check 9 is not met, and for whoever is not chosen: one beyond max, who
+    leaves and is not needed, whom the topology does not admit.
 
     Every member that sees the same candidates chooses the same ones.
     """

@@ -43,7 +43,8 @@ def want(member: Member, peer: Peer, digest: bytes, now: int, *, held: bool = Tr
 
 
 def want_topology(member: Member, peer: Peer, now: int) -> Step:
-    """Ask `peer` for the topology of its HELLO if that is newer than ours, and nothing else is asked for."""
+    """Ask `peer` for the topology of its HELLO if that is newer than ours, and nothing is on its way that its
+    source surely holds."""
     newer = peer.hello.topology_version - member.topology.version
     if _is_asking(member) or not 0 < newer <= MAX_VERSION_STEP:
         return member, ()
