@@ -81,6 +81,16 @@ def test_a_phase_comes_before_a_quote_that_begins_with_it() -> None:
     assert one.parts[0].start == one.parts[1].start == one.whole.start
 
 
+def test_a_phase_that_took_no_time_comes_before_the_one_after_it() -> None:
+    """Times are whole milliseconds, and a member may pass a phase in less."""
+    sealed = next(number for number, line in enumerate(GENESIS) if '"sealed"' in line)
+    passed = [*GENESIS[:sealed], phase(10.8, "sealed", 1, manifest="aa"), *GENESIS[sealed + 1 :]]
+    (pod,) = read(passed)
+    (one,) = pod.rounds
+    assert [part.name for part in one.parts[-4:]] == ["committed", "quote seal", "sealed", "opening"]
+    assert one.parts[-2].start == one.parts[-2].end == one.parts[-1].start
+
+
 def test_a_later_round_is_another_and_one_that_still_runs_is_not_told() -> None:
     later = [
         phase(20, "gathering", 2),

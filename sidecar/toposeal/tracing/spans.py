@@ -36,7 +36,11 @@ class Note:
 
 @dataclass(frozen=True)
 class Round:
-    """What one member did for one manifest. `manifest` is D in hexadecimal, empty for a round without one."""
+    """What one member did for one manifest. `manifest` is D in hexadecimal, empty for a round without one.
+
+    `parts` are in the order of their starts; of those that start together, a phase comes before what went
+    on in it and before the next phase.
+    """
 
     whole: Span
     parts: tuple[Span, ...]
@@ -67,16 +71,18 @@ class _Running:
     manifest: str = ""
     parts: list[Span] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    before: int = 0  # how many of `parts` had ended when `phase` began
 
     def turn(self, line: Line, phase: str) -> None:
-        """One phase has ended, and with it what was going on."""
-        self.parts.append(Span(self.phase, self.since, line.since_boot))
+        """One phase has ended, and with it what was going on. It goes before what went on in it."""
+        self.parts.insert(self.before, Span(self.phase, self.since, line.since_boot))
+        self.before = len(self.parts)
         self.phase, self.since, self.epoch = phase, line.since_boot, line.number("epoch")
         self.manifest = line.text("manifest")
 
     def ended(self) -> Round:
         whole = Span("round", self.start, max(part.end for part in self.parts))
-        parts = sorted(self.parts, key=lambda part: (part.start, -part.end))  # the outer one first
+        parts = sorted(self.parts, key=lambda part: part.start)
         return Round(whole, tuple(parts), tuple(self.notes), self.epoch, self.manifest)
 
 
