@@ -76,7 +76,7 @@ class Only:
     """A plugin for pytest: these tests, and all of one file; stories last."""
 
     def __init__(self, wanted: Iterable[str], whole: str) -> None:
-        self._wanted, self._whole = frozenset(wanted), whole
+        self._wanted, self._whole = frozenset(wanted), f"{whole}::"
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [i for i in items if i.nodeid in self._wanted or i.nodeid.startswith(self._whole)]
@@ -269,6 +269,10 @@ def _all(lines: Mapping[str, Sequence[str]]) -> list[str]:
     return sorted({test for tests in lines.values() for test in tests})
 
 
+def _files(tests: Iterable[str]) -> set[Path]:
+    return {ROOT / test.partition("::")[0] for test in tests}
+
+
 def _child(job: Job, tests: Sequence[str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -279,13 +283,14 @@ def _child(job: Job, tests: Sequence[str]) -> int:
     finder = Finder(f"toposeal.membership.{module}", compile(job.mutant.tree, path, "exec"))
     sys.meta_path.insert(0, finder)
     # A value made at import may be seen by a test that runs no line of the module.
-    whole = f"tests/unit/test_membership_{module}.py::"
-    own = [test for test in tests if test.startswith(whole)]
+    whole = f"tests/unit/test_membership_{module}.py"
+    own = [test for test in tests if test.startswith(f"{whole}::")]
     verdict = 5
     others = sorted(set(tests) - set(own))
-    for some, seconds in ((own, _OWN_SECONDS), (others, _CPU_SECONDS)):  # most fall to their own tests
+    first = {ROOT / whole} if (ROOT / whole).exists() else set()  # most fall to their own tests
+    for some, paths, seconds in ((own, first, _OWN_SECONDS), (others, _files(others), _CPU_SECONDS)):
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, _CPU_SECONDS))
-        files = sorted({str(ROOT / test.partition("::")[0]) for test in some})
+        files = sorted(map(str, paths))
         if files:
             verdict = int(pytest.main([*_QUIET, f"--rootdir={ROOT}", *files], plugins=[Only(some, whole)]))
         if verdict not in (0, 5):

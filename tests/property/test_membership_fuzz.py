@@ -57,7 +57,7 @@ class Case:
         self.messages = _messages(self.bench, self.a, self.b)
         known, awaited = (self._certificate(epoch) for epoch in (1, 2))
         self.bench.hold(known)
-        fetch = Fetch(awaited.digest, self.a.iid, self.bench.now)
+        fetch = Fetch(awaited.digest, self.a.iid, self.bench.now, held=True)
         self.bench.member = replace(self.bench.member, fetch=fetch)
         self.messages["want"] = self.a.want(self.bench.own.iid, known.digest, first=1)
         self.messages["certificate"] = envelope(part(awaited, count=1))

@@ -250,7 +250,7 @@ def _certificate(mesh: Mesh) -> Parser:
     """Parts of a certificate that a member has asked for, from the first record on."""
     pod = mesh.pods[0]
     own = Own(pod.signed, pod.keys, mesh.root, mesh.signed, ("10.0.0.1",))
-    fetch = Fetch(mesh.manifest.digest, mesh.pods[1].iid, 0)
+    fetch = Fetch(mesh.manifest.digest, mesh.pods[1].iid, 0, held=True)
     member = replace(initial(own, 0), phase=Waiting(1, 0), fetch=fetch)
     seals = {p.iid: make_sealed(p.keys, p.iid, mesh.manifest).signature for p in mesh.pods[1:]}
     held = Certificate(mesh.sealed, seals)

@@ -58,7 +58,7 @@ class Mesh:
         three = [self.a, self.b, self.before.ourselves()]
         self.known, lacking = link(None, 1, three), link(None, 2, three)
         self.after.hold(self.known)
-        fetch = Fetch(lacking.digest, self.a.iid, self.after.now)
+        fetch = Fetch(lacking.digest, self.a.iid, self.after.now, held=True)
         self.after.member = replace(self.after.member, fetch=fetch)
         self.messages = {
             "introduction": self.newcomer.introduction(),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from cryptography import x509
 from support.actors import Actor, Bench, kinds, of, subjects
+from support.certificates import link
 from support.forge import forge_ca, new_key
 
 from toposeal._wire import evidence_pb2 as wire_evidence
@@ -18,14 +19,17 @@ from toposeal.limits import (
     MAX_QUOTE_SIZE,
 )
 from toposeal.membership.events import Alarm, Appraise, Appraised, Refused, Subject, Ticket
+from toposeal.membership.hello import make_hello
 from toposeal.membership.identity import verify_identity
 from toposeal.membership.sealed import join_of
 from toposeal.membership.signing import Tag
-from toposeal.membership.state import Boot
+from toposeal.membership.state import Boot, Committed, Waiting, attempt_of, mesh_iids
 from toposeal.verification.model import VerifiedEvidence
 from toposeal_lab.simulation.symbolic import signed_topology, symbolic_evidence
 
 ROLES = {"db": (1, 2), "web": (1, 2)}
+AUX = bytes([6]) * 48  # no digest of anything
+MISMATCH = Mismatch(Reason.MEASUREMENT, "mrtd", "another", "one of the topology's")
 
 
 @pytest.fixture
@@ -239,7 +243,69 @@ def test_a_verifier_that_answers_something_else_is_our_own_fault(bench: Bench, w
     assert isinstance(error, LocalProtocolError)
 
 
+def test_P4_evidence_is_appraised_once_however_often_it_is_shown_meanwhile(bench: Bench) -> None:
+    actor = bench.actor("db")
+    first = bench.receive(actor.introduction())
+    assert subjects(first) == [Subject.JOIN] and bench.receive(actor.introduction()) == []
+
+
+def test_a_stranger_that_is_refused_is_forgotten_though_a_certificate_lists_it(bench: Bench) -> None:
+    """Its keys are in what others have shown us; its evidence we have accepted never."""
+    actor = bench.actor("db")
+    asked = bench.receive(actor.introduction())
+    bench.hold(link(None, 1, [bench.ourselves(), actor]))
+    assert actor.iid in mesh_iids(bench.member)
+    refused = Refused(of(asked, Appraise)[0].ticket, MISMATCH)
+    assert of(bench.event(refused), Alarm) and actor.iid not in bench.member.peers
+
+
+def test_a_ping_that_waited_is_not_answered_between_attempts(bench: Bench) -> None:
+    actor = bench.actor("db")
+    asked = bench.receive(actor.introduction())
+    bench.receive(actor.ping(bench.own.iid))
+    assert bench.member.peers[actor.iid].asked is not None
+    bench.put(Waiting(2, bench.now + 1))
+    assert "pong" not in kinds(bench.appraise(asked), actor.iid)
+
+
 # HELLO.
+
+
+def test_a_hello_of_somebody_not_admitted_asks_nothing_of_us(bench: Bench) -> None:
+    """It is kept for when it is; until then it says what any stranger may say."""
+    known, stranger = bench.actor("db"), bench.actor("db")
+    bench.meet(known)
+    bench.receive(stranger.introduction())
+    stranger.new_hello(2, nonce=known.hello.nonce, previous=bytes([5]) * 48)
+    assert bench.receive(stranger.hello_message()) == []
+    assert bench.member.peers[stranger.iid].hello == stranger.hello
+
+
+def test_the_auxiliary_evidence_of_a_later_hello_is_that_of_join(bench: Bench) -> None:
+    actor = bench.actor("db")
+    bench.meet(actor)
+    own = actor.own
+    other = make_hello(own.keys, own.identity, own.topology.topology, 2, bytes(range(32)), own.addresses, AUX)
+    actor.hello = other
+    for message in (actor.hello_message(), actor.introduction()):
+        error = bench.refuse(message)
+        assert (error.reason, error.mismatches[0].field) == (Reason.IDENTITY_MISMATCH, "hello.aux_digest")
+
+
+@pytest.mark.parametrize("phase", ["gathering", "committed"])
+def test_a_hello_asks_for_what_it_follows_and_alarms_whatever_we_do(bench: Bench, phase: str) -> None:
+    known, actor = bench.actor("db"), bench.actor("db")
+    known.new_hello(3)
+    bench.meet(known, actor)
+    bench.tick()
+    if phase == "committed":
+        current = attempt_of(bench.member.phase)
+        assert current is not None
+        bench.put(Committed(current, bench.manifest(known), bench.now + 1, None, {}, bench.now))
+    actor.new_hello(3, nonce=known.hello.nonce, previous=bytes([5]) * 48)
+    effects = bench.receive(actor.hello_message())
+    assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.ENTROPY]
+    assert bench.phase == phase and "want" in kinds(effects, actor.iid)
 
 
 def test_a_hello_of_somebody_unknown(bench: Bench) -> None:
@@ -286,6 +352,17 @@ def test_K7_a_nonce_shown_twice_is_an_alarm(bench: Bench) -> None:
     assert [m.mismatch.reason for m in alarms] == [Reason.ENTROPY]
 
 
+def test_K7_our_own_nonce_shown_by_a_peer_is_an_alarm_and_a_strangers_is_none(bench: Bench) -> None:
+    """Whoever is not admitted can show what it has heard."""
+    actor, stranger = bench.actor("db"), bench.actor("db")
+    stranger.new_hello(1, nonce=actor.hello.nonce)
+    bench.receive(stranger.introduction())
+    assert of(bench.meet(actor), Alarm) == []
+    mirror = bench.actor("db")
+    mirror.new_hello(1, nonce=bench.ourselves().hello.nonce)
+    assert [m.mismatch.reason for m in of(bench.meet(mirror), Alarm)] == [Reason.ENTROPY]
+
+
 def test_a_peer_heard_of_before_our_first_attempt_raises_no_alarm_and_no_ping() -> None:
     bench = Bench(ROLES)
     actor = bench.actor("db")
@@ -329,3 +406,36 @@ def test_a_topology_larger_than_any_envelope_is_not_shown(bench: Bench) -> None:
     effects = bench.appraise(bench.receive(actor.introduction()))
     assert kinds(effects) == ["introduction"]
     assert [a.mismatch.reason for a in of(effects, Alarm)] == [Reason.TOPOLOGY_MISMATCH]
+
+
+def test_who_has_an_older_topology_is_shown_ours_without_an_alarm(bench: Bench) -> None:
+    actor = bench.actor("db", signed=signed_topology(ROLES, version=6))
+    effects = bench.appraise(bench.receive(actor.introduction()))
+    assert kinds(effects) == ["introduction", "topology"] and of(effects, Alarm) == []
+
+
+def test_another_topology_of_our_version_is_one_alarm_however_long_it_stays(bench: Bench) -> None:
+    actor = bench.actor("db", signed=signed_topology(ROLES, version=7, issued_at=1))
+    bench.appraise(bench.receive(actor.introduction()))
+    assert bench.receive(actor.introduction()) == []
+    bench.now += 1_000
+    effects = bench.receive(actor.introduction())
+    assert kinds(effects) == ["topology"] and of(effects, Alarm) == []
+
+
+def test_who_is_not_admitted_is_shown_no_topology(bench: Bench) -> None:
+    actor = bench.actor("db", signed=signed_topology(ROLES, version=6))
+    bench.receive(actor.introduction())
+    assert bench.receive(actor.introduction()) == []
+
+
+def test_a_verdict_by_a_newer_topology_heeds_the_hello_of_who_has_said_that_it_has_it(bench: Bench) -> None:
+    """The others see it in our next HELLO, and ask for it."""
+    quick, slow = bench.actor("db"), bench.actor("db")
+    bench.meet(quick, slow)
+    newer = signed_topology(ROLES, version=8, ping_ms=1_000)
+    quick.new_hello(4, signed=newer, previous=bytes([5]) * 48)
+    assert kinds(bench.receive(quick.hello_message())) == ["want"], "of the topology"
+    asked = bench.receive(encode(wire.Envelope(topology=newer.envelope)))
+    effects = bench.appraise(asked)
+    assert kinds(effects, quick.iid) == ["want"] and kinds(effects, slow.iid) == []

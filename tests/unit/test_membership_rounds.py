@@ -14,10 +14,10 @@ from toposeal.evidence.binding import Purpose
 from toposeal.membership import rounds
 from toposeal.membership.events import Alarm, Quote
 from toposeal.membership.manifest import parse_manifest
-from toposeal.membership.rounds import appraise, evaluate, own_seal
+from toposeal.membership.rounds import appraise, begin_if_due, evaluate, own_seal
 from toposeal.membership.sealed import seal_of
 from toposeal.membership.signing import Tag
-from toposeal.membership.state import Committed, Gathering, Proposed
+from toposeal.membership.state import Committed, Gathering, Proposed, Waiting
 from toposeal_lab.simulation.symbolic import signed_topology
 
 FIXED = {"db": (1, 1), "web": (1, 1)}
@@ -270,3 +270,28 @@ def test_a_proposal_with_a_member_that_is_gone_ends_at_the_next_commit() -> None
     bench.member = bench.member.without_peer(gone.iid)
     bench.receive(other.commit(manifest))
     assert isinstance(bench.member.phase, Proposed) and bench.member.phase.deadline == bench.now
+
+
+def test_a_proposal_with_a_member_that_is_gone_is_not_agreed_by_the_others() -> None:
+    bench = Bench({"db": (2, 2), "web": (1, 1)}).gathering()
+    gone, other = bench.actor("db"), bench.actor("db")
+    manifest = bench.proposed(gone, other)
+    bench.member = bench.member.without_peer(gone.iid)
+    assert bench.receive(other.propose(manifest)) == [] and bench.phase == "proposed"
+
+
+# The next round.
+
+
+@pytest.mark.parametrize(("theirs", "begun"), [(1, 8), (7, 8), (8, 8), (9, 9)])
+def test_S3_a_round_begins_above_every_epoch_that_we_were_in_and_where_the_others_are(
+    theirs: int, begun: int
+) -> None:
+    bench = fixed()
+    db = bench.actor("db")
+    bench.active(db)
+    bench.member = replace(bench.member, last_epoch=7)
+    peer = bench.member.peers[db.iid]
+    bench.member = bench.member.with_peer(replace(peer, hello=replace(peer.hello, target_epoch=theirs)))
+    now = bench.now + bench.signed.topology.timers.reattest_ms
+    assert begin_if_due(bench.member, now).phase == Waiting(begun, now)

@@ -11,7 +11,7 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.errors import LocalProtocolError, Reason
 from toposeal.membership import events, outbox, state
 from toposeal.membership.sealed import check_verified, join_of
-from toposeal.membership.state import Active, Committed, Sealed, attempt_of, sealed_of
+from toposeal.membership.state import Active, Committed, Sealed, attempt_of, sealed_of, superseded
 from toposeal.verification.model import VerifiedEvidence
 from toposeal_lab.simulation.invariants import deep_fingerprint
 from toposeal_lab.simulation.network import sent_kind
@@ -51,6 +51,10 @@ def test_attempt_and_sealed_manifest_are_those_of_the_phase() -> None:
     assert isinstance(bench.member.phase, Active)
     assert sealed_of(bench.member.phase) is bench.member.phase.sealed
     assert attempt_of(bench.member.phase) is None
+
+
+def test_who_has_sealed_nothing_has_nothing_that_a_newer_topology_supersedes() -> None:
+    assert not superseded(Bench().gathering().member)
 
 
 def test_a_sealed_manifest_knows_its_members_and_no_others() -> None:

@@ -120,10 +120,6 @@ def test_one_half_of_the_entropy_is_shown_and_the_other_is_the_secret_of_questio
     assert attempt.ping_secret == start.member.beat_secret == bytes(range(32, 64))
 
 
-def test_F4_entropy_is_in_no_representation() -> None:
-    assert repr(Timer(bytes(range(64)))) == "Timer()"
-
-
 def test_F4_what_was_made_of_entropy_and_kept_secret_is_in_no_representation() -> None:
     bench = Bench().gathering()
     attempt = attempt_of(bench.member.phase)

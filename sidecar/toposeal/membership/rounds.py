@@ -19,7 +19,6 @@ from toposeal.membership.sealed import seal_of
 from toposeal.membership.signing import Tag, verify_ik
 from toposeal.membership.state import (
     Active,
-    Attempt,
     Committed,
     Fenced,
     Gathering,
@@ -34,16 +33,18 @@ from toposeal.membership.votes import SignedCommit, parse_decision
 
 def evaluate(member: Member, now: int) -> Step:
     """Propose when the candidates suffice, and commit when all of them propose the same."""
-    if not isinstance(member.phase, (Gathering, Proposed)):
+    phase = member.phase
+    if not isinstance(phase, (Gathering, Proposed)):
         return member, ()
-    attempt = member.phase.attempt
-    selection = select(member, attempt, now) if member.blocked is None else None
+    selection = select(member, phase.attempt, now) if member.blocked is None else None
     if selection is None:
-        return replace(member, phase=Gathering(attempt)), ()
-    if not _is_stable(member, selection, now):
-        return replace(member, phase=_gather(member, member.phase, attempt, selection, now)), ()
-    phase, effects = _propose(member, member.phase, selection, now)
-    member, more = _commit_if_agreed(replace(member, phase=phase), phase, now)
+        return replace(member, phase=Gathering(phase.attempt)), ()
+    if isinstance(phase, Gathering) and not selection.full:
+        phase = _standing(member, phase, selection, now)
+        if now < phase.until:
+            return replace(member, phase=phase), ()
+    proposed, effects = _propose(member, phase, selection, now)
+    member, more = _commit_if_agreed(replace(member, phase=proposed), proposed, now)
     return member, effects + more
 
 
@@ -77,36 +78,25 @@ def fence(member: Member, effect: Fence) -> Step:
     return replace(member, phase=Fenced(effect.mismatch), peers={}, by_id_digest={}), (effect,)
 
 
-def _is_stable(member: Member, selection: Selection, now: int) -> bool:
-    """A full selection waits for nobody; where bounds leave room, the choice has stood for T_view. Nobody who
-    lives is left out because it is slow: for a member of the predecessor there is the time of a lease.
+def _standing(member: Member, phase: Gathering, selection: Selection, now: int) -> Gathering:
+    """With the moment since which this very selection stands, and until which it has to: a full one waits for
+    nobody; where bounds leave room it stands for T_view. Nobody who lives is left out because it is slow: for
+    a member of the predecessor there is the time of a lease.
     """
-    if selection.full or not isinstance(member.phase, Gathering):
-        return True
-    wait = _wait(member, selection)
-    return member.phase.selection == selection.iids and now - member.phase.since >= wait
-
-
-def _wait(member: Member, selection: Selection) -> int:
     timers = member.own.topology.topology.timers
-    return max(timers.lease_ms, timers.view_ms) if selection.awaited else timers.view_ms
-
-
-def _gather(
-    member: Member, phase: Gathering | Proposed, attempt: Attempt, selection: Selection, now: int
-) -> Gathering:
-    """Gathering on, with the moment since which this very selection stands, and until which it has to."""
-    same = isinstance(phase, Gathering) and phase.selection == selection.iids
-    since = phase.since if isinstance(phase, Gathering) and same else now
-    return Gathering(attempt, selection.iids, since, since + _wait(member, selection))
+    wait = max(timers.lease_ms, timers.view_ms) if selection.awaited else timers.view_ms
+    since = phase.since if phase.selection == selection.iids else now
+    return Gathering(phase.attempt, selection.iids, since, since + wait)
 
 
 def _propose(
     member: Member, phase: Gathering | Proposed, selection: Selection, now: int
 ) -> tuple[Proposed, tuple[Effect, ...]]:
-    """The PROPOSE of this very selection, said once; the timer repeats it."""
+    """The PROPOSE of this very selection, said once; the timer repeats it. With the same entries its leaver
+    is the same: it is of two members or one, so that without it check 9 is not met.
+    """
     if isinstance(phase, Proposed) and phase.manifest.members == selection.entries:
-        return replace(phase, leaver=selection.leaver), ()
+        return phase, ()
     manifest = manifest_of(member, phase.attempt, selection)
     deadline = now + member.own.topology.topology.timers.attempt_ms
     proposed = Proposed(phase.attempt, manifest, deadline, selection.leaver)

@@ -69,8 +69,8 @@ class Fetch:
     digest: bytes
     source: bytes  # iid
     asked_at: int  # ms
+    held: bool  # whether `source` has said or shown that it holds it; else anything held goes first
     asked: int = 1  # times in a row without an answer
-    held: bool = False  # whether `source` has said or shown that it holds it; else anything held goes first
     topology: bytes = ZERO_DIGEST  # topo_digest that its manifest names and that has to come first
     manifest: Manifest | None = None
     records: tuple[
@@ -184,7 +184,7 @@ class Committed:
     deadline: int
     commit: SignedCommit | None
     members: Mapping[bytes, SealedMember]
-    since: int = 0  # ms
+    since: int  # ms
     leave: SignedLeave | None = None  # that check 9 needed
 
 
