@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from support.actors import Actor, Bench, of
+from support.actors import Actor, Bench, kinds, of
 from support.certificates import link
 
 from toposeal._wire import peer_pb2 as wire
@@ -14,8 +14,9 @@ from toposeal.encoding import encode
 from toposeal.errors import Reason
 from toposeal.evidence.binding import ZERO_DIGEST
 from toposeal.limits import MAX_CANDIDATES_PER_ROLE
-from toposeal.membership.events import Effect, Fence, Resume, Send, Suspend
-from toposeal.membership.heartbeats import lapses_at
+from toposeal.membership.events import Announce, Effect, Fence, Resume, Send, Suspend
+from toposeal.membership.heads import look_ahead
+from toposeal.membership.heartbeats import beat_all, lapsed, lapses_at, quorum_deadline
 from toposeal.membership.machine import deadline
 from toposeal.membership.signing import Tag, verify_ik
 from toposeal.membership.state import Peer
@@ -140,6 +141,24 @@ def test_a_newcomer_beats_to_whoever_has_a_mesh() -> None:
     }
 
 
+def test_a_newcomer_beats_to_who_follows_what_it_does_not_hold_yet() -> None:
+    bench = Bench(ROLES).gathering()
+    one, other = bench.actor("db"), bench.actor("db")
+    bench.meet(one, other)
+    bench.receive(one.heartbeat(bench.own.iid))
+    bench.beat(one, ONE + bytes(16))
+    effects = beat_all(bench.member, bench.now)[1]
+    assert [s.iid for s in of(effects, Send) if sent_kind(s.data) == "heartbeat"] == [one.iid]
+
+
+def test_whom_the_newest_topology_does_not_admit_follows_nothing_newer(mesh: Mesh) -> None:
+    genesis = mesh.bench.member.chain[mesh.manifest.digest]
+    mesh.bench.hold(link(genesis, 9, mesh.everybody))
+    mesh.bench.member = replace(mesh.bench.member, accepted=ZERO_DIGEST)
+    effects = beat_all(mesh.bench.member, mesh.bench.now)[1]
+    assert {body.head for body in beats(effects)} == {mesh.manifest.digest}
+
+
 def test_a_newcomer_is_greeted_with_a_heartbeat_where_there_is_a_mesh(mesh: Mesh) -> None:
     newcomer = mesh.bench.actor("db")
     (body,) = beats(mesh.bench.meet(newcomer), newcomer)
@@ -150,9 +169,10 @@ def test_a_heartbeat_before_admission_is_answered_at_admission() -> None:
     bench = Bench(ROLES).gathering()
     actor = bench.actor("db")
     pending = bench.receive(actor.introduction())
-    bench.receive(actor.heartbeat(bench.own.iid, nonce=ONE))
+    nonce = bytes(31) + b"\1"  # a byte of one may be zero
+    bench.receive(actor.heartbeat(bench.own.iid, nonce=nonce))
     (body,) = beats(bench.appraise(pending), actor)
-    assert (body.answer, body.head) == (ONE, ZERO_DIGEST)
+    assert (body.answer, body.head) == (nonce, ZERO_DIGEST)
 
 
 def test_P5_nothing_is_sent_to_a_stranger(mesh: Mesh) -> None:
@@ -169,12 +189,31 @@ def test_who_goes_by_another_topology_is_sent_some_too(mesh: Mesh) -> None:
     assert len(beats(mesh.bench.tick(), other)) == 1
 
 
+@pytest.mark.parametrize(("silent", "sent"), [(1, ["heartbeat"]), (2, ["introduction", "heartbeat"])])
+def test_who_leaves_two_heartbeats_unanswered_may_not_know_us(
+    mesh: Mesh, silent: int, sent: list[str]
+) -> None:
+    for actor in mesh.dbs[:2]:
+        mesh.bench.member = mesh.bench.member.with_peer(replace(mesh.peer(actor), silent=silent))
+    effects = mesh.bench.tick(BEAT)
+    assert [kinds(effects, actor.iid) for actor in mesh.dbs] == [sent, sent, ["heartbeat"]]
+
+
+def test_who_is_suspended_introduces_itself_to_everybody_once_more(mesh: Mesh) -> None:
+    """Those who serve on may have forgotten it."""
+    assert of(mesh.bench.tick(BEAT), Announce) == []
+    mesh.advance(LEASE)
+    assert mesh.bench.member.suspended_at is not None
+    (announced,) = of(mesh.bench.tick(BEAT), Announce)
+    assert [sent_kind(data) for data in announced.messages] == ["introduction"]
+
+
 def test_P12_who_is_silent_is_forgotten_but_none_that_a_certificate_lists(mesh: Mesh) -> None:
     outsider = mesh.bench.actor("web")
     mesh.bench.meet(outsider)
     for _ in range(15):
-        assert outsider.iid in mesh.bench.member.peers
         mesh.bench.tick(BEAT)
+        assert outsider.iid in mesh.bench.member.peers
     mesh.bench.tick(BEAT)
     assert set(mesh.bench.member.peers) == {actor.iid for actor in mesh.dbs}
 
@@ -234,6 +273,21 @@ def test_what_answers_nothing_of_ours_is_answered_at_once_and_proves_nothing(mes
         before.lease_until,
         before.head,
     )
+
+
+def test_who_leaves_says_so_without_an_answer_and_the_others_look_ahead_at_once(mesh: Mesh) -> None:
+    mesh.bench.receive(mesh.dbs[0].heartbeat(mesh.bench.own.iid, ONE, leaving=True))
+    prospect = mesh.bench.member.prospect
+    assert prospect is not None and mesh.dbs[0].iid not in prospect.iids
+
+
+def test_who_lives_again_is_seen_at_once(mesh: Mesh) -> None:
+    mesh.bench.tick()
+    dead = replace(mesh.peer(mesh.dbs[0]), alive_at=None)
+    mesh.bench.member = look_ahead(mesh.bench.member.with_peer(dead), mesh.bench.now)
+    assert mesh.bench.member.prospect is not None
+    mesh.bench.beat(mesh.dbs[0])
+    assert mesh.bench.member.prospect is None
 
 
 def test_L4_two_members_do_not_keep_each_other_talking(mesh: Mesh) -> None:
@@ -478,6 +532,27 @@ def test_under_halt_a_member_waits_for_ever() -> None:
         assert not of(mesh.bench.effects, Resume)
         mesh.bench.beat(actor)
     assert of(mesh.bench.effects, Resume) == [Resume()]
+
+
+def test_who_leaves_does_not_begin_anew(mesh: Mesh) -> None:
+    mesh.advance(LEASE)
+    mesh.bench.member = replace(mesh.bench.member, leaving=True)
+    assert quorum_deadline(mesh.bench.member) is None
+    assert not of(mesh.bench.tick(QUORUM), Fence)
+
+
+def test_M2_why_a_member_is_suspended_is_said_however_long_its_guest_is_up(mesh: Mesh) -> None:
+    since, topology_ms = 1 << 40, mesh.bench.member.topology.timers.topology_ms
+    superseded = since + LEASE
+    first = superseded - topology_ms
+    member = replace(mesh.bench.member, serving_since=since, adopted=((8, first), (9, first + 5)))
+    for now, reason, found in (
+        (superseded - 1, Reason.NO_MAJORITY, "too few"),
+        (superseded, Reason.TOPOLOGY_SUPERSEDED, "9"),
+        (since + 2 * REATTEST, Reason.SEAL_TOO_OLD, "older than twice reattest_ms"),
+    ):
+        mismatch = lapsed(member, now)
+        assert (mismatch.reason, mismatch.found) == (reason, found)
 
 
 def test_before_the_first_random_bytes_nothing_is_sent_that_needs_them() -> None:

@@ -12,7 +12,9 @@ from support.actors import Bench, kinds, of
 from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.errors import LocalProtocolError, Mismatch, Reason, RemoteProtocolError
+from toposeal.evidence.auxiliary import aux_digest, gpu_messages
 from toposeal.evidence.binding import Purpose, Status
+from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.membership import machine
 from toposeal.membership.events import (
     Announce,
@@ -157,6 +159,19 @@ def test_a_boot_asks_for_its_join_evidence_once_and_says_nothing_before_it_passe
     assert bench.member.phase == Waiting(1, bench.now)
 
 
+def test_the_devices_that_came_with_our_join_evidence_are_in_our_hello() -> None:
+    bench = Bench(ROLES)
+    binding, gpu = of(bench.effects, Quote)[0].binding, GpuEvidence(b"report", b"chain")
+    evidence = symbolic_evidence(binding, bench.own.identity.role)
+    evidence.gpus.extend(gpu_messages([gpu]))
+    asked = of(bench.event(Quoted(binding, evidence)), Appraise)
+    assert bench.member.gpus == (gpu,) and asked[0].evidence == evidence
+    bench.member = replace(bench.member, phase=Waiting(1, bench.now))
+    bench.tick()
+    attempt = attempt_of(bench.member.phase)
+    assert attempt is not None and attempt.hello.aux_digest == aux_digest([gpu])
+
+
 def test_a_role_that_nobody_declared_does_not_even_boot() -> None:
     bench = Bench(ROLES)
     own = make_own(bench.entropy, "cache", "10.0.0.9", bench.signed)
@@ -275,7 +290,7 @@ def test_E3_live_is_bound_to_the_challenge_and_to_being_active() -> None:
 def test_no_live_evidence_before_active(phase: str) -> None:
     with pytest.raises(RemoteProtocolError) as error:
         live(Mesh(phase).bench.member, bytes([5]) * 32)
-    assert error.value.reason is Reason.NOT_ACTIVE
+    assert (error.value.reason, error.value.mismatches[0].found) == (Reason.NOT_ACTIVE, phase)
 
 
 def test_the_manifest_that_is_active_is_answered_for_until_the_next_one_is() -> None:

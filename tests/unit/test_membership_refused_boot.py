@@ -84,6 +84,16 @@ def test_one_that_does_not_changes_the_reason_and_gives_no_more_time(refused: Be
     assert of(refused.tick(since + QUORUM - refused.now), Fence)
 
 
+def test_it_looks_at_its_evidence_again_when_it_is_time_however_long_its_guest_is_up(refused: Bench) -> None:
+    phase, ago = refused.member.phase, 10 * QUORUM
+    assert isinstance(phase, Boot)
+    refused.now += ago
+    again = replace(refused.member, phase=replace(phase, since=refused.now))
+    refused.member = replace(again, resend_at=refused.member.resend_at + ago)
+    assert refused.tick(ATTEMPT - 1) == []
+    assert len(of(refused.tick(1), Appraise)) == 1
+
+
 def test_T3_only_the_owners_counts_and_none_that_is_older(refused: Bench) -> None:
     before = refused.member
     foreign = signed_topology(ROLES, version=9, owner_seed=2, **TIMERS)

@@ -13,6 +13,7 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.encoding import encode
 from toposeal.errors import LocalProtocolError, Mismatch, Reason
 from toposeal.evidence.binding import Binding, Purpose, Status, live_binding
+from toposeal.evidence.gpu_certs import GpuEvidence
 from toposeal.membership import sealing
 from toposeal.membership.events import (
     Activate,
@@ -252,6 +253,45 @@ def test_verdicts_about_something_past_or_foreign_change_nothing(mesh: Mesh) -> 
     assert bench.member == before.without_peer(mesh.b.iid)
 
 
+def test_verdicts_and_failed_quotes_after_the_attempt_change_nothing(mesh: Mesh) -> None:
+    bench = mesh.bench
+    quoted, pending = bench.last(Quote)[0], of(bench.receive(mesh.b.commit(mesh.manifest)), Appraise)[0]
+    ends(mesh)
+    before = bench.member
+    assert bench.event(symbolic_appraisal(pending)) == [] and bench.member == before
+    assert bench.event(Refused(pending.ticket, MISMATCH)) == [] and bench.member == before
+    assert bench.event(QuoteFailed(quoted.binding, MISMATCH)) == [Alarm(MISMATCH)] and bench.member == before
+
+
+def test_a_verdict_counts_only_for_a_commit_to_this_manifest(mesh: Mesh) -> None:
+    bench = mesh.bench
+    pending = of(bench.receive(mesh.b.commit(mesh.manifest)), Appraise)[0]
+    other = make_commit(mesh.b.own.keys, mesh.b.iid, foreign(mesh, topology_version=8), pending.evidence)
+    peer = bench.member.peers[mesh.b.iid]
+    bench.member = bench.member.with_peer(replace(peer, commit=other))
+    before = bench.member
+    assert bench.event(symbolic_appraisal(pending)) == [] and bench.member == before
+
+
+def test_E3_of_each_member_what_it_showed_itself_is_kept(mesh: Mesh) -> None:
+    """The auxiliary evidence too: whoever takes the record over appraises it again."""
+    bench, theirs, ours = mesh.bench, (GpuEvidence(b"theirs", b""),), (GpuEvidence(b"ours", b""),)
+    peer = bench.member.peers[mesh.b.iid]
+    bench.member = replace(bench.member.with_peer(replace(peer, gpus=theirs)), gpus=ours)
+    mesh.commit(mesh.b)
+    mesh.quote_ourselves()
+    phase = bench.member.phase
+    assert isinstance(phase, Committed)
+    kept = {iid: proof.gpus for iid, proof in phase.members.items()}
+    assert kept == {mesh.b.iid: theirs, bench.own.iid: ours}
+
+
+def test_a_seal_ends_the_count_of_failures(mesh: Mesh) -> None:
+    mesh.bench.member = replace(mesh.bench.member, failures=3)
+    sealed(mesh)
+    assert mesh.bench.member.failures == 0
+
+
 def verified(bench: Bench) -> set[bytes]:
     phase = bench.member.phase
     assert isinstance(phase, Committed)
@@ -333,6 +373,12 @@ def test_nobody_is_doubted_for_what_may_be_our_own_fault(mesh: Mesh) -> None:
     again.quote_ourselves()
     again.bench.receive(again.b.commit(again.manifest))
     assert ends(again) == {again.a.iid: again.bench.now}
+
+
+def test_who_is_gone_is_not_doubted(mesh: Mesh) -> None:
+    mesh.quote_ourselves()
+    mesh.bench.member = mesh.bench.member.without_peer(mesh.a.iid)
+    assert ends(mesh) == {mesh.b.iid: mesh.bench.now}
 
 
 def test_a_commitment_that_holds_ends_the_doubt(mesh: Mesh) -> None:

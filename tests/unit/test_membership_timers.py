@@ -247,6 +247,26 @@ def test_R4_the_back_off_doubles_with_jitter_up_to_two_minutes(bench: Bench) -> 
         assert other.member.failures == failures
 
 
+@pytest.mark.parametrize(
+    ("failures", "chance", "pause"),
+    [
+        (1, 0, 1_000),
+        (1, 0xFFFF, 1_999),
+        (7, 0, 60_000),
+        (7, 367, 60_335),  # 60 335.999
+        (7, 0xFFFF, 119_999),
+    ],
+)
+def test_R4_the_jitter_is_as_much_again_as_the_back_off_is_at_least(
+    bench: Bench, failures: int, chance: int, pause: int
+) -> None:
+    bench.proposed(bench.actor("db"), bench.actor("db"))
+    bench.member = replace(bench.member, failures=failures - 1)
+    bench.now += 10_000
+    bench.event(Timer(chance.to_bytes(2) + bench.entropy.randbytes(62)))
+    assert bench.member.phase == Waiting(2, bench.now + pause)
+
+
 def test_each_attempt_has_its_own_number_and_nonce(bench: Bench) -> None:
     waiting = given_up(bench, times=3)
     assert waiting.epoch == 4
@@ -283,7 +303,27 @@ def test_others_in_a_higher_attempt_are_joined_not_overtaken(bench: Bench) -> No
     newcomer.new_hello(7)
     bench.appraise(bench.receive(newcomer.introduction()))
     bench.tick(15_000)
-    assert bench.member.phase == Waiting(7, bench.now)
+    assert bench.member.phase == Waiting(7, bench.now) and bench.member.failures == 1
+
+
+def test_nothing_of_an_attempt_counts_in_the_next_one(bench: Bench) -> None:
+    a, b = bench.actor("db"), bench.actor("db")
+    manifest = bench.committed(a, b)
+    bench.receive(a.commit(manifest))
+    bench.receive(a.sealed(manifest))
+    before = bench.member.peers[a.iid]
+    lost: dict[str, Any] = {
+        "pings": 0,
+        "pong_at": None,
+        "proposed": None,
+        "commit": None,
+        "sealed": None,
+        "seal": b"",
+    }
+    assert before.greeted and all(getattr(before, name) != value for name, value in lost.items())
+    bench.put(Waiting(2, bench.now))
+    bench.tick(0)
+    assert bench.member.peers[a.iid] == replace(before, **lost, silent=before.silent + 1)
 
 
 def test_L4_a_failed_attempt_never_jumps_by_more_than_the_step(bench: Bench) -> None:

@@ -92,8 +92,8 @@ def _standing(member: Member, phase: Gathering, selection: Selection, now: int) 
 def _propose(
     member: Member, phase: Gathering | Proposed, selection: Selection, now: int
 ) -> tuple[Proposed, tuple[Effect, ...]]:
-    """The PROPOSE of this very selection, said once; the timer repeats it. With the same entries its leaver
-    is the same: it is of two members or one, so that without it check 9 is not met.
+    """The PROPOSE of this very selection, said once; the timer repeats it. With the same entries the leaver
+    is the same: the predecessor has two members or one, and without the LEAVE check 9 is not met.
     """
     if isinstance(phase, Proposed) and phase.manifest.members == selection.entries:
         return phase, ()

@@ -23,7 +23,6 @@ from toposeal.membership.state import (
     Proposed,
     Sealed,
     attempt_of,
-    sealed_of,
 )
 from toposeal.membership.votes import (
     Decision,
@@ -62,7 +61,7 @@ def on_commit(member: Member, message: wire.Commit, now: int) -> Step:
     decision = parse_decision(message.body, "commit")
     peer = admitted_peer(member, decision.sender, "commit.sender")
     held = member.chain.get(member.sealed)
-    if held is not None and (sealed_of(member.phase) or decision.manifest_digest == member.sealed):
+    if held is not None and decision.manifest_digest == held.digest:
         verify_commit(message, peer.identity)
         return _help_laggard(member, held.sealed, decision, now)
     attempt = attempt_of(member.phase)
@@ -88,9 +87,11 @@ def on_seal_verified(member: Member, event: Appraised, now: int) -> Step:
     phase = member.phase
     if not isinstance(phase, Committed) or event.ticket.digest != phase.manifest.digest:
         return member, ()
-    proof = _sealed_member(member, phase, event)
     joined = _joined(member, event.ticket.iid)
-    if proof is None or joined is None:
+    if joined is None:
+        return member, ()
+    proof = _sealed_member(member, phase, event)
+    if proof is None:
         return member, ()
     moved = _moved(event.verified, joined)
     if moved is not None:
@@ -161,12 +162,11 @@ def activate_if_all_sealed(member: Member, now: int) -> Step:
 
 
 def _sealed_member(member: Member, phase: Committed, event: Appraised) -> SealedMember | None:
-    """What proves one entry, or None if what was appraised is no longer what we hold."""
+    """What proves our own entry or a peer's, or None if what was appraised is no longer what we hold."""
     iid = event.ticket.iid
     entry = phase.manifest.entry(iid)
-    own = iid == member.own.iid
     peer = member.peers.get(iid)
-    if entry is None or not (own or peer):
+    if entry is None:
         return None
     check_verified(event.verified, seal_of(phase.manifest, entry))
     signed = member.own.signed if peer is None else peer.signed
@@ -225,7 +225,7 @@ def _help_laggard(member: Member, sealed: SealedManifest, decision: Decision, no
     A COMMIT is also a question for the other's votes. So whoever has sealed gets SEALED alone, which
     asks for nothing: two sealed members do not keep each other talking.
     """
-    if decision.manifest_digest != sealed.manifest.digest or sealed.manifest.entry(decision.sender) is None:
+    if sealed.manifest.entry(decision.sender) is None:
         raise stale("commit.manifest_digest", decision.manifest_digest)
     peer = member.peers[decision.sender]
     interval = member.own.topology.topology.timers.ping_ms
