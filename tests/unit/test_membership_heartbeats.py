@@ -283,6 +283,8 @@ def test_who_leaves_says_so_without_an_answer_and_the_others_look_ahead_at_once(
 
 def test_who_lives_again_is_seen_at_once(mesh: Mesh) -> None:
     mesh.bench.tick()
+    mesh.bench.beat(mesh.dbs[0])
+    mesh.bench.tick(BEAT)
     dead = replace(mesh.peer(mesh.dbs[0]), alive_at=None)
     mesh.bench.member = look_ahead(mesh.bench.member.with_peer(dead), mesh.bench.now)
     assert mesh.bench.member.prospect is not None

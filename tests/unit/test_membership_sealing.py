@@ -233,6 +233,8 @@ def test_our_own_evidence_failing_is_a_fault(mesh: Mesh) -> None:
 
 def test_verdicts_about_something_past_or_foreign_change_nothing(mesh: Mesh) -> None:
     bench, d = mesh.bench, mesh.manifest.digest
+    outsider = bench.actor("db")
+    bench.meet(outsider)
     mesh.commit(mesh.a)
     binding = seal_binding(mesh, mesh.b)
     verified = VerifiedEvidence("tdx", "db", binding, "UpToDate", (), bytes(16), 0)
@@ -244,6 +246,7 @@ def test_verdicts_about_something_past_or_foreign_change_nothing(mesh: Mesh) -> 
     ):
         assert bench.event(Refused(ticket, MISMATCH)) == []
         assert bench.event(Appraised(ticket, verified)) == []
+    assert bench.event(Appraised(Ticket(Subject.COMMIT, outsider.iid, d), verified)) == []
     assert bench.event(Refused(Ticket(Subject.COMMIT, mesh.a.iid, d), MISMATCH)) == []
     # Nothing to prove it with: no COMMIT of that member is at hand, or nothing of it at all.
     assert bench.event(Appraised(Ticket(Subject.COMMIT, mesh.b.iid, d), verified)) == []
