@@ -276,8 +276,7 @@ def test_a_verdict_counts_only_for_a_commit_to_this_manifest(mesh: Mesh) -> None
     assert bench.event(symbolic_appraisal(pending)) == [] and bench.member == before
 
 
-def test_E3_of_each_member_what_it_showed_itself_is_kept(mesh: Mesh) -> None:
-    """The auxiliary evidence too: whoever takes the record over appraises it again."""
+def test_each_member_is_sealed_with_its_own_auxiliary_evidence(mesh: Mesh) -> None:
     bench, theirs, ours = mesh.bench, (GpuEvidence(b"theirs", b""),), (GpuEvidence(b"ours", b""),)
     peer = bench.member.peers[mesh.b.iid]
     bench.member = replace(bench.member.with_peer(replace(peer, gpus=theirs)), gpus=ours)
