@@ -165,14 +165,14 @@ def _sealed_member(member: Member, phase: Committed, event: Appraised) -> Sealed
     """What proves our own entry or a peer's, or None if what was appraised is no longer what we hold."""
     iid = event.ticket.iid
     entry = phase.manifest.entry(iid)
-    peer = member.peers.get(iid)
     if entry is None:
         return None
     check_verified(event.verified, seal_of(phase.manifest, entry))
-    signed = member.own.signed if peer is None else peer.signed
-    hello = phase.attempt.hello if peer is None else peer.hello
-    commit = phase.commit if peer is None else peer.commit
-    gpus = member.gpus if peer is None else peer.gpus
+    if iid == member.own.iid:
+        signed, hello, commit, gpus = member.own.signed, phase.attempt.hello, phase.commit, member.gpus
+    else:
+        peer = member.peers[iid]
+        signed, hello, commit, gpus = peer.signed, peer.hello, peer.commit, peer.gpus
     if commit is None or commit.decision.manifest_digest != phase.manifest.digest:
         return None
     if hello.hello_digest != entry.hello_digest:
