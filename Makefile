@@ -105,7 +105,7 @@ kernel:  ## our reader on the configfs-tsm of a stock kernel, in an emulated mac
 	@$(BIN)/pytest -q tests/kernel
 
 figures:  ## measure the curves of bench rounds and crowd, draw them into docs/figures: on an idle machine (root)
-	@for name in rounds crowd; do \
+	@for name in crowd rounds; do \
 		$(BIN)/toposeal-lab bench $$name --json > build/$$name.json && cp build/$$name.json docs/figures/$$name.json || exit 1; \
 	done
 	@$(BIN)/python -I tests/support/figures.py
