@@ -67,7 +67,7 @@ class Mesh:
         """Wait until these members serve one manifest that lists them and nobody else, by the verdict of an
         outside verifier. Raises CheckFailed.
         """
-        wanted = sorted(POSSIBLE[name] for name in names)
+        wanted = sorted(self[name].role for name in names)
         end = time.monotonic() + SETTLE_S
         while True:
             epochs = {epoch(self[name]) for name in names}
@@ -107,9 +107,9 @@ class Mesh:
         return as_app(self[name].pod, system_python(), "-I", "-c", asked)
 
     def load(self, per_second: int) -> AbstractContextManager[Load]:
-        """api-1 asks db, over some connections that it keeps and now and then a new one."""
+        """api-1 asks db, over connections that it keeps and now and then a new one; some are only kept."""
         asked = Asked(self.address("api-1", "db"), REDIS_PORT, PING, PONG)
-        return load(self["api-1"].pod, asked, per_second, busy=4)
+        return load(self["api-1"].pod, asked, per_second, busy=4, idle=4)
 
     def answers_of(self, wanted: str, tries: int = 60) -> str:
         """Until `wanted` has answered web's call of `api`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toposeal_lab.bench_rounds import committed
+from toposeal_lab.bench_spans import committed
 from toposeal_lab.member import Event
 
 
