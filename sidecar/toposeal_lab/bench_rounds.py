@@ -59,8 +59,9 @@ def bench_rounds(args: argparse.Namespace) -> Result:
     """
     check_machine(SHOP_PROGRAMS)
     curves = [_seal(size, args.quote_delay) for size in args.mesh]
-    changing = bench_changes(args.rate, args.runs)
-    crowded = bench_crowded(args.crowded, args.rate, (args.runs + 1) // 2)
+    few = (args.runs + 1) // 2
+    changing = bench_changes(args.rate, few)
+    crowded = bench_crowded(args.crowded, args.rate, few)
     attesting = _attesting(args.rate, _ATTESTATIONS * args.runs)
     everywhere = {name: changing[name] + crowded[name] + attesting[name] for name in _LOST}
     ratio = changing["changes"]["join"]["p99_ratio"]

@@ -22,9 +22,9 @@ ECHO, FIRST, HALF_CLIENT, HALF_SERVER, COUNTED, WEBSOCKET, ABORT, HTTP, WHO, NOB
 TIMEOUT_S = 60.0
 BANNER = b"220 ready\r\n"
 ANSWER = 4 << 20
-RESET = -1
+RESET, UNKNOWN = -1, -2
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_counted = [0]
+_counted = [UNKNOWN]
 
 
 def take(sock: socket.socket, size: int) -> bytes:
@@ -59,12 +59,12 @@ def answer_at_the_end(sock: socket.socket) -> None:
 
 
 def end_first(sock: socket.socket) -> None:
-    _counted[0] = 0
+    _counted[0] = UNKNOWN
     sock.sendall(BANNER)
-    sock.shutdown(socket.SHUT_WR)
     try:
+        sock.shutdown(socket.SHUT_WR)  # not connected any more, if a reset was faster
         _counted[0] = len(until_end(sock))
-    except ConnectionResetError:
+    except OSError:
         _counted[0] = RESET
 
 
@@ -221,13 +221,18 @@ def half_server(host: str, size: int) -> str:
         banner = until_end(sock)
         sock.sendall(bytes(size))
         sock.shutdown(socket.SHUT_WR)
+    return f"{banner == BANNER} {counted(host)}"
+
+
+def counted(host: str) -> int:
+    """What the server that ends first has got, as soon as it knows."""
     for _ in range(100):
         with connect(host, COUNTED) as sock:
-            counted = int(until_end(sock))
-        if counted == size:
+            found = int(until_end(sock))
+        if found != UNKNOWN:
             break
         threading.Event().wait(0.05)
-    return f"{banner == BANNER} {counted}"
+    return found
 
 
 def many(host: str, number: int) -> str:
@@ -278,9 +283,7 @@ def aborting(host: str, _: int) -> str:
     with connect(host, HALF_SERVER) as sock:
         take(sock, len(BANNER))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    threading.Event().wait(0.5)
-    with connect(host, COUNTED) as sock:
-        return "reset" if int(until_end(sock)) == RESET else "end"
+    return "reset" if counted(host) == RESET else "end"
 
 
 def nobody(host: str, _: int) -> str:
