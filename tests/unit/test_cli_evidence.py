@@ -135,6 +135,13 @@ def test_exit_2_what_is_no_evidence(run: Run) -> None:
     assert "[evidence_kind]" in err
 
 
+def test_exit_2_show_says_what_is_wrong_with_a_bundle(run: Run, folder: Path) -> None:
+    (folder / "damaged").write_bytes(b'{"tdx": [], "snp": {"crl": []}}')
+    code, out, err = run("show", "damaged")
+    assert (code, out) == (2, "")
+    assert err.startswith("toposeal: bundle.snp: ") and "[collateral_invalid]" in err
+
+
 def test_fields_that_cannot_be_read_are_left_out(run: Run, folder: Path) -> None:
     code, found = verdict(run, "reserved", *SNP)
     assert (code, found["kind"], found["fields"]) == (2, "snp", {})

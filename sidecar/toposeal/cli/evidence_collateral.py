@@ -135,10 +135,14 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def show(data: bytes, as_json: bool) -> bool:
-    """Print `data` if it is a bundle, or dcap-qvl's collateral; returns whether it is."""
+    """Print `data` if it is a bundle, or dcap-qvl's collateral; returns whether it is. Raises EvidenceError
+    for a JSON object that is neither: nothing else that can be shown is one.
+    """
     try:
         bundle = parse_bundle(data)
     except EvidenceError:
+        if data.lstrip().startswith(b"{"):
+            raise
         return False
     _tell(bundle, as_json)
     return True
