@@ -12,7 +12,6 @@ from toposeal.membership.choosing import choose, doubted, leavers
 from toposeal.membership.heads import is_alive, parting
 from toposeal.membership.manifest import Entry, Manifest, build_manifest
 from toposeal.membership.state import Attempt, Member, Peer, is_eligible
-from toposeal.verification.model import VerifiedEvidence
 
 _MISSED_PINGS = 3  # a candidate that missed this many in a row is not live
 
@@ -50,12 +49,11 @@ def select(member: Member, attempt: Attempt, now: int) -> Selection | None:
     if member.accepted != member.topology.digest:
         return None  # we have no place in it ourselves
     live = [p for p in member.peers.values() if is_candidate(member, attempt, p, now)]
-    live = _apart(member, live)
     count = Counter([member.own.identity.role, *(p.identity.role for p in live)])
     if any(count[name] < role.min_replicas for name, role in roles.items()):
         return None  # the common case while members arrive, and a cheap one
     own = attempt.hello.entry(member.own.identity)
-    entries = list(_unique([own, *(p.hello.entry(p.identity) for p in live)]))
+    entries = list(_unique([own, *(p.hello.entry(p.identity) for p in _apart(member, live))]))
     doubtful, gone = doubted(member, now), parting(member, path[0] if path else None, now)
     choice = choose(roles, entries, leavers(member), doubtful, path or (), gone)
     if choice is None or own not in choice.entries:
@@ -84,36 +82,29 @@ def manifest_of(member: Member, attempt: Attempt, selection: Selection) -> Manif
 
 def is_candidate(member: Member, attempt: Attempt, peer: Peer, now: int) -> bool:
     """Eligible, current (our topology, epoch and predecessor) and live (a recent PONG in this attempt)."""
-    limit = _MISSED_PINGS * member.own.topology.topology.timers.ping_ms
     return (
-        is_eligible(member, peer)
+        peer.pong_at is not None
+        and now - peer.pong_at <= _MISSED_PINGS * member.topology.timers.ping_ms
+        and is_eligible(member, peer)
         and peer.hello.target_epoch == attempt.epoch
         and peer.hello.previous == attempt.previous
-        and peer.hello.topology_digest == member.own.topology.topology.digest
-        and peer.pong_at is not None
-        and now - peer.pong_at <= limit
+        and peer.hello.topology_digest == member.topology.digest
     )
 
 
 def _apart(member: Member, live: list[Peer]) -> list[Peer]:
     """Without those of whom two share a confidential VM or a GPU: evidence names the VM, not the pod, so
     neither can be told from the other. What is ours can be nobody else's."""
-    holds = {p.identity.iid: held(p.admitted.join) for p in live if p.admitted}
+    holds = {p.identity.iid: p.admitted.join.held for p in live if p.admitted}
     if not any(holds.values()):
         return live
     count = Counter(thing for things in holds.values() for thing in things)
-    ours = held(member.admitted) if member.admitted else frozenset()
+    ours = member.admitted.held if member.admitted else frozenset()
     return [
         p
         for p in live
         if not holds[p.identity.iid] & ours and all(count[thing] == 1 for thing in holds[p.identity.iid])
     ]
-
-
-def held(join: VerifiedEvidence) -> frozenset[bytes]:
-    """What only one member can have: its guest, where evidence names it, and its GPUs."""
-    guest = [] if join.guest is None else [join.guest]
-    return frozenset([*guest, *(gpu.device_id for gpu in join.gpus)])
 
 
 def _unique(entries: list[Entry]) -> Iterable[Entry]:

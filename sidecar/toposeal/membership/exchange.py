@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 from toposeal._wire import evidence_pb2 as wire_evidence
 from toposeal._wire import peer_pb2 as wire
@@ -11,7 +12,6 @@ from toposeal.errors import Mismatch, Reason, RemoteProtocolError, printable
 from toposeal.evidence.auxiliary import aux_digest
 from toposeal.limits import MAX_DECLINED
 from toposeal.membership import fetching, heartbeats, outbox
-from toposeal.membership.candidates import held
 from toposeal.membership.events import Alarm, Appraise, Appraised, Effect, Refused, Subject, Ticket
 from toposeal.membership.fields import evidence_field, gpus_field
 from toposeal.membership.hello import Hello, peek_id_digest, verify_hello
@@ -209,10 +209,10 @@ def _has_left(manifest: Manifest, peer: Peer) -> bool:
 
 def _same_nonce(member: Member, peer: Peer) -> list[Mismatch]:
     """Who else shows the nonce of `peer`: an entropy source that failed (K7)."""
-    attempt = attempt_of(member.phase)
-    others = [p.hello for p in member.peers.values() if p.admitted and p.identity.iid != peer.identity.iid]
-    hellos = [*others, attempt.hello] if attempt else others
-    if all(h.nonce != peer.hello.nonce for h in hellos):
+    attempt, nonce = attempt_of(member.phase), peer.hello.nonce
+    others = (p for iid, p in member.peers.items() if p.admitted and iid != peer.identity.iid)
+    ours = attempt is not None and attempt.hello.nonce == nonce
+    if not ours and all(p.hello.nonce != nonce for p in others):
         return []
     return [
         Mismatch(Reason.ENTROPY, f"hello.nonce of {peer.identity.role}", "a nonce twice", "a fresh nonce")
@@ -225,8 +225,8 @@ def _shared(member: Member, peer: Peer) -> list[Mismatch]:
     """
     joins = [p.admitted.join for p in member.peers.values() if p.admitted and p is not peer]
     others = [*joins, member.admitted] if member.admitted else joins
-    mine = held(peer.admitted.join) if peer.admitted else frozenset()
-    if not any(mine & held(other) for other in others):
+    mine = peer.admitted.join.held if peer.admitted else frozenset()
+    if mine.isdisjoint(chain.from_iterable(other.held for other in others)):
         return []
     field, expected = f"join of {peer.identity.role}", "a confidential VM and devices of its own"
     found = "the guest or a GPU of a second pod, or of an earlier boot, perhaps replayed"

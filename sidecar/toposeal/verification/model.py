@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from toposeal.evidence.binding import Binding
 
@@ -54,3 +55,9 @@ class VerifiedEvidence:
     expires_at: int  # Unix seconds: the earliest expiry of what the verdict rests on
     guest: bytes | None = None  # SNP: REPORT_ID, 32, one for each guest; TDX has none
     gpus: tuple[GpuDevice, ...] = ()  # JOIN: the devices that answered for this member
+
+    @cached_property
+    def held(self) -> frozenset[bytes]:
+        """What only one member can have: its guest, where evidence names it, and its GPUs."""
+        guest = [] if self.guest is None else [self.guest]
+        return frozenset([*guest, *(gpu.device_id for gpu in self.gpus)])
