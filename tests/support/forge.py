@@ -176,3 +176,11 @@ def tlv(tag: int, content: bytes) -> bytes:
         return bytes([tag, len(content)]) + content
     size = (len(content).bit_length() + 7) // 8
     return bytes([tag, 0x80 | size]) + len(content).to_bytes(size, "big") + content
+
+
+def loosened(der: bytes) -> bytes:
+    """A certificate whose signature ends with a zero bit, which is called unused."""
+    signature = x509.load_der_x509_certificate(der).signature
+    place = len(der) - len(signature) - 1
+    assert der[place:] == b"\0" + signature and not der[-1] & 1
+    return der[:place] + b"\1" + signature

@@ -18,6 +18,7 @@ from support.forge import (
     constraints,
     domain_of,
     forge_ca,
+    loosened,
     new_key,
     resigned,
     tlv,
@@ -254,7 +255,4 @@ def test_K3_a_flipped_bit_anywhere_is_refused() -> None:
 def test_K3_unused_bits_of_the_signature_are_refused() -> None:
     """Half of all signatures end in a zero bit, which a lax reader lets the encoder drop."""
     honest = next(c for c in (forge_ca(KEY) for _ in range(64)) if c[-1] & 1 == 0)
-    size = len(x509.load_der_x509_certificate(honest).signature)
-    forged = honest[: -size - 1] + b"\x01" + honest[-size:]
-    assert x509.load_der_x509_certificate(forged).signature
-    assert refused(forged) == "ca.signature"
+    assert refused(loosened(honest)) == "ca.signature"

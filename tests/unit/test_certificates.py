@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
-from support.forge import resigned
+from support.forge import loosened, resigned
 from support.tdx import HOST, NOW, PKI, refusal
 
 from toposeal.errors import Reason
@@ -96,6 +96,17 @@ def test_E13_the_free_bits_of_base64_are_not_free() -> None:
     assert lenient(variant) == lenient(pem)
     assert len(parse_chain(pem, 1, "chain", Reason.COLLATERAL_SIGNER)) == 1
     assert reason(variant, 1) is Reason.COLLATERAL_SIGNER
+
+
+def test_E13_the_free_bits_of_a_signature_are_not_free() -> None:
+    """Of a BIT STRING that ends with a zero the last bit can be called unused, and verifies as before."""
+    ders = (LabPki.create(NOW).root_der for _ in range(64))
+    der = next(each for each in ders if not each[-1] & 1)
+    variant = loosened(der)
+    read = x509.load_der_x509_certificate(variant)
+    read.verify_directly_issued_by(read)
+    assert len(parse_chain(relabelled(der), 1, "chain", Reason.COLLATERAL_SIGNER)) == 1
+    assert reason(relabelled(variant), 1) is Reason.COLLATERAL_SIGNER
 
 
 def test_a_chain_above_the_cap_is_refused_unread() -> None:

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from support.forge import loosened
 from support.gpu import MODELS, NOW, gpu, nvidia, odd
 from support.tdx import refusal
 
@@ -67,6 +68,14 @@ def test_E14_another_text_is_refused() -> None:
     ):
         assert refusal(parse_gpu_chain, wrong) is Reason.CERTIFICATE_INVALID
     assert refusal(parse_gpu_chain, bytes(MAX_GPU_CHAIN_SIZE + 1)) is Reason.TOO_LARGE
+
+
+def test_E13_the_free_bits_of_a_signature_are_not_free() -> None:
+    leaves = (parse_gpu_chain(gpu(number=number).chain).leaf for number in range(100, 164))
+    leaf = next(each for each in leaves if not each.der[-1] & 1)
+    assert parse_gpu_chain(with_level(0, leaf.x509)).leaf == leaf
+    variant = x509.load_der_x509_certificate(loosened(leaf.der))
+    assert refusal(parse_gpu_chain, with_level(0, variant)) is Reason.CERTIFICATE_INVALID
 
 
 def test_E14_keys_and_signatures_are_those_of_the_profile() -> None:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from toposeal.errors import EvidenceError, Reason
@@ -68,6 +69,13 @@ def is_ca(extensions: x509.Extensions) -> bool:
     return constraints.ca and usage.key_cert_sign
 
 
+def is_whole(certificate: x509.Certificate) -> bool:
+    """Whether its signature, a BIT STRING at its end, is of whole bytes: a zero bit at the end of one could
+    be called unused, which no verification notices, and one certificate would have two encodings.
+    """
+    return certificate.public_bytes(Encoding.DER).endswith(b"\0" + certificate.signature)
+
+
 @lru_cache(_REMEMBERED)
 def _certificate(der: bytes) -> Certificate:
     """The facts of one certificate, or ValueError. They follow from the bytes alone."""
@@ -77,6 +85,8 @@ def _certificate(der: bytes) -> Certificate:
         raise ValueError(f"{len(names)} common names in one subject")
     if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
         raise ValueError("a signature that is not ECDSA with SHA-256")
+    if not is_whole(certificate):
+        raise ValueError("a signature with unused bits")
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("a key that is not on P-256")

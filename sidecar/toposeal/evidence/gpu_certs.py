@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from toposeal.errors import EvidenceError, Reason
-from toposeal.evidence.certificates import is_ca
+from toposeal.evidence.certificates import is_ca, is_whole
 from toposeal.evidence.gpu_firmware import FIRMWARE_EXTENSIONS, Firmware, read_firmware
 from toposeal.evidence.pem import decode_canonical
 from toposeal.limits import MAX_GPU_CHAIN_SIZE
@@ -128,6 +128,8 @@ def read_certificate(certificate: x509.Certificate, field: str) -> NvidiaCertifi
         raise _refusal(f"{field}.public_key", type(key).__name__, "a key on P-384")
     if algorithm != SignatureAlgorithmOID.ECDSA_WITH_SHA384 or not isinstance(hash_algorithm, hashes.SHA384):
         raise _refusal(f"{field}.signature", algorithm.dotted_string, "ECDSA with SHA-384")
+    if not is_whole(certificate):
+        raise _refusal(f"{field}.signature", "unused bits", "whole bytes")
     if unknown:
         raise _refusal(f"{field}.extensions", sorted(unknown), "no other critical extension")
     return NvidiaCertificate(
