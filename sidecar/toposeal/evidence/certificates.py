@@ -70,8 +70,8 @@ def is_ca(extensions: x509.Extensions) -> bool:
 
 
 def is_whole(certificate: x509.Certificate) -> bool:
-    """Whether its signature, a BIT STRING at its end, is of whole bytes: a zero bit at the end of one could
-    be called unused, which no verification notices, and one certificate would have two encodings.
+    """Whether its signature, a BIT STRING at its end, is of whole bytes: DER lets a zero bit at the end be
+    called unused, and no verification looks at that.
     """
     return certificate.public_bytes(Encoding.DER).endswith(b"\0" + certificate.signature)
 
