@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.envoy import state_directory
 
 if os.geteuid() == 0:
     from toposeal_lab.pods import Node, Pod
@@ -18,6 +20,13 @@ def node() -> Iterator[Node]:
         pytest.skip("network namespaces need root")
     with Node() as made:
         yield made
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """What a daemon keeps for its Envoy, on a real tmpfs."""
+    with state_directory() as path:
+        yield path
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.datapath import application, talk, tls_application
-from support.envoy import Opened, mesh_member, pod_view, running_gate, state_directory
+from support.envoy import Opened, mesh_member, pod_view, running_gate
 from support.forge import DAY, NOW, TestMember, der, forge_ca, forge_leaf, key_pem, new_key, pem
 from support.inside import lockdown
 from support.shop import role, topology
@@ -75,12 +75,6 @@ class Outside:
 @pytest.fixture
 def outside(node: Node) -> Outside:
     return Outside(node)
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with state_directory() as path:
-        yield path
 
 
 def with_gate(pod: Pod, state: Path, test: Callable[[Opened], Awaitable[None]]) -> None:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from support.envoy import (
     ENVOY,
     InProcess,
     Opened,
+    altered,
     leaf_secrets,
     mesh_member,
     pod_view,
     running_gate,
-    state_directory,
 )
 from support.gates import (
     ALONE,
@@ -31,7 +30,7 @@ from support.gates import (
     OPEN_FILES,
     OWN,
     PORT,
-    Altered,
+    Changed,
     caller_outside,
     chains,
     envoy_pids,
@@ -60,12 +59,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 @pytest.fixture
 def pod(node: Node) -> Pod:
     return locked_pod(node)
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with state_directory() as path:
-        yield path
 
 
 def test_before_the_seal_envoy_is_sent_exactly_the_closed_state(node: Node, pod: Pod, state: Path) -> None:
@@ -177,18 +170,8 @@ def refused(reason: Reason, pod: Pod, state: Path, renderer: Renderer, text: str
     with_gate(pod, state, test, renderer)
 
 
-class Mangled(InProcess):
-    """Renders, then replaces bytes of what Envoy is sent."""
-
-    def __init__(self, old: bytes, new: bytes) -> None:
-        super().__init__()
-        self._change = old, new
-
-    async def render(self, plan: PodPlan) -> Update:
-        return mangled(await super().render(plan), *self._change)
-
-
 def mangled(update: Update, old: bytes, new: bytes) -> Update:
+    """`update` with bytes of what Envoy is sent replaced, which have to occur."""
     assert any(old in data for offer in update.values() for data in offer.resources.values())
     return {
         kind: replace(offer, resources={n: data.replace(old, new) for n, data in offer.resources.items()})
@@ -202,9 +185,9 @@ UNKNOWN = b"\xfa\x7f\x00"  # field 2047, empty
 @pytest.mark.parametrize(
     ("renderer", "text"),
     [
-        (Altered(b"BEGIN CERTIFICATE", b"BEGIN NONSENSE"), "CA certificates"),
-        (Mangled(b"\x12\x09blackhole", b"\x12\x09blackhol\xff"), "TcpProxy"),
-        (Mangled(b"\n\x03out", UNKNOWN + b"\n\x03out"), "unknown fields"),
+        (Changed(altered, b"BEGIN CERTIFICATE", b"BEGIN NONSENSE"), "CA certificates"),
+        (Changed(mangled, b"\x12\x09blackhole", b"\x12\x09blackhol\xff"), "TcpProxy"),
+        (Changed(mangled, b"\n\x03out", UNKNOWN + b"\n\x03out"), "unknown fields"),
     ],
     ids=["no CA", "no message", "an unknown field"],
 )
@@ -218,7 +201,13 @@ def test_D7_fault_16_a_gate_whose_probe_does_not_come_through_stays_closed(
     pod: Pod, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("toposeal.host.probe.PROBE_TIMEOUT", 300)
-    refused(Reason.PROBE_FAILED, pod, state, Altered(b"sockets/probe.sock", b"sockets/nobody.sock"), "nonce")
+    refused(
+        Reason.PROBE_FAILED,
+        pod,
+        state,
+        Changed(altered, b"sockets/probe.sock", b"sockets/nobody.sock"),
+        "nonce",
+    )
 
 
 def test_D7_without_the_redirect_the_probe_fails(

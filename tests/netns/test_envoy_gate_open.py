@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from support.datapath import Hand, application, talk
-from support.envoy import Opened, leaf_secrets, running_gate, state_directory
+from support.envoy import Opened, altered, leaf_secrets, running_gate
 from support.forge import TestMember, assemble, forge_leaf, key_pem, new_key, pem, tlv
 from support.gates import (
     ATTESTATION,
@@ -23,7 +23,7 @@ from support.gates import (
     INGRESS,
     OWN,
     PORT,
-    Altered,
+    Changed,
     caller_outside,
     chains,
     envoy_pids,
@@ -46,12 +46,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces ne
 @pytest.fixture
 def pod(node: Node) -> Pod:
     return locked_pod(node)
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with state_directory() as path:
-        yield path
 
 
 def test_rotation_changes_the_leaf_and_cuts_nothing(node: Node, pod: Pod, state: Path) -> None:
@@ -306,6 +300,6 @@ def test_fault_24_plaintext_for_the_application_never_leaves_a_pod_that_lost_its
         assert (answer, b"".join(thief)) == ((b"", b"") if bound else (b"stolen", b"CANARY"))
 
     source = b'"source_address": {\n          "address": "'
-    unbound = Altered(source + pod.ipv4.encode(), source + b"0.0.0.0")
+    unbound = Changed(altered, source + pod.ipv4.encode(), source + b"0.0.0.0")
     with application(pod, PORT, b"served"):
         with_gate(pod, state, test, None if bound else unbound)

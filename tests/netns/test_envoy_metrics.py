@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.datapath import Hand, application, talk
-from support.envoy import Opened, leaf_secrets, mesh_member, pod_view, running_gate, state_directory
+from support.envoy import Opened, leaf_secrets, mesh_member, pod_view, running_gate
 from support.forge import TestMember
 from support.inside import lockdown
 from support.shop import role, topology
@@ -34,12 +33,6 @@ LIMIT = 20  # more than the others below are, so that they need not wait
 OK, NOT_FOUND, TOO_MANY = "200 OK", "404 Not Found", "429 Too Many Requests"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with state_directory() as path:
-        yield path
 
 
 class Scraper:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from support.datapath import Hand, talk
-from support.envoy import Opened, mesh_member, pod_view, running_gate, state_directory
+from support.envoy import Opened, mesh_member, pod_view, running_gate
 from support.forge import TestMember
 from support.inside import lockdown
 from support.shop import role, topology
@@ -25,12 +25,6 @@ ALONE = topology(role("api", 1, serves=(PORT,), probes=PROBES), role("web", 1, c
 OWN, CALLER = TestMember("api"), TestMember("web")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with state_directory() as path:
-        yield path
 
 
 class Application:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from support.datapath import Hand
-from support.envoy import InProcess, Opened, altered, mesh_member, pod_view, running_gate
+from support.envoy import InProcess, Opened, mesh_member, pod_view, running_gate
 from support.forge import TestMember
 from support.inside import lockdown
 from support.keys import admin
@@ -87,12 +87,12 @@ def chains(opened: Opened) -> dict[str, set[str]]:
     return {found["name"]: {chain["name"] for chain in found["filter_chains"]} for found in active}
 
 
-class Altered(InProcess):
-    """Renders, then replaces text of the readable form."""
+class Changed(InProcess):
+    """Renders, and then has `change` replace one thing by another."""
 
-    def __init__(self, old: bytes, new: bytes) -> None:
+    def __init__(self, change: Callable[[Update, bytes, bytes], Update], old: bytes, new: bytes) -> None:
         super().__init__()
-        self._change = old, new
+        self._change, self._what = change, (old, new)
 
     async def render(self, plan: PodPlan) -> Update:
-        return altered(await super().render(plan), *self._change)
+        return self._change(await super().render(plan), *self._what)
