@@ -57,7 +57,7 @@ def _gate_ms(made: World, caller: str) -> float:
 def sealed_at(member: Member) -> float:
     """Boot time. Who has heard SEALED of all others by then is active in the same step, and tells of that."""
     active = member.wait("phase", _WAIT_S, phase="active")
-    return min((float(str(e["t"])) for e in member.events("phase") if e["phase"] == "sealed"), default=active)
+    return min([active, *(float(str(e["t"])) for e in member.events("phase") if e["phase"] == "sealed")])
 
 
 def _address(made: World) -> str:

@@ -20,7 +20,7 @@ class Here(Pod):
         return list(argv)
 
 
-@pytest.mark.parametrize("phases", [("sealed", "active"), ("active",)])
+@pytest.mark.parametrize("phases", [("sealed", "active"), ("active",), ("active", "sealed")])
 def test_who_is_active_in_the_same_step_has_sealed_then(phases: tuple[str, ...], tmp_path: Path) -> None:
     told = [f'{{"event": "phase", "phase": "{name}", "t": {at}}}' for at, name in enumerate(phases, 1)]
     member = Member(Here("a", "", 1), "web", tmp_path / "state", lambda name, event: None)
