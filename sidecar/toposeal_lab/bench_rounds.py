@@ -22,7 +22,7 @@ from toposeal_lab.checks import Checks
 from toposeal_lab.measure import is_python, median, usage
 from toposeal_lab.member import Member
 from toposeal_lab.requirements import SHOP_PROGRAMS, check_machine
-from toposeal_lab.scenario import Cast
+from toposeal_lab.scenario import ROLES, Cast
 from toposeal_lab.scenes.mesh import CAST, TIMERS, Mesh, epoch
 from toposeal_lab.timeline import boottime
 from toposeal_lab.world import World, world
@@ -41,16 +41,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `bench` takes for this benchmark alone."""
     parser.add_argument(
         "--mesh",
-        type=int,
+        type=_of_every_role,
         nargs="+",
         default=[3, 6, 10, 14, 20],
         metavar="N",
         help="rounds: sizes to seal, from 3",
     )
     parser.add_argument(
-        "--crowded", type=int, default=10, metavar="N", help="rounds: members that one more joins, from 3"
+        "--crowded",
+        type=_of_every_role,
+        default=10,
+        metavar="N",
+        help="rounds: members that one more joins, from 3",
     )
     parser.add_argument("--rate", type=positive, default=200, metavar="N", help="rounds: requests a second")
+
+
+def _of_every_role(text: str) -> int:
+    """Members of a mesh. Raises ArgumentTypeError for fewer than the shop has roles."""
+    number, least = int(text), len(ROLES)
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{number}: at least {least}")
+    return number
 
 
 def bench_rounds(args: argparse.Namespace) -> Result:

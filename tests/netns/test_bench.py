@@ -72,10 +72,9 @@ def test_there_is_no_benchmark_that_measures_nothing() -> None:
     assert "invalid choice: 'nothing'" in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--runs", "--rate"])
-def test_there_is_no_benchmark_of_nothing(option: str) -> None:
-    done = subprocess.run(
-        [*COMMAND, "rounds", option, "0"], capture_output=True, text=True, timeout=30, check=False
-    )
+@pytest.mark.parametrize(("option", "least"), [("--runs", 1), ("--rate", 1), ("--mesh", 3), ("--crowded", 3)])
+def test_there_is_no_benchmark_of_nothing(option: str, least: int) -> None:
+    argv = [*COMMAND, "rounds", option, str(least - 1)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
-    assert f"argument {option}: 0: at least 1" in done.stderr
+    assert f"argument {option}: {least - 1}: at least {least}" in done.stderr
