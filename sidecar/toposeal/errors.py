@@ -226,8 +226,17 @@ _PRINTABLE_LIMIT = 160
 
 def printable(value: object, limit: int = _PRINTABLE_LIMIT) -> str:
     """Render untrusted `value` for logs and terminals: ASCII, no controls, bounded length (C2)."""
-    text = value.hex() if isinstance(value, (bytes, bytearray)) else str(value)
-    clean = text[: limit + 1]
+    clean = _text(value, limit)[: limit + 1]
     if not (clean.isascii() and clean.isprintable()):
         clean = "".join(c if " " <= c <= "~" else f"\\u{{{ord(c):x}}}" for c in clean)
     return clean if len(clean) <= limit else clean[:limit] + "..."
+
+
+def _text(value: object, limit: int) -> str:
+    """Of any value: Python writes no number of more than 4300 digits, alone or in a list, and raises."""
+    if isinstance(value, (bytes, bytearray)):
+        return value[: limit + 1].hex()
+    try:
+        return str(value)
+    except ValueError:
+        return f"{type(value).__name__} too long to write"

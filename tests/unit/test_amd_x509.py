@@ -337,6 +337,18 @@ def test_a_part_of_a_list_is_no_list() -> None:
             assert parse_amd_crl(signed).serials == frozenset()
 
 
+def test_the_number_of_a_list_has_at_most_20_bytes() -> None:
+    builder = x509.CertificateRevocationListBuilder().issuer_name(amd().ark.subject)
+    builder = builder.last_update(START).next_update(START + timedelta(days=1))
+    for number in ((1 << 160) - 1, 1 << 160, 1 << 15_000):
+        listed = builder.add_extension(x509.CRLNumber(number), critical=False)
+        signed = listed.sign(amd().keys.ark, hashes.SHA384(), rsa_padding=PSS).public_bytes(Encoding.DER)
+        if number >> 160:
+            refuse_list(signed)
+        else:
+            assert parse_amd_crl(signed).number == number
+
+
 def test_E14_an_extension_of_a_list_that_the_library_cannot_read_is_a_refusal() -> None:
     """Issuer alternative name with an x400Address, which needs no signature to be met."""
     unreadable = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.18"), b"\x30\x04\xa3\x02\x05\x00")

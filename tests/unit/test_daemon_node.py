@@ -90,7 +90,12 @@ class Mesh:
         self.served: list[bool] = []  # what suspend (False) and resume (True) said, in order
         self._network = Network(signed_topology(ROLES, ping_ms=200))
 
-    def add(self, role: str, activate: Callable[[SealedManifest], Any] | None = None) -> Node:
+    def add(
+        self,
+        role: str,
+        activate: Callable[[SealedManifest], Any] | None = None,
+        appraise: Callable[..., VerifiedEvidence] = appraise,
+    ) -> Node:
         own: Own = self._network.boot(role).member.own
         platform = self.platforms[role] = Platform(role)
         wire = Wire(self.nodes, own.addresses[0])
@@ -268,6 +273,48 @@ def test_S9_a_task_that_dies_ends_the_node() -> None:
         await tasks[1]
 
     run(go)
+
+
+class Panic(BaseException):
+    """As a library in another language raises it."""
+
+
+@pytest.mark.parametrize("error", [ValueError("canary"), MemoryError(), Panic("canary")], ids=repr)
+def test_E14_evidence_that_breaks_a_parser_is_refused_and_the_pod_goes_on(
+    error: BaseException, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Else a stranger's bytes would end whoever looks at them."""
+
+    async def go() -> None:
+        mesh = Mesh()
+        node = mesh.add("web")
+        other = mesh.add("db", appraise=_raising(error, "web"))
+        tasks = [asyncio.create_task(each.run()) for each in (node, other)]
+        told: list[str] = []
+
+        def is_told() -> bool:
+            told.append(capfd.readouterr().out)
+            return type(error).__name__ in "".join(told)
+
+        await until(is_told)
+        assert '"field": "evidence"' in "".join(told) and "canary" not in "".join(told)
+        assert not any(task.done() for task in tasks) and not mesh.active
+        for each in (node, other):
+            each.fault(FAULT)
+        await asyncio.gather(*tasks)
+
+    run(go)
+
+
+def _raising(error: BaseException, role: str) -> Callable[..., VerifiedEvidence]:
+    """An appraisal that fails so on evidence of `role`."""
+
+    def fails(evidence: wire_evidence.Evidence, binding: Binding, topology: Topology) -> VerifiedEvidence:
+        if binding.role == role:
+            raise error
+        return appraise(evidence, binding, topology)
+
+    return fails
 
 
 def test_a_refused_envelope_changes_nothing_and_names_its_reason(capfd: pytest.CaptureFixture[str]) -> None:

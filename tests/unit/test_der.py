@@ -84,6 +84,11 @@ def test_integers_have_one_spelling(text: str) -> None:
     refused(reader(text).integer)
 
 
+def test_integers_have_at_most_20_bytes() -> None:
+    assert reader("0215" + "00" + "ff" * 20).integer() == (1 << 160) - 1
+    assert "a number of 22 bytes" in refused(reader("0216" + "01" * 22).integer)
+
+
 def test_true_has_one_spelling() -> None:
     reader("0101ff").true()
     for text in ("010100", "010101", "0100", "0102ffff"):

@@ -38,6 +38,12 @@ def test_printable_is_bounded(text: str, limit: int) -> None:
     assert len(printable(text, limit)) <= limit + len("...")
 
 
+@pytest.mark.parametrize("value", [10**5000, [10**5000], {"n": 10**5000}], ids=["alone", "list", "map"])
+def test_C2_a_number_that_python_does_not_write_is_told_by_its_type(value: object) -> None:
+    """A refusal that quotes a stranger's number must not become another error."""
+    assert printable(value) == f"{type(value).__name__} too long to write"
+
+
 def test_C2_escapes_stay_readable() -> None:
     assert printable("a\x1b[31m\u202eb\n") == "a\\u{1b}[31m\\u{202e}b\\u{a}"
 

@@ -76,6 +76,8 @@ def test_the_decoder_is_on_off_or_unsaid() -> None:
         {FLAG: b"\x03"},
         {VERSION: b"\x02"},
         {VERSION: b"\x00\x01"},
+        {VERSION: b"\x01" + bytes(8)},
+        {VERSION: b"\xff" * 2000},
     ],
 )
 def test_E14_a_field_is_what_it_has_to_be(opaque: dict[int, bytes | None]) -> None:

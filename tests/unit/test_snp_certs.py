@@ -110,6 +110,7 @@ def test_the_structure_is_of_a_known_version() -> None:
     for version in (0, 1):
         assert parsed(extensions={"1": bytes([2, 1, version])})
     assert "structVersion" in refused(extensions={"1": b"\x02\x01\x02"})
+    assert "a number of 1900 bytes" in refused(extensions={"1": b"\x02\x82\x07\x6c\x01" + bytes(1899)})
     assert "nothing" in refused(extensions={"1": None})
     assert "nothing" in refused(extensions={"2": None})
 

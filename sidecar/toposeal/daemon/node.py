@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from toposeal._wire import evidence_pb2 as wire_evidence
@@ -17,6 +17,7 @@ from toposeal._wire import peer_pb2 as wire
 from toposeal.daemon.failure import cause
 from toposeal.encoding import encode
 from toposeal.errors import (
+    EvidenceError,
     LocalProtocolError,
     Mismatch,
     Reason,
@@ -271,13 +272,22 @@ class Node:
     async def _appraise(self, effect: Appraise) -> None:
         loop = asyncio.get_running_loop()
         try:
-            verified = await loop.run_in_executor(
-                self._appraising, self._ports.appraise, effect.evidence, effect.binding, effect.topology
-            )
+            verified = await loop.run_in_executor(self._appraising, self._verdict, effect)
         except ToposealError as error:
             self._step(Refused(effect.ticket, error.mismatches[0]))
         else:
             self._step(Appraised(effect.ticket, verified))
+
+    def _verdict(self, effect: Appraise) -> VerifiedEvidence:
+        """In a thread of its own. Whoever makes a parser fail in a way that we do not know is refused, like
+        anybody whose evidence is not understood: the bytes are a stranger's, and appraising changes nothing.
+        """
+        try:
+            return self._ports.appraise(effect.evidence, effect.binding, effect.topology)
+        except ToposealError:
+            raise
+        except BaseException as error:  # a panic of the TDX library is no Exception
+            raise EvidenceError(replace(cause(error), field="evidence", expected="a verdict")) from error
 
     def _log_phase(self) -> None:
         if self._member is not None:

@@ -33,6 +33,7 @@ _RSA_BITS = 4096
 _COMMON_NAME, _BASIC_CONSTRAINTS, _KEY_USAGE = "2.5.4.3", "2.5.29.19", "2.5.29.15"
 _KEY_CERT_SIGN = 0x04
 _MAX_SERIAL_SIZE = 20
+_MAX_NUMBER_BITS = 160  # of a CRLNumber: RFC 5280 5.2.3
 _EXPLICIT_VERSION, _EXPLICIT_EXTENSIONS = 0xA0, 0xA3
 _PSS = padding.PSS(padding.MGF1(hashes.SHA384()), salt_length=48)
 
@@ -176,6 +177,9 @@ def parse_amd_crl(data: bytes) -> AmdCrl:
         expected = "no critical extension"
         raise EvidenceError.of(Reason.COLLATERAL_INVALID, "crl.extensions", critical, expected)
     number = numbers[0].crl_number if numbers else 0
+    if number.bit_length() > _MAX_NUMBER_BITS:
+        found, expected = f"{number.bit_length()} bits", f"at most {_MAX_NUMBER_BITS}"
+        raise EvidenceError.of(Reason.COLLATERAL_INVALID, "crl.crlNumber", found, expected)
     return AmdCrl(signed, signature, issuer, serials, int(next_update.timestamp()), number)
 
 

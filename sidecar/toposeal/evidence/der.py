@@ -17,6 +17,7 @@ _MAX_LENGTH_SIZE = 3  # bytes of one length: 16 MiB, far above any certificate
 _LONG_FORM = 0x80
 _CONTINUED = 0x80
 _TRUE = b"\xff"
+_MAX_INTEGER_SIZE = 21  # RFC 5280 4.1.2.2: 20 bytes, and a zero before them where the first bit is set
 _MAX_OID_SIZE = 32  # twice the longest that any vendor here writes
 _REMEMBERED = 128  # object identifiers: a certificate has about twenty, and all have the same
 
@@ -66,8 +67,10 @@ class DerReader:
             )
 
     def integer(self) -> int:
-        """A non-negative INTEGER in its shortest form."""
+        """A non-negative INTEGER in its shortest form, of at most 20 bytes, as a serial number has."""
         content = self.element(INTEGER)
+        if len(content) > _MAX_INTEGER_SIZE:
+            raise self.refusal(f"a number of {len(content)} bytes", f"at most {_MAX_INTEGER_SIZE} bytes")
         if not content or content[0] > 0x7F or (len(content) > 1 and content[0] == 0 and content[1] < 0x80):
             raise self.refusal(content.hex(), "a whole number in its shortest form")
         return int.from_bytes(content, "big")

@@ -52,7 +52,7 @@ _TEXTS = ("CHIP_SKU", "CHIP_SKU_MOD", "DRIVER_VERSION", "PROJECT", "PROJECT_SKU"
 _MAGIC = b"NVDAOD"
 _HEADED_VERSIONS = (2,)
 _BARE_VERSIONS = (0, 1)
-_VBIOS_SIZE, _FWID_SIZE = 8, 48
+_VBIOS_SIZE, _FWID_SIZE, _MAX_VERSION_SIZE = 8, 48, 8
 _NVDEC0 = {b"\xaa": True, b"\x55": False}
 
 
@@ -126,7 +126,12 @@ def _opaque(data: bytes) -> tuple[dict[int, bytes], int]:
         fields[number] = cursor.take(cursor.number(2, "size"), f"{number}")
     if headed is not None:
         return fields, headed
-    version = int.from_bytes(fields.get(_BY_NAME["OPAQUE_DATA_VERSION"], b""), "little")
+    stated = fields.get(_BY_NAME["OPAQUE_DATA_VERSION"], b"")
+    if len(stated) > _MAX_VERSION_SIZE:
+        raise cursor.refusal(
+            "OPAQUE_DATA_VERSION", f"{len(stated)} bytes", f"at most {_MAX_VERSION_SIZE} bytes"
+        )
+    version = int.from_bytes(stated, "little")
     if version not in _BARE_VERSIONS:
         raise cursor.refusal("OPAQUE_DATA_VERSION", version, _BARE_VERSIONS)
     return fields, version

@@ -178,7 +178,12 @@ def list_age(crl: x509.CertificateRevocationList, field: str) -> ListAge:
     except X509_ERRORS as error:
         raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, error, "a DER revocation list") from error
     if number.bit_length() > _MAX_NUMBER_BITS or issued < 0:
-        raise EvidenceError.of(Reason.COLLATERAL_INVALID, field, number, "a number of 20 bytes and a date")
+        raise EvidenceError.of(
+            Reason.COLLATERAL_INVALID,
+            field,
+            f"{number.bit_length()} bits, {issued}",
+            "a number of 20 bytes and a date",
+        )
     return ListAge(number, issued)
 
 
