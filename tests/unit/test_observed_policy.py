@@ -201,6 +201,8 @@ def test_the_product_of_an_old_report_is_the_certificates() -> None:
         (SNP, lambda: report(policy=0xB0000), Reason.GUEST_DEBUG),
         (SNP, lambda: report(policy=0x70000), Reason.GUEST_MIGRATABLE),
         (SNP, lambda: report(shape=ReportShape(platform_info=1)), Reason.PLATFORM_INFO),
+        (SNP, lambda: report(vmpl=4), Reason.VMPL),
+        (SNP, lambda: report(vmpl=0xFFFFFFFF), Reason.VMPL),
     ],
 )
 def test_E7_what_no_policy_may_admit_is_not_drafted(kind: EvidenceKind, data: Any, reason: Reason) -> None:

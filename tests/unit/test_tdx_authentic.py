@@ -302,6 +302,55 @@ def test_the_library_alone_would_believe_a_module_that_was_rolled_back() -> None
     assert dcap.verify(made.raw, collateral, PKI.root_der, NOW).status == "UpToDate"
 
 
+def _modules(generation: int, *levels: tuple[int, str, list[str]]) -> dict[str, object]:
+    """The entry of TCB info for modules of `generation`: by level its ISVSVN, status and advisories."""
+    date = "2026-01-01T00:00:00Z"
+    return {
+        "id": f"TDX_{generation:02X}",
+        "mrsigner": "00" * 48,
+        "attributes": "00" * 8,
+        "attributesMask": "FF" * 8,
+        "tcbLevels": [
+            {"tcb": {"isvsvn": svn}, "tcbDate": date, "tcbStatus": status, "advisoryIDs": advisories}
+            for svn, status, advisories in levels
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("running", "statuses", "advisories"),
+    [
+        ((5, 1), {"UpToDate"}, ()),
+        ((9, 2), {"UpToDate"}, ()),
+        ((3, 2), {"UpToDate"}, ()),
+        ((2, 2), {"UpToDate", "OutOfDate"}, ("INTEL-SA-00002",)),
+        ((1, 2), {"UpToDate", "OutOfDate"}, ("INTEL-SA-00002",)),
+        ((0, 2), None, ()),
+        ((9, 3), None, ()),
+        ((9, 16), {"UpToDate", "OutOfDate"}, ()),
+    ],
+)
+def test_E8_a_module_of_a_later_generation_has_a_status_of_its_own(
+    running: tuple[int, int], statuses: set[str] | None, advisories: tuple[str, ...]
+) -> None:
+    """The library reports by what the TD was started under: generation 1, up to date."""
+    known = [
+        _modules(1, (5, "UpToDate", [])),
+        _modules(2, (3, "UpToDate", []), (1, "OutOfDate", ["INTEL-SA-00002"]), (0, "Revoked", [])),
+        _modules(16, (1, "OutOfDate", [])),
+    ]
+    shape = QuoteShape(version=5, body_type=3, later={"tee_tcb_svn2": bytes((*running, 6)) + bytes(13)})
+    made = quote(LabHost(PKI, PPID, shape=shape), tee_tcb_svn=bytes((5, 1, 6)) + bytes(13))
+    collateral = (PKI.collateral(tcb={"tdxModuleIdentities": known}),)
+    if statuses is None:
+        with pytest.raises(EvidenceError) as refused:
+            authenticate(made, collateral, PKI.anchors(), NOW)
+        assert refused.value.reason is Reason.TCB_STATUS
+    else:
+        found = authenticate(made, collateral, PKI.anchors(), NOW)
+        assert (set(found.statuses), found.advisories) == (statuses, advisories)
+
+
 @pytest.mark.parametrize(
     ("then", "now", "older"),
     [

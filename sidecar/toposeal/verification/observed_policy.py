@@ -25,6 +25,7 @@ from toposeal.verification.model import TrustAnchors
 
 _TDX_MEASURED = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrconfigid", "mrowner", "mrownerconfig")
 _RTMR3 = 'chosen at run time by whatever runs in the guest; "instance" ties it to one member'
+_LAST_VMPL = 3  # AMD 56860: a guest has four levels
 _HOSTS_WORD = "the host's choice: the measured guest has to enforce it"
 
 
@@ -150,6 +151,8 @@ def _draft_snp_platform(made: Draft, report: SnpReport, product: Product) -> Non
     made.put(
         "policy.products", {product.value: floors}, Origin.OBSERVED, forged or "floors: lower is refused"
     )
+    if report.vmpl > _LAST_VMPL:
+        raise PolicyError.of(Reason.VMPL, "report.vmpl", report.vmpl, f"a guest's level, 0 to {_LAST_VMPL}")
     weaker = "WEAKER: less privileged than the guest's first level" if report.vmpl else ""
     made.put("policy.vmpl", report.vmpl, Origin.OBSERVED, weaker)
     bits, states = snp_policy.GUEST_POLICY_BITS, snp_policy.PLATFORM_INFO_BITS

@@ -17,6 +17,7 @@ from toposeal.evidence.pck import PckChain, parse_pck_chain
 from toposeal.evidence.tdx_quote import TdxQuote
 from toposeal.verification.model import TrustAnchors
 from toposeal.verification.tdx_diagnosis import diagnose
+from toposeal.verification.tdx_module import running_module
 
 PCK_NAME = "Intel SGX PCK Certificate"
 PLATFORM_CA_NAME = "Intel SGX PCK Platform CA"
@@ -29,8 +30,8 @@ class AuthenticTdx:
 
     quote: TdxQuote
     ppid: bytes  # 16
-    tcb_status: str  # the worse of platform and quoting enclave, Intel's spelling
-    statuses: frozenset[str]  # all three as dcap-qvl gives them; a policy has to admit each
+    tcb_status: str  # the worse of quoting enclave and platform, as the TD was started; Intel's spelling
+    statuses: frozenset[str]  # these, their worse, and that of a later module; a policy has to admit each
     advisories: tuple[str, ...]
     evaluation: int
     expires_at: int  # Unix seconds: from here on some part is, or may be, no longer in force
@@ -55,19 +56,23 @@ def authenticate(
     expect_signers(chosen, anchors)
     # (5) The QE report binds the attestation key and nothing else.
     _expect_zero_tail(quote)
-    # (6) What runs now is not older than what the TD was started under and is judged by.
+    # (6) What runs now is not older than what the TD was started under, by which (7) judges.
     _expect_no_rollback(quote)
     # (7) Chains, revocation, signatures, QE identity and TCB levels are dcap-qvl's.
     try:
         verdict = dcap.verify(quote.raw, chosen, anchors.intel_sgx_root_ca, now)
     except EvidenceError as refusal:
         raise diagnose(quote, pck, chosen, refusal) from refusal
+    # (8) A module that took the place of one of an earlier generation has a status of its own.
+    later = running_module(quote, chosen)
     return AuthenticTdx(
         quote=quote,
         ppid=pck.ppid,
         tcb_status=verdict.status,
-        statuses=frozenset((verdict.status, verdict.platform_status, verdict.qe_status)),
-        advisories=verdict.advisories,
+        statuses=frozenset(
+            (verdict.status, verdict.platform_status, verdict.qe_status, *((later.status,) if later else ()))
+        ),
+        advisories=tuple(sorted({*verdict.advisories, *(later.advisories if later else ())})),
         evaluation=chosen.tcb_info.evaluation,
         expires_at=min(pck.valid_until, chosen.valid_until),
     )

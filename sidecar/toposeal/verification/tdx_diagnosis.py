@@ -22,6 +22,7 @@ from toposeal.evidence.dcap import pck_firmware
 from toposeal.evidence.pck import PckChain
 from toposeal.evidence.strict_json import parse_object
 from toposeal.evidence.tdx_quote import TdxQuote
+from toposeal.verification.tdx_module import module_identity
 from toposeal.verification.tdx_unsafe import unsafe_fields
 from toposeal.x509_errors import X509_ERRORS
 
@@ -106,9 +107,9 @@ def _module_facts(quote: TdxQuote, collateral: Collateral) -> Iterator[Fact]:
     """Intel PCS, TCB info: the module by its generation, or the only one there was before generations."""
     info = parse_object(collateral.tcb_info.text, "collateral.tcb_info")
     generation = quote.tee_tcb_svn[1]
-    name = f"TDX_{generation:02X}"
-    module = _identity(info, name) if generation else info["tdxModule"]
-    yield Reason.TCB_STATUS, f"collateral.tcb_info.tdxModuleIdentities {name}", module is not None
+    module = module_identity(info, generation) if generation else info["tdxModule"]
+    field = f"collateral.tcb_info.tdxModuleIdentities TDX_{generation:02X}"
+    yield Reason.TCB_STATUS, field, module is not None
     yield Reason.MEASUREMENT, "quote.mrsignerseam", quote.mrsignerseam == bytes.fromhex(module["mrsigner"])
     holds = _as_masked(quote.seam_attributes, module, "attributes", "attributesMask")
     yield Reason.MEASUREMENT, "quote.seam_attributes", holds
@@ -134,10 +135,6 @@ def _has_level(quote: TdxQuote, pck: PckChain, collateral: Collateral) -> bool:
 def _reaches(found: bytes, components: list[dict[str, int]], start: int) -> bool:
     pairs = list(zip(found, components, strict=True))
     return all(svn >= component["svn"] for svn, component in pairs[start:])
-
-
-def _identity(info: dict[str, Any], name: str) -> Any:
-    return next((each for each in info["tdxModuleIdentities"] if each["id"].upper() == name), None)
 
 
 def _as_masked(found: bytes, document: dict[str, Any], name: str, mask_name: str) -> bool:
