@@ -152,6 +152,21 @@ def test_a_tdx_module_of_another_generation(generation: int) -> None:
     assert found == (Reason.TCB_STATUS, named)
 
 
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"qe_status": "Revoked"}, "quote.qe_report.isvsvn"),
+        ({"module_status": "Revoked"}, "quote.tee_tcb_svn"),
+    ],
+)
+def test_E8_what_is_revoked_is_named(spec: dict[str, Any], field: str) -> None:
+    """Not the platform's level, which is another's to update."""
+    assert explain(quote(), **spec) == (Reason.TCB_STATUS, field)
+    with pytest.raises(EvidenceError) as refused:
+        authenticate(quote(), (PKI.collateral(**spec),), PKI.anchors(), NOW)
+    assert refused.value.mismatches[0].found == "a revoked TCB level"
+
+
 def test_an_unsafe_guest_is_named_as_such() -> None:
     """SEPT_VE_DISABLE off, and all else that is unsafe besides."""
     error = diagnosed(quote(td_attributes=(1 | 1 << 29).to_bytes(8, "little")))

@@ -22,7 +22,7 @@ from toposeal.evidence.dcap import pck_firmware
 from toposeal.evidence.pck import PckChain
 from toposeal.evidence.strict_json import parse_object
 from toposeal.evidence.tdx_quote import TdxQuote
-from toposeal.verification.tdx_module import module_identity
+from toposeal.verification.tdx_module import level_reached, module_identity
 from toposeal.verification.tdx_unsafe import unsafe_fields
 from toposeal.x509_errors import X509_ERRORS
 
@@ -35,7 +35,8 @@ def diagnose(quote: TdxQuote, pck: PckChain, collateral: Collateral, refusal: Ev
     """The refusal to raise: the first fact that does not hold, else the TCB level if none fits and all that
     is unsafe about the guest, then the library's own words.
 
-    When every fact holds and the guest is safe, what is left is the platform's TCB (TCB_STATUS).
+    When every fact holds, nothing is revoked and the guest is safe, what is left is that no TCB level is
+    reached (TCB_STATUS).
     """
     try:
         wrong = _first_wrong(quote, pck, collateral)
@@ -55,6 +56,10 @@ def _first_wrong(quote: TdxQuote, pck: PckChain, collateral: Collateral) -> list
         if not holds:
             return [Mismatch(reason, field, "another", "that of Intel's TDX module")]
     unsafe = unsafe_fields(quote)
+    for field, holds in _revoked_facts(quote, collateral):
+        if not holds:
+            revoked = Mismatch(Reason.TCB_STATUS, field, "a revoked TCB level", "one that is not revoked")
+            return [revoked, *unsafe]
     if unsafe and _has_level(quote, pck, collateral):
         return unsafe
     level = Mismatch(Reason.TCB_STATUS, "quote.tee_tcb_svn", "no TCB level", "one that is not revoked")
@@ -113,6 +118,20 @@ def _module_facts(quote: TdxQuote, collateral: Collateral) -> Iterator[Fact]:
     yield Reason.MEASUREMENT, "quote.mrsignerseam", quote.mrsignerseam == bytes.fromhex(module["mrsigner"])
     holds = _as_masked(quote.seam_attributes, module, "attributes", "attributesMask")
     yield Reason.MEASUREMENT, "quote.seam_attributes", holds
+
+
+def _revoked_facts(quote: TdxQuote, collateral: Collateral) -> Iterator[tuple[str, bool]]:
+    """That the TCB level of the quoting enclave, and of each module with a generation, is not revoked."""
+    info = parse_object(collateral.tcb_info.text, "collateral.tcb_info")
+    enclave = parse_object(collateral.qe_identity.text, "collateral.qe_identity")
+    found = [("quote.qe_report.isvsvn", enclave, quote.auth.qe_report.isvsvn)]
+    for name in ("tee_tcb_svn", "tee_tcb_svn2"):
+        svn = getattr(quote, name)
+        if svn and svn[1]:
+            found.append((f"quote.{name}", module_identity(info, svn[1]), svn[0]))
+    for field, identity, isvsvn in found:
+        level = level_reached(identity, isvsvn) if identity is not None else None
+        yield field, level is None or level["tcbStatus"] != "Revoked"
 
 
 def _has_level(quote: TdxQuote, pck: PckChain, collateral: Collateral) -> bool:

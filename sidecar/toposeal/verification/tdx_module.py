@@ -34,12 +34,10 @@ def running_module(quote: TdxQuote, collateral: Collateral) -> RunningModule | N
     if not running or running[1] == quote.tee_tcb_svn[1]:
         return None
     identity = module_identity(parse_object(collateral.tcb_info.text, "collateral.tcb_info"), running[1])
-    levels = identity["tcbLevels"] if identity is not None else ()
-    reached = [level for level in levels if level["tcb"]["isvsvn"] <= running[0]]
-    if not reached:
+    level = level_reached(identity, running[0]) if identity is not None else None
+    if level is None:
         expected = "a module that Intel's TCB info has a level for"
         raise EvidenceError.of(Reason.TCB_STATUS, "quote.tee_tcb_svn2", running, expected)
-    level = max(reached, key=lambda each: each["tcb"]["isvsvn"])
     return RunningModule(level["tcbStatus"], tuple(level.get("advisoryIDs") or ()))
 
 
@@ -47,3 +45,9 @@ def module_identity(info: dict[str, Any], generation: int) -> Any:
     """The entry of `info`, a parsed TCB info, for modules of `generation`, 1 to 255; None if it has none."""
     name = f"TDX_{generation:02X}"
     return next((each for each in info.get("tdxModuleIdentities", ()) if each["id"].upper() == name), None)
+
+
+def level_reached(identity: dict[str, Any], isvsvn: int) -> Any:
+    """The highest TCB level of `identity`, a module's or an enclave's, that `isvsvn` reaches, or None."""
+    reached = [level for level in identity["tcbLevels"] if level["tcb"]["isvsvn"] <= isvsvn]
+    return max(reached, key=lambda each: each["tcb"]["isvsvn"], default=None)
