@@ -17,6 +17,7 @@ from toposeal.evidence.tdx_quote import TdxQuote, parse_tdx_quote
 from toposeal.verification.anchors import VENDOR_ANCHORS
 from toposeal.verification.model import TrustAnchors
 from toposeal.verification.tdx_authentic import authenticate
+from toposeal.verification.tdx_module import running_module
 from toposeal_lab.simtdx import LabHost, LabPki, QuoteShape
 from toposeal_lab.simtdx.pki import PLATFORM_CA_NAME, TCB_SIGNING_NAME, Authority, issue
 
@@ -352,6 +353,20 @@ def test_E8_a_module_of_a_later_generation_has_a_status_of_its_own(
     else:
         found = authenticate(made, collateral, PKI.anchors(), NOW)
         assert (set(found.statuses), found.advisories) == (statuses, advisories)
+
+
+@pytest.mark.parametrize("known", [[], [_modules(2, (3, "UpToDate", []))]], ids=["no module", "no level"])
+def test_E8_a_module_of_a_later_generation_that_intel_does_not_know_is_refused(known: list[Any]) -> None:
+    """By itself too, whatever the library made of it."""
+    shape = QuoteShape(version=5, body_type=3, later={"tee_tcb_svn2": bytes((2, 2, 6)) + bytes(13)})
+    made = quote(LabHost(PKI, PPID, shape=shape), tee_tcb_svn=bytes((5, 1, 6)) + bytes(13))
+    collateral = parse_collateral(PKI.collateral(tcb={"tdxModuleIdentities": known}))
+    with pytest.raises(EvidenceError) as refused:
+        running_module(made, collateral)
+    assert (refused.value.reason, refused.value.mismatches[0].field) == (
+        Reason.TCB_STATUS,
+        "quote.tee_tcb_svn2",
+    )
 
 
 @pytest.mark.parametrize(
